@@ -1,0 +1,29 @@
+"""The one family of errors that a user may see.
+
+Every message is one line that says what was expected, what was found, where, and what to do.
+The command line prints it after ``rnndiag: error:`` and exits with the class's ``exit_code``.
+"""
+
+from __future__ import annotations
+
+
+class RnndiagError(Exception):
+    """Base of every error rnndiag raises on purpose; ``exit_code`` is the process's."""
+
+    exit_code = 2
+
+
+class CheckpointError(RnndiagError):
+    """A file that could not be read, was refused, or holds no recurrent layer."""
+
+
+class ProbeError(RnndiagError):
+    """A probe that cannot be built or does not fit the layer it should drive."""
+
+
+class SettingsError(RnndiagError):
+    """An option or a setting outside its range, or one that contradicts another."""
+
+
+class OutputError(RnndiagError):
+    """A result that could not be written where it was asked for."""
