@@ -1,0 +1,170 @@
+"""The two shapes that the step Jacobian of a recurrent cell takes.
+
+``W`` is one matrix of ``K`` row blocks ``W_k`` shared by all maps; everything else is diagonal. Applying
+all maps to one vector each is then a single GEMM and elementwise work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rnndiag.operators.base import BatchedOperator
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DiagonalPlusShared(BatchedOperator):
+    """``J v = a * v + sum_k b_k * (W_k v)``: the Elman net's Jacobian (``a = 0``) and the GRU's.
+
+    Without a carry the map may be rectangular, which makes it an input Jacobian too.
+    """
+
+    gain: Tensor
+    """``b``: ``[*batch, K*m]``"""
+    weight: Tensor
+    """``W``: ``[K*m, n]``"""
+    carry: Tensor | None = None
+    """``a``: ``[*batch, m]``, or None for zero; needs ``m == n``"""
+    blocks: int = 1
+    """``K``"""
+
+    @property
+    def per_map(self) -> tuple[str, ...]:
+        return ("gain", "carry")
+
+    @property
+    def linear_in(self) -> tuple[str, ...]:
+        return ("gain", "carry")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.weight.shape[0] // self.blocks, self.weight.shape[1]
+
+    def mv(self, v: Tensor) -> Tensor:
+        scaled = (v @ self.weight.T).mul_(self.gain)
+        out = scaled if self.blocks == 1 else scaled.unflatten(-1, (self.blocks, -1)).sum(-2)
+        return out if self.carry is None else out.addcmul_(self.carry, v)
+
+    def rmv(self, u: Tensor) -> Tensor:
+        return self.rmv_from(u, self.scatter(u))
+
+    def scatter(self, u: Tensor) -> Tensor:
+        """``b_k * u`` for every block: the adjoint at the preactivations, ``[..., K*m]``."""
+        return (u if self.blocks == 1 else u.repeat(*(1,) * (u.ndim - 1), self.blocks)) * self.gain
+
+    def rmv_from(self, u: Tensor, scattered: Tensor) -> Tensor:
+        """``J^T u`` where ``scattered = scatter(u)`` is at hand."""
+        out = scattered @ self.weight
+        return out if self.carry is None else out.addcmul_(self.carry, u)
+
+    def frobenius_squared(self) -> Tensor:
+        """Row ``i`` is ``a_i e_i + sum_k b_ki W_k[i]``, so its square needs only ``<W_k[i], W_l[i]>``."""
+        rows = self.weight.unflatten(0, (self.blocks, -1))
+        gain = self.gain.unflatten(-1, (self.blocks, -1))
+        products = torch.einsum("kin,lin->ikl", rows, rows)
+        total = torch.einsum("...ki,ikl,...li->...", gain, products, gain)
+        if self.carry is not None:
+            on_diagonal = rows.diagonal(dim1=1, dim2=2)
+            total = total + self.carry.square().sum(-1)
+            total = total + 2 * torch.einsum("...i,...ki,ki->...", self.carry, gain, on_diagonal)
+        return total
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CarryReadout(BatchedOperator):
+    """The LSTM's Jacobian on ``(h, c)``: a carried part ``c`` and a readout ``h`` of it.
+
+    With ``y = b * (W v_h)`` in four blocks (i, f, g, o)::
+
+        dc = f * v_c + y_i + y_f + y_g
+        dh = P (y_o + k * dc)              P = I without projection
+
+    Without ``forget`` there is no incoming ``v_c``: the map from an input to ``(h, c)``.
+    """
+
+    gain: Tensor
+    """``b``: ``[*batch, 4*H]``"""
+    readout: Tensor
+    """``k``: ``[*batch, H]``"""
+    weight: Tensor
+    """``W``: ``[4*H, R]``"""
+    forget: Tensor | None = None
+    """``f``: ``[*batch, H]``"""
+    projection: Tensor | None = None
+    """``P``: ``[R, H]``"""
+
+    @property
+    def per_map(self) -> tuple[str, ...]:
+        return ("gain", "readout", "forget")
+
+    @property
+    def linear_in(self) -> tuple[str, ...]:
+        return ("gain", "forget")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        hidden, incoming = self.weight.shape[0] // 4, self.weight.shape[1]
+        outgoing = hidden if self.projection is None else self.projection.shape[0]
+        return outgoing + hidden, incoming + (hidden if self.forget is not None else 0)
+
+    def mv(self, v: Tensor) -> Tensor:
+        incoming, hidden = self.weight.shape[1], self.weight.shape[0] // 4
+        y = (v[..., :incoming] @ self.weight.T).mul_(self.gain).unflatten(-1, (4, hidden))
+        dc = y[..., :3, :].sum(-2)
+        if self.forget is not None:
+            dc = dc.addcmul_(self.forget, v[..., incoming:])
+        dh = y[..., 3, :] + self.readout * dc
+        if self.projection is not None:
+            dh = dh @ self.projection.T
+        return torch.cat((dh, dc), dim=-1)
+
+    def rmv(self, u: Tensor) -> Tensor:
+        return self.rmv_from(u, self.scatter(u))
+
+    def scatter(self, u: Tensor) -> Tensor:
+        """The adjoint at the gates' preactivations (i, f, g, o): ``[..., 4*H]``."""
+        at_output, at_cell = self._through_readout(u)
+        return torch.cat((at_cell, at_cell, at_cell, at_output), dim=-1).mul_(self.gain)
+
+    def rmv_from(self, u: Tensor, scattered: Tensor) -> Tensor:
+        """``J^T u`` where ``scattered = scatter(u)`` is at hand."""
+        at_input = scattered @ self.weight
+        if self.forget is None:
+            return at_input
+        return torch.cat((at_input, self.forget * self._through_readout(u)[1]), dim=-1)
+
+    def frobenius_squared(self) -> Tensor:
+        """Sums the squares of the four parts ``dc/dv_h``, ``dc/dv_c``, ``dh/dv_h``, ``dh/dv_c``."""
+        hidden = self.readout.shape[-1]
+        rows = self.weight.unflatten(0, (4, hidden))
+        gain = self.gain.unflatten(-1, (4, hidden))
+        products = torch.einsum("kin,lin->ikl", rows, rows)
+        total = torch.einsum("...ki,ikl,...li->...", gain[..., :3, :], products[:, :3, :3], gain[..., :3, :])
+        # What multiplies W_k in dh before the projection: k * b for i, f, g and b for o.
+        read = torch.cat((self.readout[..., None, :] * gain[..., :3, :], gain[..., 3:, :]), dim=-2)
+        carried = None if self.forget is None else self.readout * self.forget
+        if self.forget is not None:
+            total = total + self.forget.square().sum(-1)
+        if self.projection is None:
+            total = total + torch.einsum("...ki,ikl,...li->...", read, products, read)
+            return total if carried is None else total + carried.square().sum(-1)
+        # ||P diag(x) W||_F^2 = x^T ((P^T P) o (W W^T)) x, with x over the four blocks at once.
+        gram = (self.projection.T @ self.projection).repeat(4, 4) * (self.weight @ self.weight.T)
+        x = read.flatten(-2)
+        total = total + ((x @ gram) * x).sum(-1)
+        if carried is None:
+            return total
+        return total + carried.square() @ self.projection.square().sum(0)
+
+    def _through_readout(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        outgoing = self.shape[0] - self.readout.shape[-1]
+        at_output, at_cell = u[..., :outgoing], u[..., outgoing:]
+        if self.projection is not None:
+            at_output = at_output @ self.projection
+        return at_output, at_cell + self.readout * at_output
+
+
+StepJacobian = DiagonalPlusShared | CarryReadout
+"""``ds_t/ds_{t-1}`` (or ``ds_t/dx_t``) for every step and sequence of a trajectory: batch ``[T, B]``."""

@@ -1,0 +1,93 @@
+"""Spectral norms against dense SVD and closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rnndiag.operators.lanczos import spectral_norms
+from rnndiag.operators.structured import DiagonalPlusShared
+from rnndiag.trajectory import run_layer
+from tests.oracles.nets import KINDS, layer, layers
+
+
+def norms(op: DiagonalPlusShared, seed: int = 0, rtol: float = 1e-6) -> torch.Tensor:
+    return spectral_norms(op, generator=torch.Generator().manual_seed(seed), rtol=rtol)
+
+
+@given(layers(), st.integers(0, 5))
+@settings(deadline=None)
+def test_small_nets_agree_with_svd(net, seed) -> None:  # type: ignore[no-untyped-def]
+    op = run_layer(net, torch.randn(4, 3, net.input_size, dtype=torch.float64)).along.state_jacobian
+    exact = torch.linalg.matrix_norm(op.to_dense(), 2)
+    torch.testing.assert_close(norms(op, seed), exact, rtol=1e-6, atol=1e-300)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("hidden", [40, 130])
+def test_wider_nets_agree_with_svd(kind: str, hidden: int) -> None:
+    net = layer(kind, 8, hidden)  # type: ignore[arg-type]
+    op = run_layer(net, torch.randn(20, 4, 8, dtype=torch.float64)).along.state_jacobian
+    exact = torch.linalg.matrix_norm(op.to_dense(), 2)
+    torch.testing.assert_close(norms(op), exact, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("gap", [0.0, 1e-12, 1e-7, 1e-5, 1e-3])
+def test_nearly_equal_largest_singular_values(gap: float) -> None:
+    values = torch.linspace(0.1, 1, 60, dtype=torch.float64)
+    values[-2] = 1 - gap
+    op = DiagonalPlusShared(values.expand(50, -1), torch.eye(60, dtype=torch.float64))
+    torch.testing.assert_close(norms(op), torch.ones(50, dtype=torch.float64), rtol=1e-6, atol=0)
+
+
+def test_tight_cluster_of_an_almost_orthogonal_net() -> None:
+    q = torch.linalg.qr(torch.randn(80, 80, dtype=torch.float64, generator=torch.Generator().manual_seed(1))).Q
+    gain = 1 - 1e-4 * torch.rand(200, 80, dtype=torch.float64)
+    exact = torch.linalg.matrix_norm(DiagonalPlusShared(gain, q).to_dense(), 2)
+    torch.testing.assert_close(norms(DiagonalPlusShared(gain, q)), exact, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-30, 1.0, 1e30])
+def test_any_scale(scale: float) -> None:
+    w = torch.randn(30, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * scale
+    op = DiagonalPlusShared(torch.ones(3, 30, dtype=torch.float64), w)
+    exact = torch.linalg.matrix_norm(w, 2).expand(3)
+    torch.testing.assert_close(norms(op), exact, rtol=1e-6, atol=0)
+
+
+def test_zero_rank_one_and_identity() -> None:
+    eye = torch.eye(7, dtype=torch.float64)
+    gain = torch.stack([torch.zeros(7), torch.eye(7)[2], torch.ones(7)]).double()
+    torch.testing.assert_close(norms(DiagonalPlusShared(gain, eye)), torch.tensor([0.0, 1, 1], dtype=torch.float64))
+
+
+def test_single_unit() -> None:
+    op = DiagonalPlusShared(torch.tensor([[0.5], [2.0]]).double(), torch.tensor([[-3.0]]).double())
+    torch.testing.assert_close(norms(op), torch.tensor([1.5, 6.0], dtype=torch.float64))
+
+
+def test_many_columns_that_converge_at_different_times() -> None:
+    generator = torch.Generator().manual_seed(3)
+    w = torch.randn(50, 50, dtype=torch.float64, generator=generator) / math.sqrt(50)
+    gain = torch.rand(700, 50, dtype=torch.float64, generator=generator) ** torch.linspace(0, 9, 700).double()[:, None]
+    exact = torch.linalg.matrix_norm(DiagonalPlusShared(gain, w).to_dense(), 2)
+    torch.testing.assert_close(norms(DiagonalPlusShared(gain, w)), exact, rtol=1e-6, atol=0)
+
+
+def test_float32_is_good_to_its_precision() -> None:
+    net = layer("gru", 8, 48, dtype=torch.float32)
+    op = run_layer(net, torch.randn(10, 2, 8)).along.state_jacobian
+    exact = torch.linalg.matrix_norm(op.to_dense().double(), 2)
+    torch.testing.assert_close(norms(op, rtol=1e-5).double(), exact, rtol=1e-4, atol=0)
+
+
+def test_not_a_number_is_not_hidden() -> None:
+    gain = torch.ones(2, 5, dtype=torch.float64)
+    gain[1, 3] = torch.nan
+    result = norms(DiagonalPlusShared(gain, torch.eye(5, dtype=torch.float64)))
+    assert result[0] == pytest.approx(1)
+    assert result[1].isnan()

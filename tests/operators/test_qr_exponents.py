@@ -1,0 +1,73 @@
+"""Growth of a frame against a factorisation at every step, and exact cases."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from rnndiag.operators.qr_exponents import frame_growth
+from rnndiag.operators.structured import DiagonalPlusShared
+from rnndiag.trajectory import run_layer
+from tests.oracles.nets import KINDS, layer
+
+
+def growth(op, count: int, bounds: list[int]) -> torch.Tensor:  # type: ignore[no-untyped-def]
+    return frame_growth(op, count, bounds, generator=torch.Generator().manual_seed(0))
+
+
+def every_step(op, count: int) -> torch.Tensor:  # type: ignore[no-untyped-def]
+    """The textbook: a dense product and a QR factorisation at each step, from the same first frame."""
+    length, batch = op.batch
+    dense = op.to_dense()
+    generator = torch.Generator().manual_seed(0)
+    q = torch.linalg.qr(torch.randn(batch, op.shape[1], count, dtype=torch.float64, generator=generator)).Q
+    total = torch.zeros(batch, count, dtype=torch.float64)
+    for t in range(length):
+        q, r = torch.linalg.qr(dense[t] @ q)
+        total += r.diagonal(dim1=-2, dim2=-1).abs().log()
+    return total
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("scale", [0.3, 1.0, 3.0])
+def test_adaptive_factorisation_equals_one_at_every_step(kind: str, scale: float) -> None:
+    net = layer(kind, 4, 16, scale=scale, bias=False)  # type: ignore[arg-type]
+    if kind == "relu":
+        net = layer("tanh", 4, 16, scale=scale)
+    op = run_layer(net, torch.randn(120, 3, 4, dtype=torch.float64)).along.state_jacobian
+    count = op.shape[0]
+    torch.testing.assert_close(growth(op, count, [0, 120])[0], every_step(op, count), rtol=1e-7, atol=1e-6)
+
+
+def test_diagonal_weight_has_its_own_logarithms() -> None:
+    weights = torch.tensor([0.9, 0.5, 1.3, 0.1], dtype=torch.float64)
+    op = DiagonalPlusShared(torch.ones(400, 2, 4, dtype=torch.float64), torch.diag(weights))
+    late = growth(op, 4, [0, 200, 400])[-1] / 200
+    torch.testing.assert_close(late, weights.log().sort(descending=True).values.expand(2, -1), rtol=1e-9, atol=1e-9)
+
+
+def test_scaled_rotation_grows_evenly() -> None:
+    q = torch.linalg.qr(torch.randn(12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(2))).Q
+    op = DiagonalPlusShared(torch.full((50, 2, 12), 1.1, dtype=torch.float64), q)
+    torch.testing.assert_close(growth(op, 12, [0, 50])[0], torch.full((2, 12), 50 * math.log(1.1)).double())
+
+
+def test_blocks_add_up() -> None:
+    net = layer("tanh", 4, 10)
+    op = run_layer(net, torch.randn(60, 2, 4, dtype=torch.float64)).along.state_jacobian
+    whole, parts = growth(op, 5, [0, 60]), growth(op, 5, [0, 7, 8, 31, 60])
+    torch.testing.assert_close(parts.sum(0), whole[0], rtol=1e-9, atol=1e-8)
+
+
+def test_sum_of_all_is_the_log_determinant() -> None:
+    net = layer("gru", 4, 7)
+    op = run_layer(net, torch.randn(40, 2, 4, dtype=torch.float64)).along.state_jacobian
+    determinants = torch.linalg.slogdet(op.to_dense()).logabsdet.sum(0)
+    torch.testing.assert_close(growth(op, 7, [0, 40])[0].sum(-1), determinants, rtol=1e-9, atol=1e-8)
+
+
+def test_annihilated_directions_are_minus_infinity() -> None:
+    op = DiagonalPlusShared(torch.zeros(5, 2, 3, dtype=torch.float64), torch.eye(3, dtype=torch.float64))
+    assert bool((growth(op, 3, [0, 5]) == -math.inf).all())

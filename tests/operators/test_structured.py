@@ -1,0 +1,62 @@
+"""Each structured operator against its own dense matrix."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rnndiag.operators.structured import CarryReadout, DiagonalPlusShared, StepJacobian
+from rnndiag.trajectory import run_layer
+from tests.oracles.nets import layers
+
+CLOSE = {"rtol": 1e-12, "atol": 1e-12}
+
+
+@st.composite
+def operators(draw: st.DrawFn) -> StepJacobian:
+    layer = draw(layers())
+    steps, batch = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    inputs = torch.randn(steps, batch, layer.input_size, dtype=torch.float64)
+    along = run_layer(layer, inputs).along
+    return draw(st.sampled_from([along.state_jacobian, along.input_jacobian]))
+
+
+@given(operators())
+@settings(deadline=None)
+def test_products_and_norm_are_those_of_the_dense_matrix(op: StepJacobian) -> None:
+    dense = op.to_dense()
+    m, n = op.shape
+    assert dense.shape == (*op.batch, m, n)
+    v, u = torch.randn(*op.batch, n, dtype=torch.float64), torch.randn(*op.batch, m, dtype=torch.float64)
+    torch.testing.assert_close(op.mv(v), torch.einsum("...mn,...n->...m", dense, v), **CLOSE)
+    torch.testing.assert_close(op.rmv(u), torch.einsum("...mn,...m->...n", dense, u), **CLOSE)
+    torch.testing.assert_close(op.frobenius_squared(), dense.square().sum((-1, -2)), **CLOSE)
+
+
+@given(operators())
+@settings(deadline=None)
+def test_adjoint_identity_holds_with_extra_leading_axes(op: StepJacobian) -> None:
+    m, n = op.shape
+    v, u = torch.randn(3, *op.batch, n, dtype=torch.float64), torch.randn(3, *op.batch, m, dtype=torch.float64)
+    torch.testing.assert_close((op.mv(v) * u).sum(-1), (v * op.rmv(u)).sum(-1), **CLOSE)
+
+
+@given(operators())
+@settings(deadline=None)
+def test_indexing_and_flattening_keep_the_maps(op: StepJacobian) -> None:
+    dense = op.to_dense()
+    torch.testing.assert_close(op[-1].to_dense(), dense[-1])
+    torch.testing.assert_close(op.flatten().to_dense(), dense.flatten(0, 1))
+    mask = torch.arange(len(op)) % 2 == 0
+    torch.testing.assert_close(op.flatten()[mask].to_dense(), dense.flatten(0, 1)[mask])
+
+
+@pytest.mark.parametrize("kind", [DiagonalPlusShared, CarryReadout])
+def test_memory_of_a_map_is_its_diagonals(kind: type[StepJacobian]) -> None:
+    hidden = 32
+    gain = torch.ones(5, hidden if kind is DiagonalPlusShared else 4 * hidden, dtype=torch.float64)
+    rows = torch.ones(gain.shape[-1], hidden, dtype=torch.float64)
+    op = DiagonalPlusShared(gain, rows) if kind is DiagonalPlusShared else CarryReadout(gain, gain[:, :hidden], rows)
+    assert op.bytes_per_map() <= 8 * 5 * hidden
