@@ -1,0 +1,78 @@
+"""What every cell gives: hidden states by the fused kernel, and the linearisation along them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from rnndiag.cells.layer import RecurrentLayer
+from rnndiag.operators.structured import StepJacobian
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Linearisation:
+    """A cell along one trajectory of ``T`` steps and ``B`` sequences.
+
+    ``slopes`` and ``gates`` are ``[T, B, H]`` by name; the Jacobians have batch ``[T, B]``.
+    """
+
+    state_jacobian: StepJacobian
+    """``ds_t/ds_{t-1}`` with the input fixed: ``[S, S]``, ``s = h`` or ``(h, c)``"""
+    input_jacobian: StepJacobian
+    """``ds_t/dx_t`` with the previous state fixed: ``[S, D]``"""
+    slopes: dict[str, Tensor]
+    """``phi'`` of each squashing nonlinearity that the gradient passes, gates not included"""
+    gates: dict[str, Tensor]
+    """Values in (0, 1) of the sigmoid gates; empty for Elman nets"""
+    cell_state: Tensor | None = None
+    """``c``: ``[T, B, H]``, LSTM only"""
+
+
+class Cell(Protocol):
+    """One kind of recurrent cell."""
+
+    def kernel(self, layer: RecurrentLayer) -> nn.RNNBase:
+        """PyTorch's module of this kind and shape, with uninitialised parameters."""
+        ...
+
+    def linearise(self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor) -> Linearisation:
+        """Everything the measures need, from inputs ``[T, B, D]`` and ``[h_0 .. h_{T-1}]`` at once."""
+        ...
+
+
+def hidden_states(cell: Cell, layer: RecurrentLayer, inputs: Tensor) -> Tensor:
+    """``h_1 .. h_T`` from ``h_0 = 0``: ``[T, B, D] -> [T, B, R]``, by PyTorch's own fused kernel."""
+    with torch.device("meta"):
+        module = cell.kernel(layer)
+    for name, parameter in layer.parameters.items():
+        setattr(module, f"{name}_l0", nn.Parameter(parameter, requires_grad=False))
+    with torch.no_grad():
+        states: Tensor = module(inputs)[0]
+    return states
+
+
+def preactivation(layer: RecurrentLayer, inputs: Tensor, previous: Tensor) -> Tensor:
+    """``W_ih x + b_ih + W_hh h + b_hh``: ``[T, B, G*H]``, two GEMMs for all steps."""
+    total = inputs @ layer.weight_ih.T
+    total += previous @ layer.weight_hh.T
+    for bias in (layer.bias_ih, layer.bias_hh):
+        if bias is not None:
+            total += bias
+    return total
+
+
+def sech_squared(a: Tensor) -> Tensor:
+    """``tanh'(a)`` from the preactivation: small, never rounded to 0, however deep the saturation.
+
+    ``1 - tanh(a)^2`` is exactly 0 from ``|a| = 9.5`` on in float32 and from 19.1 on in float64.
+    """
+    decay = (-2 * a.abs()).exp()
+    return 4 * decay / (1 + decay).square()
+
+
+def sigmoid_slope(a: Tensor) -> Tensor:
+    """``sigmoid'(a) = sigmoid(a) sigmoid(-a)``, without the cancellation of ``s (1 - s)``."""
+    return a.sigmoid() * (-a).sigmoid()

@@ -1,0 +1,37 @@
+"""The Elman net: ``h = phi(W_hh h- + W_ih x + b)`` with tanh or ReLU; ``J = diag(phi') W_hh``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from rnndiag.cells.cell import Linearisation, preactivation, sech_squared
+from rnndiag.cells.layer import RecurrentLayer
+from rnndiag.operators.structured import DiagonalPlusShared
+
+
+@dataclass(frozen=True, slots=True)
+class Elman:
+    """``nn.RNN`` and ``nn.RNNCell``."""
+
+    nonlinearity: Literal["tanh", "relu"]
+
+    def kernel(self, layer: RecurrentLayer) -> nn.RNNBase:
+        return nn.RNN(
+            layer.input_size,
+            layer.hidden_size,
+            nonlinearity=self.nonlinearity,
+            bias=layer.bias_ih is not None,
+        )
+
+    def linearise(self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor) -> Linearisation:
+        a = preactivation(layer, inputs, previous)
+        slope = sech_squared(a) if self.nonlinearity == "tanh" else (a > 0).to(a.dtype)
+        return Linearisation(
+            state_jacobian=DiagonalPlusShared(slope, layer.weight_hh),
+            input_jacobian=DiagonalPlusShared(slope, layer.weight_ih),
+            slopes={self.nonlinearity: slope},
+            gates={},
+        )

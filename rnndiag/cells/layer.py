@@ -1,0 +1,116 @@
+"""A recurrent layer as plain tensors, whatever file it came from, and the stack it belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+CellKind = Literal["tanh", "relu", "gru", "lstm"]
+Direction = Literal["forward", "reverse"]
+
+GATES: dict[CellKind, tuple[str, ...]] = {
+    "tanh": ("h",),
+    "relu": ("h",),
+    "gru": ("reset", "update", "new"),
+    "lstm": ("input", "forget", "candidate", "output"),
+}
+"""The row blocks of ``weight_ih`` and ``weight_hh``, in PyTorch's order."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecurrentLayer:
+    """The parameters of one layer in one direction, in PyTorch's layout.
+
+    Axes: ``D`` inputs, ``H`` hidden units, ``P`` projected units, ``G`` gate blocks; the recurrent
+    input has width ``R = P`` where the layer projects its output and ``R = H`` otherwise.
+    """
+
+    name: str
+    """The module's own path in the model, e.g. ``encoder.rnn.l0`` or ``encoder.rnn.l0.reverse``."""
+    cell: CellKind
+    weight_ih: Tensor
+    """``[G*H, D]``"""
+    weight_hh: Tensor
+    """``[G*H, R]``"""
+    bias_ih: Tensor | None = None
+    """``[G*H]``"""
+    bias_hh: Tensor | None = None
+    """``[G*H]``; separate from ``bias_ih`` because the GRU's reset gate multiplies only this one."""
+    weight_hr: Tensor | None = None
+    """``[P, H]``, the LSTM's output projection"""
+    direction: Direction = "forward"
+    nonlinearity_assumed: bool = False
+    """True where the file did not say tanh or relu and tanh was taken."""
+
+    @property
+    def input_size(self) -> int:
+        """``D``."""
+        return int(self.weight_ih.shape[1])
+
+    @property
+    def hidden_size(self) -> int:
+        """``H``."""
+        return int(self.weight_hh.shape[0]) // len(GATES[self.cell])
+
+    @property
+    def proj_size(self) -> int:
+        """``P``, or 0 without projection (PyTorch's convention)."""
+        return 0 if self.weight_hr is None else int(self.weight_hr.shape[0])
+
+    @property
+    def output_size(self) -> int:
+        """``R``: the width of ``h``, which feeds both the next step and the layer above."""
+        return int(self.weight_hh.shape[1])
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """The parameters that exist, by PyTorch's names without the layer suffix."""
+        named = {
+            "weight_ih": self.weight_ih,
+            "weight_hh": self.weight_hh,
+            "bias_ih": self.bias_ih,
+            "bias_hh": self.bias_hh,
+            "weight_hr": self.weight_hr,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """The names of the gate blocks, in the order of their rows."""
+        return GATES[self.cell]
+
+    def blocks(self, parameter: Tensor) -> dict[str, Tensor]:
+        """Split ``weight_ih``, ``weight_hh`` or a bias into its gate blocks, by gate name."""
+        return dict(zip(self.gates, parameter.split(self.hidden_size, dim=0), strict=True))
+
+    def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> RecurrentLayer:
+        """The same layer in another precision or on another device."""
+        moved = {name: p.detach().to(device, dtype) for name, p in self.parameters.items()}
+        return replace(self, **moved)  # type: ignore[arg-type]  # the keys are field names
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stack:
+    """Layers that feed one another: one recurrent module of a model.
+
+    ``levels[i]`` holds the layer (forward) or the two layers (forward, reverse) at depth ``i``; the
+    concatenated outputs of a level are the inputs of the next.
+    """
+
+    name: str
+    levels: tuple[tuple[RecurrentLayer, ...], ...]
+    embedding: Tensor | None = None
+    """``[V, D]``: the table of the same model whose rows this stack reads, where there is one."""
+
+    @property
+    def layers(self) -> tuple[RecurrentLayer, ...]:
+        """All layers, bottom up, forward before reverse."""
+        return tuple(layer for level in self.levels for layer in level)
+
+    @property
+    def input_size(self) -> int:
+        """``D`` of the lowest level."""
+        return self.levels[0][0].input_size

@@ -1,0 +1,152 @@
+"""Probe sequences: what the nets are driven with while they are measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from rnndiag.cells.layer import Stack
+from rnndiag.errors import ProbeError
+
+ProbeKind = Literal["noise", "zeros", "constant", "sine", "impulse", "tokens", "file"]
+GENERATED = tuple(kind for kind in get_args(ProbeKind) if kind != "file")
+
+Shape = tuple[int, int, int]
+"""``(T, B, D)``"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Probe:
+    """Inputs for any stack: generated to its width, or a user's own array.
+
+    ``noise``: independent N(0, 1) entries. ``zeros``. ``constant``: one N(0, 1) vector a sequence, held.
+    ``sine``: each input of each sequence with its own phase and period (log-uniform, 4 steps to T).
+    ``impulse``: one N(0, 1) vector at the first step, zero after. ``tokens``: random rows of the
+    embedding that feeds the stack. All times ``scale``. ``file``: ``array`` as it is, times ``scale``.
+    """
+
+    kind: ProbeKind = "noise"
+    length: int = 100
+    batch: int = 16
+    scale: float = 1.0
+    seed: int = 0
+    array: Tensor | None = None
+    """``[T, B, D]``, kind ``file`` only"""
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise ProbeError(f"--T: expected at least 1 step, got {self.length}")
+        if self.batch < 1:
+            raise ProbeError(f"--batch: expected at least 1 sequence, got {self.batch}")
+        if not math.isfinite(self.scale):
+            raise ProbeError(f"--scale: expected a finite number, got {self.scale}")
+
+    @classmethod
+    def from_array(
+        cls,
+        array: Tensor,
+        *,
+        length: int | None = None,
+        batch: int | None = None,
+        scale: float = 1.0,
+        name: str = "array",
+    ) -> Probe:
+        """A user's own sequences: ``[T, D]`` (one) or ``[B, T, D]``; optionally the first of them only.
+
+        Raises:
+            ProbeError: for another number of axes, no elements, values that are not finite real
+                numbers, or a length or batch larger than the array has.
+        """
+        if array.ndim not in (2, 3) or 0 in array.shape:
+            raise ProbeError(f"{name}: expected an array [T, D] or [B, T, D], got shape {list(array.shape)}")
+        if array.dtype.is_complex:
+            raise ProbeError(f"{name}: expected real numbers, got {array.dtype}")
+        sequences = array.detach().to("cpu", torch.float64).reshape(-1, *array.shape[-2:]).transpose(0, 1)
+        if not bool(sequences.isfinite().all()):
+            raise ProbeError(f"{name}: expected finite numbers, got NaN or infinity among them")
+        for option, wanted, held in (
+            ("--T", length, sequences.shape[0]),
+            ("--batch", batch, sequences.shape[1]),
+        ):
+            if wanted is not None and wanted > held:
+                raise ProbeError(f"{name}: {option} {wanted} is more than the {held} that the array holds")
+        sequences = sequences[:length, :batch]
+        return cls("file", sequences.shape[0], sequences.shape[1], scale, 0, sequences)
+
+    def misfit(self, stack: Stack) -> str | None:
+        """Why this probe cannot drive a stack; None if it can."""
+        if self.array is not None and self.array.shape[-1] != stack.input_size:
+            expected = f"[T, {stack.input_size}] or [B, T, {stack.input_size}]"
+            return f"{stack.name} expects a probe of shape {expected}, got width {self.array.shape[-1]}"
+        if self.kind == "tokens" and stack.embedding is None:
+            return (
+                f"--probe tokens: {stack.name} expects an embedding [V, {stack.input_size}] in the same "
+                "model, got none; use --probe noise or your own array"
+            )
+        return None
+
+    def inputs(self, stack: Stack) -> Tensor:
+        """The inputs ``[T, B, D]`` for a stack, float64 on the CPU.
+
+        Raises:
+            ProbeError: where the probe does not fit (see ``misfit``).
+        """
+        reason = self.misfit(stack)
+        if reason is not None:
+            raise ProbeError(reason)
+        generator = torch.Generator().manual_seed(self.seed)
+        if self.array is not None:
+            drawn = self.array
+        elif self.kind == "tokens":
+            assert stack.embedding is not None  # misfit() has looked
+            table = stack.embedding.to("cpu", torch.float64)
+            drawn = table[torch.randint(len(table), (self.length, self.batch), generator=generator)]
+        else:
+            drawn = _GENERATORS[self.kind]((self.length, self.batch, stack.input_size), generator)
+        return drawn * self.scale
+
+
+def _normal(shape: Shape | tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64, generator=generator)
+
+
+def _noise(shape: Shape, generator: torch.Generator) -> Tensor:
+    return _normal(shape, generator)
+
+
+def _zeros(shape: Shape, generator: torch.Generator) -> Tensor:
+    del generator
+    return torch.zeros(shape, dtype=torch.float64)
+
+
+def _constant(shape: Shape, generator: torch.Generator) -> Tensor:
+    return _normal(shape[1:], generator).expand(shape)
+
+
+def _sine(shape: Shape, generator: torch.Generator) -> Tensor:
+    length = shape[0]
+    phase, position = torch.rand((2, *shape[1:]), dtype=torch.float64, generator=generator)
+    period = 4 * (max(length, 8) / 4) ** position
+    step = torch.arange(length, dtype=torch.float64)[:, None, None]
+    angle: Tensor = 2 * math.pi * (step / period + phase)
+    return angle.sin()
+
+
+def _impulse(shape: Shape, generator: torch.Generator) -> Tensor:
+    inputs = torch.zeros(shape, dtype=torch.float64)
+    inputs[0] = _normal(shape[1:], generator)
+    return inputs
+
+
+_GENERATORS: dict[str, Callable[[Shape, torch.Generator], Tensor]] = {
+    "noise": _noise,
+    "zeros": _zeros,
+    "constant": _constant,
+    "sine": _sine,
+    "impulse": _impulse,
+}
