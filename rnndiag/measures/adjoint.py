@@ -1,0 +1,182 @@
+r"""The gradient carried back through time: ``d_{t-1} = J_t^T d_t`` from random unit ``d_T`` on ``h_T``.
+
+Vectors are renormalised at every step and their logarithms summed, so nothing underflows or overflows
+however long the sequence. Through a stack the adjoint of level ``i`` receives, at each step, what level
+``i+1`` sends down through its input Jacobian; vectors of different scale are added by their logarithms.
+
+Time has two directions in a bidirectional stack. A *seed* sits on the last state of one direction of the
+top level, and lags are counted from there in that direction's time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rnndiag.trajectory import Trajectory
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Adjoint:
+    """Natural logarithms of norms, relative to the unit seed, for ``R`` draws and ``B`` sequences."""
+
+    states: Tensor
+    """``[T, R, B]``: joint norm over the states of all layers at lag 1 .. T"""
+    inputs: Tensor
+    """``[T, R, B]``: norm at the stack's input at lag 0 .. T-1"""
+    weights: Tensor | None = None
+    """``[T, R, B]``: norm of the contribution of the step at lag 0 .. T-1 to ``dL/dW_hh`` (one layer only)"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scaled:
+    """Vectors ``value * exp(log)``: ``value [..., n]`` of moderate size, ``log [...]``."""
+
+    value: Tensor
+    log: Tensor
+
+    @classmethod
+    def of(cls, value: Tensor, log: Tensor) -> _Scaled:
+        """Bring the largest entry to 1; the zero vector gets ``log = -inf``."""
+        size = value.abs().amax(-1)
+        unit = value / size.clamp_min(torch.finfo(value.dtype).tiny)[..., None]
+        return cls(unit, log + size.log())
+
+    def __add__(self, other: _Scaled) -> _Scaled:
+        # The clamp keeps the sum of two zero vectors (-inf each) from becoming NaN.
+        top = torch.maximum(self.log, other.log).clamp_min(-1e300)
+        left, right = (self.log - top).exp()[..., None], (other.log - top).exp()[..., None]
+        return _Scaled.of(self.value * left + other.value * right, top)
+
+    def log_norm(self) -> Tensor:
+        norm: Tensor = torch.linalg.vector_norm(self.value, dim=-1)
+        return self.log + norm.log()
+
+    def __getitem__(self, t: int) -> _Scaled:
+        return _Scaled(self.value[t], self.log[t])
+
+    def flip(self) -> _Scaled:
+        return _Scaled(self.value.flip(0), self.log.flip(0))
+
+    def columns(self, start: int, stop: int) -> _Scaled:
+        return _Scaled.of(self.value[..., start:stop], self.log)
+
+
+def layer_adjoint(run: Trajectory, *, draws: int, generator: torch.Generator) -> Adjoint:
+    """The adjoint of one layer alone, from its own last state."""
+    states, inputs, weights = _back_through(run, _seed(run, draws, generator), None, credit=True)
+    assert weights is not None  # credit was asked for
+    return Adjoint(states.flip(0), inputs.log_norm().flip(0), weights.flip(0))
+
+
+def stack_adjoint(levels: Sequence[Sequence[Trajectory]], *, draws: int, generator: torch.Generator) -> Adjoint:
+    """The adjoint through all levels and both directions.
+
+    Each direction of the top level is seeded in turn. The two are combined as the root mean square,
+    which is what a random unit seed on both last states at once has in the mean.
+    """
+    top = levels[-1]
+    sweeps = [_sweep(levels, index, _seed(run, draws, generator)) for index, run in enumerate(top)]
+    states = torch.stack([sweep.states for sweep in sweeps])
+    inputs = torch.stack([sweep.inputs for sweep in sweeps])
+    return Adjoint(_log_rms(states), _log_rms(inputs))
+
+
+def _sweep(levels: Sequence[Sequence[Trajectory]], seeded: int, seed: Tensor) -> Adjoint:
+    direction = levels[-1][seeded].layer.direction
+    collected: list[Tensor] = []
+    from_above: _Scaled | None = None
+    for level in reversed(levels):
+        sent_down: _Scaled | None = None
+        start = 0
+        for index, run in enumerate(level):
+            stop = start + run.layer.output_size
+            if from_above is None and index != seeded:
+                continue  # beside the seed, nothing reaches the other direction of the top level
+            reverse = run.layer.direction == "reverse"
+            injected = None if from_above is None else from_above.columns(start, stop)
+            injected = injected.flip() if injected is not None and reverse else injected
+            states, inputs, _ = _back_through(run, seed if from_above is None else None, injected)
+            collected.append(_by_lag(states, same=run.layer.direction == direction))
+            inputs = inputs.flip() if reverse else inputs
+            sent_down = inputs if sent_down is None else sent_down + inputs
+            start = stop
+        from_above = sent_down
+    assert from_above is not None  # a stack has at least one level
+    at_input = from_above.log_norm()
+    joint = torch.logsumexp(2 * torch.stack(collected), dim=0) / 2
+    return Adjoint(joint, at_input.flip(0) if direction == "forward" else at_input)
+
+
+def _back_through(
+    run: Trajectory, seed: Tensor | None, injected: _Scaled | None, *, credit: bool = False
+) -> tuple[Tensor, _Scaled, Tensor | None]:
+    """Carry a seed and what is injected at ``h_t`` back through one layer, in the layer's own time.
+
+    Args:
+        run: the layer's trajectory.
+        seed: ``[R, B, S]`` at the last state, or None.
+        injected: ``[T, R, B, R_out]`` at each ``h_t``, or None; one of the two is given.
+        credit: also return the contributions to ``dL/dW_hh``.
+
+    Returns:
+        ``[T, R, B]`` log norms at states ``s_0 .. s_{T-1}`` (through the recurrence alone), the vectors at
+        the inputs ``x_1 .. x_T``, and the log norms of the contributions if asked for.
+    """
+    state_jacobian, input_jacobian = run.along.state_jacobian, run.along.input_jacobian
+    size, width = state_jacobian.shape[0], run.layer.output_size
+    like = run.hidden
+    if seed is None:
+        assert injected is not None
+        seed = like.new_zeros(*injected.value.shape[1:3], size)
+        carried = _Scaled(seed, seed.new_full(seed.shape[:-1], -torch.inf))
+    else:
+        carried = _Scaled.of(seed, seed.new_zeros(seed.shape[:-1]))
+    states = like.new_empty(run.length, *seed.shape[:-1])
+    at_inputs = like.new_empty(run.length, *seed.shape[:-1], run.layer.input_size)
+    logs = torch.empty_like(states)
+    weights = torch.empty_like(states) if credit else None
+    log_previous = torch.linalg.vector_norm(run.previous, dim=-1).log()
+    for t in reversed(range(run.length)):
+        if injected is not None:
+            here = injected[t]
+            carried = carried + _Scaled(torch.nn.functional.pad(here.value, (0, size - width)), here.log)
+        jacobian = state_jacobian[t]
+        scattered = jacobian.scatter(carried.value)
+        if weights is not None:
+            # A step adds (scattered outer h_{t-1}) to dL/dW_hh, whose norm is the product of the two.
+            weights[t] = carried.log + torch.linalg.vector_norm(scattered, dim=-1).log() + log_previous[t]
+        at_inputs[t] = input_jacobian[t].rmv(carried.value)
+        logs[t] = carried.log
+        carried = _Scaled.of(jacobian.rmv_from(carried.value, scattered), carried.log)
+        states[t] = carried.log_norm()
+    return states, _Scaled.of(at_inputs, logs), weights
+
+
+def _seed(run: Trajectory, draws: int, generator: torch.Generator) -> Tensor:
+    """Random unit vectors on ``h_T`` (nothing on ``c_T``): ``[R, B, S]``."""
+    width, size = run.layer.output_size, run.along.state_jacobian.shape[0]
+    vectors = torch.randn(draws, run.batch, width, dtype=torch.float64, generator=generator)
+    vectors /= torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return torch.nn.functional.pad(vectors, (0, size - width)).to(run.hidden)
+
+
+def _by_lag(states: Tensor, *, same: bool) -> Tensor:
+    """Reorder ``s_0 .. s_{T-1}`` of one direction to lags 1 .. T of the seed's direction.
+
+    State ``i`` of the opposite direction belongs to the seed's time ``T + 1 - i``, hence to lag ``i - 1``.
+    """
+    if same:
+        return states.flip(0)
+    length = states.shape[0]
+    nothing = states.new_full((2, *states.shape[1:]), -torch.inf)
+    return torch.cat((states[2:], nothing))[:length]
+
+
+def _log_rms(logs: Tensor) -> Tensor:
+    """Root mean square over the first axis, of quantities given and returned as logarithms."""
+    count = torch.tensor(float(logs.shape[0]), dtype=logs.dtype, device=logs.device)
+    return (torch.logsumexp(2 * logs, dim=0) - count.log()) / 2

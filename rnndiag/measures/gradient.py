@@ -1,0 +1,138 @@
+"""How the gradient travels through time: gain by lag, rate, horizon, bounds, and credit by lag."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from rnndiag.cells.layer import RecurrentLayer
+from rnndiag.config import Thresholds
+from rnndiag.measures.adjoint import Adjoint
+from rnndiag.measures.statistics import median, median_interval
+from rnndiag.measures.verdict import Verdict, judge, sequences_to_settle
+
+CREDIT_LAGS = (1, 10, 100)
+CREDIT_SHARE = 0.99
+
+UNDERFLOW = {dtype: bits * math.log10(2) for dtype, bits in (("float16", -25), ("bfloat16", -134), ("float32", -150))}
+"""log10 of half the smallest subnormal: a gradient under it is rounded to zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class GradientThroughTime:
+    """``||d_{T-l}|| / ||d_T||`` for random unit ``d_T`` on the last ``h``, by lag ``l``.
+
+    Per lag the value of a sequence is the mean of log10 over draws; medians and the 95 % interval are
+    over sequences.
+    """
+
+    lag: int
+    """the lag of the verdict, in steps"""
+    log10_gain: float
+    """median at that lag"""
+    log10_gain_interval: tuple[float, float]
+    log10_by_lag: tuple[float, ...]
+    """medians; entry ``i`` is lag ``i + 1``"""
+    rate: float
+    """nats per step, up to the lag"""
+    multiplier: float
+    """``exp(rate)``: what a step multiplies the gradient by"""
+    horizon: int | None
+    """first lag at which the median leaves the healthy band; None if it stays inside"""
+    input_log10_gain: float
+    """median at the input ``lag - 1`` steps before the last one, the earliest of those ``lag`` inputs"""
+    underflow_lag: dict[str, int | None]
+    """by float type: first lag at which a gradient of size 1 is rounded to zero"""
+    sequences_to_settle: int | None
+    """for an inconclusive verdict: about how many sequences would settle it"""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerGradient(GradientThroughTime):
+    """The same for a layer alone, with the bounds that stand beside it and the credit by lag."""
+
+    bound_log10_gain: float
+    """product of the step norms over the last ``lag`` steps, median over sequences: a true bound"""
+    rough_bound_log10_gain: float | None
+    """``(||W_hh||_2 max phi')^lag``, the textbook's rough estimate; Elman nets only"""
+    contraction_guaranteed: bool | None
+    """``||W_hh||_2 max phi' < 1``: sufficient for vanishing, whatever the input; Elman nets only"""
+    credit: dict[str, float]
+    """share of the norms of the steps' contributions to ``dL/dW_hh`` within the last 1, 10, 100 steps"""
+    credit_99_steps: int | None
+    """last steps that hold 99 % of it, median over sequences and draws"""
+
+
+def through_time(adjoint: Adjoint, lag: int, thresholds: Thresholds) -> tuple[GradientThroughTime, Verdict]:
+    """Summarise an adjoint at a lag (at most its length) and name the verdict."""
+    by_lag = adjoint.states / math.log(10)
+    per_sequence = by_lag.mean(1)
+    medians: list[float] = median(per_sequence).tolist()
+    samples, sequences = by_lag[lag - 1], per_sequence[lag - 1]
+    gain = medians[lag - 1]
+    interval = median_interval(sequences, samples)
+    verdict = judge(samples, interval, thresholds)
+    rate = gain * math.log(10) / lag
+    measured = GradientThroughTime(
+        lag=lag,
+        log10_gain=gain,
+        log10_gain_interval=interval,
+        log10_by_lag=tuple(medians),
+        rate=rate,
+        multiplier=math.exp(min(rate, 700.0)),  # beyond it a float64 overflows
+        horizon=_first(medians, lambda m: not thresholds.vanishing <= m <= thresholds.exploding),
+        input_log10_gain=float(median(adjoint.inputs[lag - 1].mean(0))) / math.log(10),
+        underflow_lag={dtype: _first(medians, floor.__gt__) for dtype, floor in UNDERFLOW.items()},
+        sequences_to_settle=(
+            sequences_to_settle(gain, interval, sequences.numel(), thresholds) if verdict == "inconclusive" else None
+        ),
+    )
+    return measured, verdict
+
+
+def layer_through_time(
+    layer: RecurrentLayer, adjoint: Adjoint, norms: Tensor, lag: int, thresholds: Thresholds
+) -> tuple[LayerGradient, Verdict]:
+    """The same for a layer alone.
+
+    Args:
+        layer: whose ``W_hh`` gives the textbook's bound.
+        adjoint: of this layer, with the contributions to ``dL/dW_hh``.
+        norms: ``||J_t||_2``, ``[T, B]``.
+        lag: at most ``T``.
+        thresholds: the healthy band.
+    """
+    measured, verdict = through_time(adjoint, lag, thresholds)
+    rough = guaranteed = None
+    if layer.cell in ("tanh", "relu"):  # max phi' = 1 for both
+        spectral_norm = float(torch.linalg.matrix_norm(layer.weight_hh, 2))
+        rough = lag * (math.log10(spectral_norm) if spectral_norm else -math.inf)
+        guaranteed = spectral_norm < 1
+    credit, steps = _credit(adjoint)
+    layered = LayerGradient(
+        **{field.name: getattr(measured, field.name) for field in fields(measured)},
+        bound_log10_gain=float(median(norms[-lag:].log10().sum(0))),
+        rough_bound_log10_gain=rough,
+        contraction_guaranteed=guaranteed,
+        credit=credit,
+        credit_99_steps=steps,
+    )
+    return layered, verdict
+
+
+def _credit(adjoint: Adjoint) -> tuple[dict[str, float], int | None]:
+    assert adjoint.weights is not None  # a layer's adjoint carries them
+    shares = adjoint.weights.softmax(0).cumsum(0).flatten(1)
+    if bool(shares.isnan().any()):  # no step contributes: the gradient is exactly zero
+        return {str(n): math.nan for n in CREDIT_LAGS}, None
+    credit = {str(n): float(median(shares[min(n, len(shares)) - 1])) for n in CREDIT_LAGS}
+    steps = (shares < CREDIT_SHARE).sum(0) + 1
+    return credit, int(median(steps.double()))
+
+
+def _first(medians: Sequence[float], holds: Callable[[float], bool]) -> int | None:
+    return next((lag for lag, value in enumerate(medians, 1) if holds(value)), None)

@@ -1,0 +1,100 @@
+"""Finite-time Lyapunov exponents along the trajectory: how fast nearby states part or meet."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from rnndiag.operators.qr_exponents import frame_growth
+from rnndiag.operators.structured import StepJacobian
+
+TRANSIENT_SHARE = 5
+"""One step in five is spent on turning the frame towards the growing directions."""
+
+LONGEST_TRANSIENT = 500
+BLOCKS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Lyapunov:
+    """Exponents in nats per step, descending, of the net driven by the probe.
+
+    Averaged over the steps after the transient and over sequences. The standard error is that of the
+    mean of block averages, which takes blocks of different times and sequences as independent.
+    """
+
+    exponents: tuple[float, ...]
+    standard_errors: tuple[float, ...]
+    """NaN where a single block of a single sequence is all there is"""
+    spread: tuple[float, ...]
+    """standard deviation over sequences"""
+    transient: int
+    """steps left out at the start"""
+    live_directions: int
+    """exponents with ``exponent * lag > log(threshold)``; at least so many if not all were computed"""
+    kaplan_yorke_dimension: float | None
+    """of the attractor, where the spectrum is full or its partial sums change sign"""
+    entropy_rate: float | None
+    """sum of the positive exponents (Pesin), where all positive ones were computed"""
+
+
+def lyapunov(
+    jacobian: StepJacobian,
+    count: int | Literal["all"],
+    lag: int,
+    log10_threshold: float,
+    *,
+    generator: torch.Generator,
+) -> Lyapunov:
+    """The first ``count`` exponents.
+
+    Args:
+        jacobian: batch ``[T, B]``, square.
+        count: how many, or all ``S``.
+        lag: of the live directions, in steps.
+        log10_threshold: gain under which a direction is no longer live.
+        generator: draws the first frame.
+    """
+    size, (length, _) = jacobian.shape[0], jacobian.batch
+    computed = size if count == "all" else min(count, size)
+    transient = min(length // TRANSIENT_SHARE, LONGEST_TRANSIENT)
+    blocks = min(BLOCKS, length - transient)
+    bounds = [transient + (length - transient) * i // blocks for i in range(blocks + 1)]
+    with_transient = [0, *bounds] if transient else bounds
+    growth = frame_growth(jacobian, computed, with_transient, generator=generator)[-blocks:]
+    steps = growth.new_tensor(bounds).diff()
+    rates = (growth / steps[:, None, None]).flatten(0, 1)
+    per_sequence = growth.sum(0) / steps.sum()
+    exponents, order = per_sequence.mean(0).sort(descending=True)
+    # A frame that has not settled may have exponents out of order within their errors.
+    errors = (rates.std(0) / math.sqrt(len(rates)))[order] if len(rates) > 1 else exponents * math.nan
+    spread = per_sequence.std(0)[order] if len(per_sequence) > 1 else exponents * math.nan
+    values: list[float] = exponents.tolist()
+    return Lyapunov(
+        exponents=tuple(values),
+        standard_errors=tuple(errors.tolist()),
+        spread=tuple(spread.tolist()),
+        transient=transient,
+        live_directions=sum(value * lag > log10_threshold * math.log(10) for value in values),
+        kaplan_yorke_dimension=_kaplan_yorke(values, full=computed == size),
+        entropy_rate=_entropy_rate(values, full=computed == size),
+    )
+
+
+def _kaplan_yorke(exponents: list[float], *, full: bool) -> float | None:
+    """``j + (sum of the first j) / |exponent j+1|`` for the largest ``j`` with a sum not negative."""
+    total = 0.0
+    for j, exponent in enumerate(exponents):
+        if total + exponent < 0:
+            return j + total / -exponent
+        total += exponent
+    return float(len(exponents)) if full else None
+
+
+def _entropy_rate(exponents: list[float], *, full: bool) -> float | None:
+    if not full and exponents[-1] > 0:
+        return None
+    return sum(exponent for exponent in exponents if exponent > 0)

@@ -1,0 +1,38 @@
+"""Health of the numbers: entries that are not finite, subnormals, and what the stored dtype can hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from rnndiag.cells.layer import RecurrentLayer
+
+
+@dataclass(frozen=True, slots=True)
+class Numerics:
+    """The parameters as stored, and the states they lead to."""
+
+    stored_dtype: str
+    nonfinite_parameters: dict[str, int]
+    """NaN or infinite entries, by parameter; only those that have some"""
+    subnormal_parameters: int
+    """non-zero entries under the stored dtype's smallest normal number"""
+    largest_parameter: float
+    """largest finite modulus"""
+    first_nonfinite_step: int | None
+    """first step at which a state is NaN or infinite, from 1"""
+
+
+def parameter_health(layer: RecurrentLayer, first_nonfinite_step: int | None) -> Numerics:
+    """Look at each parameter in the dtype in which it was stored."""
+    nonfinite = {name: int((~p.isfinite()).sum()) for name, p in layer.parameters.items()}
+    tiny = torch.finfo(layer.weight_hh.dtype).tiny
+    finite = [p.nan_to_num(0.0, 0.0, 0.0).abs() for p in layer.parameters.values()]
+    return Numerics(
+        stored_dtype=str(layer.weight_hh.dtype).removeprefix("torch."),
+        nonfinite_parameters={name: count for name, count in nonfinite.items() if count},
+        subnormal_parameters=sum(int(((p > 0) & (p < tiny)).sum()) for p in finite),
+        largest_parameter=max((float(p.max()) for p in finite if p.numel()), default=0.0),
+        first_nonfinite_step=first_nonfinite_step,
+    )

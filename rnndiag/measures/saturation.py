@@ -1,0 +1,100 @@
+"""Saturation of the squashing nonlinearities, dead units, and gates that no longer move."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rnndiag.config import Thresholds
+from rnndiag.measures.statistics import median
+from rnndiag.trajectory import Trajectory
+
+STILL = 1e-9
+"""A unit that moves by less than this over all steps and sequences does not vary."""
+
+KEEPING_GATE = {"lstm": "forget", "gru": "update"}
+"""The gate whose value multiplies what the cell held before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saturation:
+    """Share of ``(t, b, unit)`` whose slope ``phi'`` lies under the threshold.
+
+    The nonlinearity is tanh or ReLU (where a zero slope means inactive) of an Elman net and the
+    candidate's tanh of a gated cell.
+    """
+
+    rate: float
+    per_step: tuple[float, ...]
+    threshold: float
+    by_nonlinearity: dict[str, float]
+    """the rate of each squashing nonlinearity on the gradient's way"""
+    saturated_units: int
+    """units saturated at every step of every sequence"""
+    dead_units: int
+    """units that are zero throughout (ReLU), or do not vary at all"""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One sigmoid gate over all steps, sequences and units."""
+
+    mean: float
+    open: float
+    """share over 0.95"""
+    closed: float
+    """share under 0.05"""
+    time_constant: float | None
+    """``-1 / mean log g`` of the gate that keeps the old state: steps, median over units; else None"""
+    time_constant_max: float | None
+    """the same of the unit that keeps longest"""
+
+
+def saturation(run: Trajectory, thresholds: Thresholds) -> Saturation:
+    """Count saturated and dead units along a trajectory."""
+    under = {name: slope < thresholds.saturated_slope for name, slope in run.along.slopes.items()}
+    main = next(iter(under.values()))
+    return Saturation(
+        rate=_share(main),
+        per_step=tuple(main.double().mean((1, 2)).tolist()),
+        threshold=thresholds.saturated_slope,
+        by_nonlinearity={name: _share(mask) for name, mask in under.items()},
+        saturated_units=int(main.all(0).all(0).sum()),
+        dead_units=_dead_units(run),
+    )
+
+
+def gates(run: Trajectory, thresholds: Thresholds) -> dict[str, Gate]:
+    """Openness of each gate by name; empty for Elman nets."""
+    keeping = KEEPING_GATE.get(run.layer.cell)
+    return {name: _gate(values, thresholds, keeping=name == keeping) for name, values in run.along.gates.items()}
+
+
+def _gate(values: Tensor, thresholds: Thresholds, *, keeping: bool) -> Gate:
+    constants = -1 / values.log().mean((0, 1)) if keeping else None
+    return Gate(
+        mean=float(values.mean()),
+        open=_share(values > thresholds.gate_open),
+        closed=_share(values < thresholds.gate_closed),
+        time_constant=None if constants is None else float(median(constants)),
+        time_constant_max=None if constants is None else float(constants.max()),
+    )
+
+
+def _dead_units(run: Trajectory) -> int:
+    # With one step of one sequence, or inputs and states that are all alike, nothing can vary.
+    states = run.hidden if run.along.cell_state is None else run.along.cell_state
+    zero = (run.hidden == 0).all(0).all(0) if run.layer.cell == "relu" else None
+    if run.length * run.batch == 1 or not bool((run.inputs != run.inputs[:1, :1]).any()):
+        return 0 if zero is None else int(zero.sum())
+    flat = states.flatten(0, 1)
+    still = (flat.amax(0) - flat.amin(0)) < STILL
+    return int((still if zero is None else still | zero).sum())
+
+
+def _share(mask: Tensor) -> float:
+    share = float(mask.to(torch.float64).mean())
+    return 0.0 if math.isnan(share) else share
