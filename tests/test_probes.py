@@ -18,7 +18,7 @@ EMBEDDED = Stack("rnn", ((layer("tanh", 3, 5),),), torch.arange(12.0).reshape(4,
 
 @pytest.mark.parametrize("kind", GENERATED)
 def test_every_kind_has_the_shape_and_the_seed_decides(kind: str) -> None:
-    one, again, other = (Probe(kind, 7, 2, seed=s).inputs(EMBEDDED) for s in (1, 1, 2))  # type: ignore[arg-type]
+    one, again, other = (Probe(kind, 7, 2, seed=s).inputs(EMBEDDED) for s in (1, 1, 2))
     assert one.shape == (7, 2, 3)
     assert one.dtype == torch.float64
     assert torch.equal(one, again)
@@ -27,8 +27,8 @@ def test_every_kind_has_the_shape_and_the_seed_decides(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", GENERATED)
 def test_scale_multiplies(kind: str) -> None:
-    base = Probe(kind, 5, 2).inputs(EMBEDDED)  # type: ignore[arg-type]
-    torch.testing.assert_close(Probe(kind, 5, 2, scale=-2.5).inputs(EMBEDDED), -2.5 * base)  # type: ignore[arg-type]
+    base = Probe(kind, 5, 2).inputs(EMBEDDED)
+    torch.testing.assert_close(Probe(kind, 5, 2, scale=-2.5).inputs(EMBEDDED), -2.5 * base)
 
 
 def test_what_the_kinds_are() -> None:
@@ -81,7 +81,7 @@ def test_own_array_of_one_and_of_many_sequences() -> None:
 )
 def test_arrays_that_do_not_fit(array: torch.Tensor, options: dict[str, int], message: str) -> None:
     with pytest.raises(ProbeError, match=message):
-        Probe.from_array(array, **options)  # type: ignore[arg-type]
+        Probe.from_array(array, **options)
 
 
 def test_width_says_expected_and_got() -> None:
@@ -99,4 +99,4 @@ def test_width_says_expected_and_got() -> None:
 )
 def test_bad_sizes(options: dict[str, float], message: str) -> None:
     with pytest.raises(ProbeError, match=message):
-        Probe(**options)  # type: ignore[arg-type]
+        Probe(**options)

@@ -93,7 +93,7 @@ def measure_layer(
         gradient, verdict = layer_through_time(run.layer, adjoint, norms, lag, thresholds)
         measured |= {"gradient": gradient, "verdict": verdict}
         measured["lyapunov"] = lyapunov(
-            jacobian, settings.exponents, lag, thresholds.vanishing, generator=_generator(settings)
+            jacobian, run.inputs, settings.exponents, lag, thresholds.vanishing, generator=_generator(settings)
         )
         measured["saturation"] = saturation(run, thresholds)
         measured["gates"] = gates(run, thresholds)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from rnndiag.operators.qr_exponents import frame_growth
 from rnndiag.operators.structured import StepJacobian
@@ -20,7 +21,7 @@ BLOCKS = 10
 
 @dataclass(frozen=True, slots=True)
 class Lyapunov:
-    """Exponents in nats per step, descending, of the net driven by the probe.
+    """Exponents in nats per step, descending, of the net along its trajectory on the probe.
 
     Averaged over the steps after the transient and over sequences. The standard error is that of the
     mean of block averages, which takes blocks of different times and sequences as independent.
@@ -31,6 +32,8 @@ class Lyapunov:
     """NaN where a single block of a single sequence is all there is"""
     spread: tuple[float, ...]
     """standard deviation over sequences"""
+    driven: bool
+    """False where the inputs are zero after the transient: the net then runs autonomously"""
     transient: int
     """steps left out at the start"""
     live_directions: int
@@ -43,6 +46,7 @@ class Lyapunov:
 
 def lyapunov(
     jacobian: StepJacobian,
+    inputs: Tensor,
     count: int | Literal["all"],
     lag: int,
     log10_threshold: float,
@@ -53,6 +57,7 @@ def lyapunov(
 
     Args:
         jacobian: batch ``[T, B]``, square.
+        inputs: what drove the layer, ``[T, B, D]``.
         count: how many, or all ``S``.
         lag: of the live directions, in steps.
         log10_threshold: gain under which a direction is no longer live.
@@ -77,6 +82,7 @@ def lyapunov(
         exponents=tuple(values),
         standard_errors=tuple(errors.tolist()),
         spread=tuple(spread.tolist()),
+        driven=bool(inputs[transient:].any()),
         transient=transient,
         live_directions=sum(value * lag > log10_threshold * math.log(10) for value in values),
         kaplan_yorke_dimension=_kaplan_yorke(values, full=computed == size),

@@ -29,6 +29,7 @@ class Saturation:
 
     rate: float
     per_step: tuple[float, ...]
+    per_unit: tuple[float, ...]
     threshold: float
     by_nonlinearity: dict[str, float]
     """the rate of each squashing nonlinearity on the gradient's way"""
@@ -60,6 +61,7 @@ def saturation(run: Trajectory, thresholds: Thresholds) -> Saturation:
     return Saturation(
         rate=_share(main),
         per_step=tuple(main.double().mean((1, 2)).tolist()),
+        per_unit=tuple(main.double().mean((0, 1)).tolist()),
         threshold=thresholds.saturated_slope,
         by_nonlinearity={name: _share(mask) for name, mask in under.items()},
         saturated_units=int(main.all(0).all(0).sum()),

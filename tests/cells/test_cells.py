@@ -17,7 +17,7 @@ EXACT = {"rtol": 1e-12, "atol": 1e-13}
 
 @given(layers(), st.integers(1, 4), st.integers(1, 2), st.integers(0, 1000))
 @settings(deadline=None, max_examples=60)
-def test_step_jacobians_are_autograds(net, length: int, batch: int, seed: int) -> None:  # type: ignore[no-untyped-def]
+def test_step_jacobians_are_autograds(net, length: int, batch: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(length, batch, net.input_size, dtype=torch.float64, generator=generator)
     by_state, by_input = autograd.jacobians(net, inputs)
@@ -28,7 +28,7 @@ def test_step_jacobians_are_autograds(net, length: int, batch: int, seed: int) -
 
 @given(layers())
 @settings(deadline=None, max_examples=30)
-def test_states_are_the_modules_own(net) -> None:  # type: ignore[no-untyped-def]
+def test_states_are_the_modules_own(net) -> None:
     inputs = torch.randn(6, 2, net.input_size, dtype=torch.float64)
     states = autograd.states(net, inputs)
     run = run_layer(net, inputs)
@@ -45,7 +45,7 @@ def test_states_are_the_modules_own(net) -> None:  # type: ignore[no-untyped-def
 def test_a_stack_is_pytorchs_stack(kind: str, bidirectional: bool, proj: int) -> None:
     if proj and kind != "lstm":
         proj = 0
-    net = stack(kind, 3, proj=proj, bidirectional=bidirectional)  # type: ignore[arg-type]
+    net = stack(kind, 3, proj=proj, bidirectional=bidirectional)
     types = {"tanh": torch.nn.RNN, "relu": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}
     options = {"nonlinearity": kind} if kind in ("tanh", "relu") else {}
     options |= {"proj_size": proj} if proj else {}
@@ -65,8 +65,8 @@ def test_a_stack_is_pytorchs_stack(kind: str, bidirectional: bool, proj: int) ->
 @pytest.mark.parametrize("kind", KINDS)
 def test_reverse_is_forward_on_the_reversed_sequence(kind: str) -> None:
     inputs = torch.randn(5, 2, 4, dtype=torch.float64)
-    forward = run_layer(layer(kind), inputs.flip(0))  # type: ignore[arg-type]
-    reverse = run_layer(layer(kind, reverse=True), inputs)  # type: ignore[arg-type]
+    forward = run_layer(layer(kind), inputs.flip(0))
+    reverse = run_layer(layer(kind, reverse=True), inputs)
     torch.testing.assert_close(forward.hidden, reverse.hidden, rtol=0, atol=0)
 
 
@@ -81,7 +81,7 @@ def test_deep_saturation_is_small_not_zero() -> None:
 
 @pytest.mark.parametrize("kind", ["tanh", "gru", "lstm"])
 def test_float32_agrees_with_float64(kind: str) -> None:
-    net = layer(kind, 4, 20, seed=5)  # type: ignore[arg-type]
+    net = layer(kind, 4, 20, seed=5)
     inputs = torch.randn(30, 2, 4, dtype=torch.float64)
     double = run_layer(net, inputs).along.state_jacobian.to_dense()
     single = run_layer(net.to(torch.float32), inputs.float()).along.state_jacobian.to_dense()

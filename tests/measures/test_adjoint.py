@@ -30,7 +30,7 @@ def unit_seeds(width: int, batch: int = B) -> torch.Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("proj", [0, 3])
 def test_a_layers_gains_are_autograds(kind: str, proj: int) -> None:
-    net = layer(kind, proj=proj if kind == "lstm" else 0)  # type: ignore[arg-type]
+    net = layer(kind, proj=proj if kind == "lstm" else 0)
     inputs = torch.randn(T, B, net.input_size, dtype=torch.float64)
     measured = layer_adjoint(run_layer(net, inputs), draws=R, generator=generator())
     for r, seed in enumerate(unit_seeds(net.output_size)):
@@ -41,7 +41,7 @@ def test_a_layers_gains_are_autograds(kind: str, proj: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_credit_is_each_steps_own_part_of_the_weights_gradient(kind: str) -> None:
-    net = layer(kind)  # type: ignore[arg-type]
+    net = layer(kind)
     inputs = torch.randn(T, 1, net.input_size, dtype=torch.float64)
     measured = layer_adjoint(run_layer(net, inputs), draws=R, generator=generator())
     assert measured.weights is not None
@@ -62,7 +62,7 @@ def test_credit_is_each_steps_own_part_of_the_weights_gradient(kind: str) -> Non
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("levels", [1, 2, 3])
 def test_a_stacks_gain_is_the_joint_gradient_at_all_states(kind: str, levels: int) -> None:
-    net = stack(kind, levels)  # type: ignore[arg-type]
+    net = stack(kind, levels)
     inputs = torch.randn(T, B, 3, dtype=torch.float64)
     measured = stack_adjoint(run_stack(net, inputs), draws=R, generator=generator())
     top = net.levels[-1][0]
@@ -89,7 +89,7 @@ def test_a_stacks_gain_is_the_gradient_at_pytorchs_initial_states() -> None:
     for lag in (1, 4, T - 1):
         start = T - lag
         h = torch.stack([run.hidden[start - 1] for (run,) in levels]).requires_grad_()
-        c = torch.stack([run.along.cell_state[start - 1] for (run,) in levels]).requires_grad_()  # type: ignore[index]
+        c = torch.stack([run.along.cell_state[start - 1] for (run,) in levels]).requires_grad_()
         out, _ = whole(inputs[start:], (h, c))
         (out[-1, 0] * seed).sum().backward()
         assert h.grad is not None
@@ -101,7 +101,7 @@ def test_a_stacks_gain_is_the_gradient_at_pytorchs_initial_states() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("levels", [1, 2, 3])
 def test_both_directions(kind: str, levels: int) -> None:
-    net = stack(kind, levels, bidirectional=True)  # type: ignore[arg-type]
+    net = stack(kind, levels, bidirectional=True)
     inputs = torch.randn(T, B, 3, dtype=torch.float64)
     measured = stack_adjoint(run_stack(net, inputs), draws=1, generator=generator())
     drawing = generator()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.config import Settings, Thresholds
 from rnndiag.measures.layer import LayerMeasures, StackMeasures, measure_layer, measure_stack
-from rnndiag.measures.lyapunov import _kaplan_yorke, lyapunov
+from rnndiag.measures.lyapunov import _kaplan_yorke
 from rnndiag.measures.recurrent_weight import spectrum
 from rnndiag.measures.statistics import median, median_interval
 from rnndiag.measures.verdict import judge, sequences_to_settle
@@ -23,7 +23,7 @@ from tests.oracles.nets import KINDS, layer
 
 
 def measure(net: RecurrentLayer, inputs: torch.Tensor, **settings: object) -> LayerMeasures:
-    chosen = Settings(**settings)  # type: ignore[arg-type]
+    chosen = Settings(**settings)
     return measure_layer(run_layer(net, inputs), net, chosen.lag or len(inputs), chosen)[0]
 
 
@@ -34,7 +34,7 @@ def noise(net: RecurrentLayer, length: int = 60, batch: int = 8) -> torch.Tensor
 def elman(weight: torch.Tensor, kind: str = "tanh") -> RecurrentLayer:
     size = len(weight)
     zeros = torch.zeros(size, 1, dtype=torch.float64)
-    return RecurrentLayer("rnn.l0", kind, zeros, weight.double())  # type: ignore[arg-type]
+    return RecurrentLayer("rnn.l0", kind, zeros, weight.double())
 
 
 def test_scaled_rotation_has_its_scale_as_multiplier() -> None:
@@ -92,9 +92,9 @@ def test_top_exponent_is_the_growth_of_a_small_perturbation() -> None:
 def test_autonomous_random_net_reaches_the_mean_fields_exponent() -> None:
     (net,) = RandomNet(sigma=2.0, hidden=400, input_size=1, bias_scale=None).build().stacks[0].layers
     inputs = Probe("impulse", 300, 3).inputs(Stack("s", ((net,),)))
-    measured = lyapunov(
-        run_layer(net, inputs).along.state_jacobian, 1, 300, -3.0, generator=torch.Generator().manual_seed(0)
-    )
+    measured = measure(net, inputs, exponents=1).lyapunov
+    assert measured is not None
+    assert measured.driven is False
     assert measured.exponents[0] == pytest.approx(0.1547, abs=0.02)
 
 
@@ -115,7 +115,7 @@ def test_forget_bias_of_three_remembers_for_tens_of_steps() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_step_one_unit_one_sequence(kind: str) -> None:
-    net = layer(kind, 1, 1)  # type: ignore[arg-type]
+    net = layer(kind, 1, 1)
     measured = measure(net, torch.ones(1, 1, 1, dtype=torch.float64))
     assert measured.verdict in ("healthy", "vanishing")
     assert measured.lyapunov is not None
@@ -131,8 +131,8 @@ def test_permuting_the_units_changes_nothing() -> None:
         "tanh",
         net.weight_ih[order],
         net.weight_hh[order][:, order],
-        net.bias_ih[order],  # type: ignore[index]
-        net.bias_hh[order],  # type: ignore[index]
+        net.bias_ih[order],
+        net.bias_hh[order],
     )
     inputs = noise(net)
     one, two = measure(net, inputs, exponents="all"), measure(permuted, inputs, exponents="all")
@@ -146,7 +146,10 @@ def test_permuting_the_units_changes_nothing() -> None:
     assert two.jacobian.norm_per_step == pytest.approx(one.jacobian.norm_per_step, rel=2e-6)
     # The frames start differently, so the later exponents agree within the transient's trace only.
     assert two.lyapunov.exponents[0] == pytest.approx(one.lyapunov.exponents[0], abs=0.05)
-    assert two.saturation == one.saturation
+    assert one.saturation is not None
+    assert two.saturation is not None
+    assert two.saturation.rate == one.saturation.rate
+    assert two.saturation.per_unit == tuple(one.saturation.per_unit[i] for i in order)
 
 
 def test_saturation_counts_slopes_and_units() -> None:
@@ -161,6 +164,7 @@ def test_saturation_counts_slopes_and_units() -> None:
     assert measured is not None
     assert measured.rate == pytest.approx(3 / 8)
     assert measured.per_step == (0.5, 0.5, 0.5, 0.0)
+    assert measured.per_unit == (0.75, 0.0)
     assert measured.saturated_units == 0
 
 
@@ -187,7 +191,7 @@ def test_gates_pinned_by_their_biases() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_weight_that_is_not_a_number_makes_the_verdict_invalid(kind: str) -> None:
-    net = layer(kind)  # type: ignore[arg-type]
+    net = layer(kind)
     net.weight_hh[0, 0] = math.nan
     measured = measure(net, noise(net))
     assert measured.verdict == "invalid"
@@ -214,7 +218,7 @@ def test_credit_of_a_forgetful_net_is_in_the_last_steps() -> None:
     assert gradient.underflow_lag["float32"] is not None
     assert (
         gradient.underflow_lag["float16"] < gradient.underflow_lag["float32"] < gradient.underflow_lag["bfloat16"] + 60
-    )  # type: ignore[operator]
+    )
 
 
 def test_norm_above_one_need_not_explode() -> None:
@@ -225,7 +229,7 @@ def test_norm_above_one_need_not_explode() -> None:
     assert measured.gradient is not None
     assert measured.recurrent_weight.spectral_norm > 1
     assert measured.gradient.contraction_guaranteed is False
-    assert measured.gradient.rough_bound_log10_gain > 0  # type: ignore[operator]
+    assert measured.gradient.rough_bound_log10_gain > 0
     assert measured.verdict == "vanishing"
 
 

@@ -21,7 +21,7 @@ def norms(op: DiagonalPlusShared, seed: int = 0, rtol: float = 1e-6) -> torch.Te
 
 @given(layers(), st.integers(0, 5))
 @settings(deadline=None)
-def test_small_nets_agree_with_svd(net, seed) -> None:  # type: ignore[no-untyped-def]
+def test_small_nets_agree_with_svd(net, seed) -> None:
     op = run_layer(net, torch.randn(4, 3, net.input_size, dtype=torch.float64)).along.state_jacobian
     exact = torch.linalg.matrix_norm(op.to_dense(), 2)
     torch.testing.assert_close(norms(op, seed), exact, rtol=1e-6, atol=1e-300)
@@ -30,7 +30,7 @@ def test_small_nets_agree_with_svd(net, seed) -> None:  # type: ignore[no-untype
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("hidden", [40, 130])
 def test_wider_nets_agree_with_svd(kind: str, hidden: int) -> None:
-    net = layer(kind, 8, hidden)  # type: ignore[arg-type]
+    net = layer(kind, 8, hidden)
     op = run_layer(net, torch.randn(20, 4, 8, dtype=torch.float64)).along.state_jacobian
     exact = torch.linalg.matrix_norm(op.to_dense(), 2)
     torch.testing.assert_close(norms(op), exact, rtol=1e-6, atol=0)

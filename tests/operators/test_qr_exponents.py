@@ -13,11 +13,11 @@ from rnndiag.trajectory import run_layer
 from tests.oracles.nets import KINDS, layer
 
 
-def growth(op, count: int, bounds: list[int]) -> torch.Tensor:  # type: ignore[no-untyped-def]
+def growth(op, count: int, bounds: list[int]) -> torch.Tensor:
     return frame_growth(op, count, bounds, generator=torch.Generator().manual_seed(0))
 
 
-def every_step(op, count: int) -> torch.Tensor:  # type: ignore[no-untyped-def]
+def every_step(op, count: int) -> torch.Tensor:
     """The textbook: a dense product and a QR factorisation at each step, from the same first frame."""
     length, batch = op.batch
     dense = op.to_dense()
@@ -33,7 +33,7 @@ def every_step(op, count: int) -> torch.Tensor:  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("scale", [0.3, 1.0, 3.0])
 def test_adaptive_factorisation_equals_one_at_every_step(kind: str, scale: float) -> None:
-    net = layer(kind, 4, 16, scale=scale, bias=False)  # type: ignore[arg-type]
+    net = layer(kind, 4, 16, scale=scale, bias=False)
     if kind == "relu":
         net = layer("tanh", 4, 16, scale=scale)
     op = run_layer(net, torch.randn(120, 3, 4, dtype=torch.float64)).along.state_jacobian

@@ -34,7 +34,7 @@ def jacobians(layer: RecurrentLayer, inputs: Tensor) -> tuple[Tensor, Tensor]:
             by_state.append(one)
             by_input.append(two)
     shape = inputs.shape[:2]
-    return (torch.stack(each).reshape(*shape, *each[0].shape) for each in (by_state, by_input))  # type: ignore[return-value]
+    return (torch.stack(each).reshape(*shape, *each[0].shape) for each in (by_state, by_input))
 
 
 def state_size(layer: RecurrentLayer) -> int:
