@@ -1,0 +1,106 @@
+"""What every reader makes of its file: named tensors, and what the file says about them.
+
+A reader knows one format and nothing of recurrent layers; ``find`` knows recurrent layers and no format.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Callable, Mapping
+
+    from rnndiag.checkpoint.model import Skipped
+
+Nonlinearity: TypeAlias = Literal["tanh", "relu"]
+
+MAX_NAME: Final = 1000
+"""Characters of a key, or of a path from the top of the file; real ones stay below a hundred or two."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Path:
+    """The keys that lead to a part of a file, linked to the parent's so that a hostile depth costs nothing."""
+
+    parent: Path | None = None
+    key: str = ""
+    length: int = 0
+    """Characters of the whole path."""
+
+    def child(self, key: str) -> Path:
+        """The path of the part under ``key``."""
+        return Path(self, key, self.length + len(key) + 1)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The keys, outermost first; empty for the top of the file."""
+        keys = []
+        here: Path | None = self
+        while here is not None and here.parent is not None:
+            keys.append(here.key)
+            here = here.parent
+        return tuple(reversed(keys))
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A tensor that was not rebuilt, and why."""
+
+    reason: str
+
+
+Leaf: TypeAlias = Tensor | Unusable
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleFacts:
+    """What a pickled module says of itself that its parameters do not."""
+
+    class_path: str
+    """Module and qualified name, e.g. ``torch.nn.modules.rnn.GRU``."""
+    nonlinearity: Nonlinearity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One dict of tensors, or one pickled module with all its children."""
+
+    path: Path
+    """Where it lies in the file."""
+    tensors: Mapping[str, Leaf]
+    """By dotted name, as in a state_dict: ``encoder.rnn.weight_hh_l0``."""
+    facts: Mapping[str, ModuleFacts] = field(default_factory=dict)
+    """By module path (the dotted name without its last component); empty for a state_dict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All of a file that may matter, in the file's order."""
+
+    size: int
+    """Bytes of the file."""
+    containers: tuple[Container, ...]
+    skipped: tuple[Skipped, ...] = ()
+    """Whole parts that hold no layers, such as optimizer state."""
+    statements: tuple[tuple[str, Nonlinearity], ...] = ()
+    """Where a setting of the file names a nonlinearity, and which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """One file format: an entry of the registry in ``rnndiag.checkpoint``."""
+
+    format: str
+    """The name in ``Source.format``."""
+    accepts: Callable[[bytes], bool]
+    """Whether a file that begins with these bytes (``HEAD`` of them, or the whole file) is of this format."""
+    read: Callable[[pathlib.Path], Contents]
+    """Raises ``CheckpointError`` for a refusal; anything else it lets through is wrapped by ``load``."""
+
+
+HEAD = 512
+"""How many bytes tell a format: a tar header is the longest, at 512."""

@@ -1,0 +1,206 @@
+"""The recurrent modules among named tensors: found by their parameters' names, verified by their shapes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import torch
+
+from rnndiag.cells.layer import RecurrentLayer, Stack
+from rnndiag.checkpoint.contents import Unusable
+from rnndiag.checkpoint.embedding import Table, Tables
+from rnndiag.checkpoint.model import Skipped
+from rnndiag.checkpoint.names import Place, name_modules, prefixes, shown, unwrapped
+from rnndiag.checkpoint.nonlinearity import Choice
+from rnndiag.checkpoint.shapes import PARAMETER, RecurrentModule, UnfitError, read_module
+from rnndiag.checkpoint.text import listing, printable, shape_of
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
+
+    from torch import Tensor
+
+    from rnndiag.cells.layer import CellKind, Direction
+    from rnndiag.checkpoint.contents import Container, Contents, Leaf, ModuleFacts, Nonlinearity
+
+MAX_STACKS: Final = 1000
+"""Recurrent modules measured in one file."""
+MAX_SKIPPED: Final = 1000
+"""Modules listed as passed over; the last entry counts the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """The fields of ``Model`` that come from a file's contents."""
+
+    stacks: tuple[Stack, ...]
+    skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    place: Place
+    module: RecurrentModule
+    facts: ModuleFacts | None
+    table: Table | None = None
+
+
+def find(contents: Contents, nonlinearity: Nonlinearity | None = None) -> Findings:
+    """Find every recurrent module, and a reason for everything else.
+
+    Args:
+        contents: what a reader made of a file.
+        nonlinearity: the user's answer where a pickled module does not say tanh or relu.
+
+    Returns:
+        One stack per recurrent module, whose tensors are copies in the file's own precision.
+    """
+    search = _Search(contents.size)
+    for container in contents.containers:
+        search.enter(container)
+    names = name_modules([found.place for found in search.found])
+    choice = Choice(nonlinearity, contents.statements)
+    copies: dict[Hashable, Tensor] = {}
+    stacks = [_stack(f, name, choice, copies) for f, name in zip(search.found, names, strict=True)]
+    skipped = [*_named(search), *contents.skipped]
+    if len(skipped) > MAX_SKIPPED:
+        skipped[MAX_SKIPPED - 1 :] = [Skipped(f"{len(skipped) - MAX_SKIPPED + 1} more", "not listed")]
+    return Findings(tuple(stacks), tuple(skipped), (*_class_notes(search.found, stacks), *choice.notes))
+
+
+class _Search:
+    """Keeps the modules that can be measured, and of all others the place and the reason.
+
+    Args:
+        budget: how many bytes of tensors to accept, the size of the file: more are views that overlap.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self.found: list[_Found] = []
+        self.passed_over: list[tuple[Place, str]] = []
+        self._budget = budget
+        self._places: dict[Hashable, Place] = {}
+        self._spent: set[Hashable] = set()
+
+    def enter(self, container: Container) -> None:
+        """Sort one container's modules into ``found`` and ``passed_over``."""
+        path = container.path.parts
+        others: list[tuple[Place, Mapping[str, Leaf]]] = []
+        tables = Tables()
+        start = len(self.found)
+        for name, parameters in _modules(container.tensors).items():
+            place, facts = Place(path, name), container.facts.get(name)
+            if any(map(PARAMETER.fullmatch, parameters)):
+                self._recurrent(place, parameters, facts)
+            else:
+                tables.offer(name, parameters, facts)
+                others.append((place, parameters))
+        self._furnish(start, tables)
+        read = {found.table.path for found in self.found[start:] if found.table}
+        self.passed_over += [(p, _other(parameters, p.module in read)) for p, parameters in others]
+
+    def _recurrent(self, place: Place, parameters: Mapping[str, Leaf], facts: ModuleFacts | None) -> None:
+        try:
+            module = read_module(parameters)
+            self._admit(place, module)
+        except UnfitError as unfit:
+            self.passed_over.append((place, f"recurrent, but {unfit}"))
+        else:
+            self.found.append(_Found(place, module, facts))
+
+    def _admit(self, place: Place, module: RecurrentModule) -> None:
+        first = self._places.setdefault(tuple(map(_view, module.tensors)), place)
+        if first is not place:
+            raise UnfitError(f"its weights are those of {shown((*first.container, first.module)) or 'the top level'}")
+        if len(self.found) >= MAX_STACKS:
+            raise UnfitError(f"the file has more than {MAX_STACKS} recurrent modules")
+        if not self._spend(module.tensors):
+            raise UnfitError("its tensors overlap those of other modules")
+
+    def _furnish(self, start: int, tables: Tables) -> None:
+        """Give the modules from ``start`` on the tables they read."""
+        for i, found in enumerate(self.found[start:], start):
+            table = tables.nearest(found.place.module, found.module.input_size)
+            if table and self._spend([table.weight]):
+                self.found[i] = replace(found, table=table)
+
+    def _spend(self, tensors: Iterable[Tensor]) -> bool:
+        """Whether the budget allows these tensors; one that is shared is paid for once."""
+        costs = {_view(t): t.numel() * t.element_size() for t in tensors if _view(t) not in self._spent}
+        if sum(costs.values()) > self._budget:
+            return False
+        self._budget -= sum(costs.values())
+        self._spent |= costs.keys()
+        return True
+
+
+def _modules(tensors: Mapping[str, Leaf]) -> Mapping[str, Mapping[str, Leaf]]:
+    """The tensors by module path, each module's by their own names."""
+    modules: defaultdict[str, dict[str, Leaf]] = defaultdict(dict)
+    for name, leaf in tensors.items():
+        module, _, own = name.rpartition(".")
+        modules[module][own] = leaf
+    return modules
+
+
+def _view(tensor: Tensor) -> Hashable:
+    """Equal for tensors that are the same part of the file, read in the same way."""
+    return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
+
+
+def _stack(found: _Found, name: str, choice: Choice, copies: dict[Hashable, Tensor]) -> Stack:
+    module, own = found.module, name or found.module.kind
+    prefix = f"{name}." if name else ""
+    cell, assumed = cast("CellKind", module.kind), False
+    if module.kind == "rnn":
+        cell, assumed = choice.of(own, found.facts.nonlinearity if found.facts else None)
+
+    def layer(level: int, reverse: bool, slot: Mapping[str, Tensor]) -> RecurrentLayer:
+        path = own if module.is_cell else f"{prefix}l{level}" + ".reverse" * reverse
+        parameters: dict[str, Any] = {kind: _copy(tensor, copies) for kind, tensor in slot.items()}
+        direction: Direction = "reverse" if reverse else "forward"
+        return RecurrentLayer(path, cell, **parameters, direction=direction, nonlinearity_assumed=assumed)
+
+    levels = tuple(
+        tuple(layer(i, bool(reverse), slot) for reverse, slot in enumerate(level))
+        for i, level in enumerate(module.levels)
+    )
+    return Stack(own, levels, _copy(found.table.weight, copies) if found.table else None)
+
+
+def _copy(tensor: Tensor, copies: dict[Hashable, Tensor]) -> Tensor:
+    # A training run may rewrite the file, and its storages are mapped from there.
+    view = _view(tensor)
+    if view not in copies:
+        copies[view] = tensor.detach().clone(memory_format=torch.contiguous_format)
+    return copies[view]
+
+
+def _other(parameters: Mapping[str, Leaf], is_read: bool) -> str:
+    if is_read:
+        return "embedding; --probe tokens draws its rows"
+    held = [
+        f"{printable(name, 60)} {f'({leaf.reason})' if isinstance(leaf, Unusable) else shape_of(leaf.shape)}"
+        for name, leaf in parameters.items()
+    ]
+    return f"not recurrent: {listing(held, 4)}"
+
+
+def _named(search: _Search) -> list[Skipped]:
+    """The passed-over modules under the names that they would have beside the stacks."""
+    heads = prefixes(found.place.container for found in search.found)
+    return [
+        Skipped(shown((*heads.get(p.container, p.container), *unwrapped(p.parts))) or "(top level)", reason)
+        for p, reason in search.passed_over
+    ]
+
+
+def _class_notes(found: Sequence[_Found], stacks: Sequence[Stack]) -> list[str]:
+    return [
+        f"{stack.name} is a {printable(each.facts.class_path)}; it was measured as PyTorch's {each.module.kind}"
+        for each, stack in zip(found, stacks, strict=True)
+        if each.facts and not each.facts.class_path.startswith("torch.nn.")
+    ]

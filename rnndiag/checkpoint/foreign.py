@@ -1,0 +1,49 @@
+"""What a file seems to be that no reader accepts, for a message that helps."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Final
+
+_MAGIC: Final = (
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras or h5py), which is not read"),
+    (b"GGUF", "a GGUF file, which is not read"),
+    (b"\x93NUMPY", "a NumPy array, which is not read"),
+    (b"PK\x05\x06", "an empty zip archive"),
+    (b"\x1f\x8b", "compressed by gzip: decompress it first"),
+    (b"BZh", "compressed by bzip2: decompress it first"),
+    (b"\xfd7zXZ\x00", "compressed by xz: decompress it first"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd: decompress it first"),
+    (b"version https://git-lfs", "a Git LFS pointer: fetch the file itself with git lfs pull"),
+    (b"<", "an HTML or XML page, perhaps of a download that failed"),
+)
+
+
+def describe(head: bytes, size: int) -> str:
+    """Say what a file of ``size`` bytes that begins with ``head`` seems to be, and what to do if that helps."""
+    if not size:
+        return "an empty file"
+    for magic, what in _MAGIC:
+        if head.startswith(magic):
+            return what
+    if head[257:262] == b"ustar":
+        return "a tar archive, which is not read: unpack it, or save the state_dict again with torch.save"
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size:
+        return "a safetensors file, which is not read yet: load it and write the tensors with torch.save"
+    if head.startswith(b"\x08") and head[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x3a"):
+        return "an ONNX model, which is not read yet"
+    if head.startswith(pickle.PROTO) and head[1:2] <= bytes([pickle.HIGHEST_PROTOCOL]):
+        return "a pickle that torch.save did not write, or a piece of one that it did: save it with torch.save"
+    if _is_text(head):
+        return "a text file"
+    return "of no known format"
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode()
+    except UnicodeDecodeError as error:
+        text = head[: error.start].decode()
+        if len(head) - error.start > 3:  # more than one character cut in two
+            return False
+    return all(character.isprintable() or character.isspace() for character in text)

@@ -1,0 +1,274 @@
+"""A pickle reader that runs nothing: rebuilding a tensor is all it can do.
+
+``torch.load`` takes a pickle module. The one given here builds on ``pickle._Unpickler``, the pure Python
+one, whose every opcode is a method that can be replaced. What remains of pickle's power is: numbers,
+strings, tuples, lists, dicts with string keys, the handful of functions in ``REBUILDS``, and for every
+other name a ``StandIn`` that notes what it was given. Nothing is imported, hashed beyond strings, or given
+attributes, and nothing is allocated that the file does not hold.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Final, Protocol
+
+import torch
+from torch.serialization import StorageType
+
+from rnndiag.checkpoint.rebuild import REBUILDS, StandIn, call, is_count, is_short, store
+from rnndiag.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+MAX_OPERATIONS: Final = 10_000_000
+"""Each pickle opcode may cost some 150 bytes and a microsecond; a real model takes some ten per tensor."""
+
+
+class _File(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+    def readline(self) -> bytes: ...
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+    def tell(self) -> int: ...
+
+
+class InertUnpickler(pickle._Unpickler):
+    """One pickle, read without running it.
+
+    Raises:
+        pickle.UnpicklingError: the pickle is damaged, or asks for something that no model needs.
+    """
+
+    # pickle._Unpickler's own fields, which typeshed leaves out.
+    stack: list[Any]
+    metastack: list[list[Any]]
+    memo: dict[int, Any]
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
+
+    def __init__(self, file: _File, **options: Any) -> None:
+        bounded = _Bounded(file)
+        super().__init__(bounded, **options)
+        self.read = bounded.read
+        self.readline = bounded.readline
+
+    def load(self) -> Any:
+        """The object described, made of plain values, tensors, ``Unusable`` and ``StandIn``."""
+        self.metastack, self.stack, self.proto = [], [], 0
+        self.append = self.stack.append
+        for _ in range(MAX_OPERATIONS):
+            opcode = self.read(1)
+            if opcode == pickle.STOP:
+                return self.stack.pop()
+            operation = self.operations.get(opcode[0])
+            if operation is None:
+                raise pickle.UnpicklingError(f"opcode {opcode!r} has no place in a model")
+            operation(self)
+        raise pickle.UnpicklingError(f"more than {MAX_OPERATIONS:,} operations, which no model needs")
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The rebuild function of that name, or a stand-in; never an import."""
+        return REBUILDS.get((module, name)) or StandIn(module, name)
+
+    def admit(self, key: str, nbytes: int) -> None:
+        """Raise ``pickle.UnpicklingError`` unless the file can hold storage ``key`` of ``nbytes``."""
+        raise pickle.UnpicklingError("a tensor where only plain values belong")
+
+    def _frame(self) -> None:
+        self.read(8)  # frames only help a reader to buffer; their contents follow in place
+
+    def _persistent(self) -> None:
+        pid = self.stack.pop()
+        if type(pid) is not tuple or len(pid) not in (4, 5, 6):
+            raise pickle.UnpicklingError("a reference to data outside the pickle is malformed")
+        # Legacy files refer to classes this way, with their source text beside them.
+        self.append(pid[1] if pid[0] == "module" else self._storage(*pid))
+
+    def _storage(self, tag: object, kind: object, key: Any, _location: object, *rest: Any) -> object:
+        if not isinstance(kind, StorageType):
+            return StandIn("torch", "UntypedStorage")
+        if tag != "storage" or not is_short(key) or not rest or not is_count(rest[0]):
+            raise pickle.UnpicklingError("a reference to tensor data is malformed")
+        if any(view is not None for view in rest[1:]):
+            raise pickle.UnpicklingError("it holds views of storages, a form given up before PyTorch 0.4")
+        self.admit(key, rest[0] * kind.dtype.itemsize)
+        return self.persistent_load(("storage", kind, key, "cpu", *rest))
+
+    def _reduce(self) -> None:
+        args = self.stack.pop()
+        self.stack[-1] = call(self.stack[-1], args)
+
+    def _new_with_keywords(self) -> None:
+        keywords, args = self.stack.pop(), self.stack.pop()
+        self.stack[-1] = call(self.stack[-1], (args, keywords))
+
+    def _instantiate(self, callee: object, args: list[Any]) -> None:  # called by INST and OBJ
+        self.append(call(callee, tuple(args)))
+
+    def _stack_global(self) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        if not (is_short(name) and is_short(module)):
+            raise pickle.UnpicklingError("the name of a class or function is malformed")
+        self.append(self.find_class(module, name))
+
+    def _build(self) -> None:
+        state = self.stack.pop()
+        # An OrderedDict's attributes (a state_dict's _metadata) are of no use; nothing else may have any.
+        if isinstance(self.stack[-1], StandIn):
+            self.stack[-1].state = state
+
+    def _remember(self, index: int) -> None:
+        # Picklers count from 0 (Python 2's from 1) without gaps. Other indices serve to make the memo's
+        # hash table quadratic.
+        if not 0 <= index <= len(self.memo) + 1:
+            raise pickle.UnpicklingError(f"memo index {index:.3g} with {len(self.memo)} objects in the memo")
+        self.memo[index] = self.stack[-1]
+
+    def _put(self) -> None:
+        self._remember(int(self.readline()[:-1]))
+
+    def _binput(self) -> None:
+        self._remember(self.read(1)[0])
+
+    def _long_binput(self) -> None:
+        self._remember(int.from_bytes(self.read(4), "little"))
+
+    def _bytes8(self) -> None:
+        self.append(self.read(int.from_bytes(self.read(8), "little")))
+
+    def _dict(self) -> None:
+        items = self.pop_mark()
+        self.append({})
+        self._fill(items)
+
+    def _setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._fill([key, value])
+
+    def _setitems(self) -> None:
+        self._fill(self.pop_mark())
+
+    def _fill(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if isinstance(target, StandIn):
+            target = target.own_items()
+        if type(target) is not dict:
+            raise pickle.UnpicklingError(f"items given to {type(target).__name__}, which takes none")
+        store(target, zip(items[::2], items[1::2], strict=True))
+
+    def _append(self) -> None:
+        self._extend([self.stack.pop()])
+
+    def _appends(self) -> None:
+        self._extend(self.pop_mark())
+
+    def _extend(self, elements: list[Any]) -> None:
+        target = self.stack[-1]
+        if isinstance(target, StandIn):
+            target = target.own_elements()
+        if type(target) is not list:
+            raise pickle.UnpicklingError(f"elements given to {type(target).__name__}, which takes none")
+        target.extend(elements)
+
+    def _empty_set(self) -> None:
+        self.append([])  # a list stands for a set, whose members would have to be hashed
+
+    def _frozenset(self) -> None:
+        members = self.pop_mark()  # which changes self.append
+        self.append(members)
+
+    _INHERITED: ClassVar = (
+        *("PROTO", "MARK", "POP", "POP_MARK", "DUP", "GET", "BINGET", "LONG_BINGET", "MEMOIZE"),
+        *("NONE", "NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"),
+        *("FLOAT", "BINFLOAT", "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE"),
+        *("SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+        *("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_TUPLE", "LIST", "EMPTY_LIST", "EMPTY_DICT"),
+        *("GLOBAL", "INST", "OBJ"),
+    )
+    operations: ClassVar[dict[int, Callable[[Any], None]]] = {
+        **{code: pickle._Unpickler.dispatch[code] for name in _INHERITED for code in getattr(pickle, name)},
+        pickle.FRAME[0]: _frame,
+        pickle.BINPERSID[0]: _persistent,
+        pickle.REDUCE[0]: _reduce,
+        pickle.NEWOBJ[0]: _reduce,
+        pickle.NEWOBJ_EX[0]: _new_with_keywords,
+        pickle.STACK_GLOBAL[0]: _stack_global,
+        pickle.BUILD[0]: _build,
+        pickle.PUT[0]: _put,
+        pickle.BINPUT[0]: _binput,
+        pickle.LONG_BINPUT[0]: _long_binput,
+        pickle.BYTEARRAY8[0]: _bytes8,
+        pickle.DICT[0]: _dict,
+        pickle.SETITEM[0]: _setitem,
+        pickle.SETITEMS[0]: _setitems,
+        pickle.APPEND[0]: _append,
+        pickle.APPENDS[0]: _appends,
+        pickle.EMPTY_SET[0]: _empty_set,
+        pickle.ADDITEMS[0]: _appends,
+        pickle.FROZENSET[0]: _frozenset,
+    }
+    """Every opcode that is read. Left out: extension codes, out-of-band buffers, textual references."""
+
+
+class InertPickle:
+    """The pickle module to give to ``torch.load``.
+
+    Args:
+        admit: raises ``pickle.UnpicklingError`` unless the file can hold the storage of that key and
+            number of bytes; asked before torch allocates it.
+    """
+
+    def __init__(self, admit: Callable[[str, int], None]) -> None:
+        self.__name__ = __name__  # torch.load asks for it
+        self.Unpickler = type("Unpickler", (InertUnpickler,), {"admit": staticmethod(admit)})
+        self.storage_keys: list[str] = []
+        """The keys of a legacy file's storages, in the order of their data."""
+
+    def load(self, file: _File, **options: Any) -> object:
+        """Read one of a legacy file's plain values: magic number, version, platform or storage keys."""
+        value = InertUnpickler(file, **options).load()
+        if type(value) is list and all(type(key) is str for key in value):
+            self.storage_keys = value
+        elif type(value) not in (int, dict):
+            raise pickle.UnpicklingError("its header is malformed")
+        return value
+
+
+def load_inertly(path: Path, pickles: InertPickle, stream: BinaryIO | None = None) -> object:
+    """``torch.load`` with the pickle module ``pickles``: of ``stream`` if given, else mapped from ``path``.
+
+    Raises:
+        CheckpointError: the environment forbids torch.load any pickle module but its own.
+    """
+    if os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0").lower() in ("1", "y", "yes", "true"):
+        raise CheckpointError(
+            f"{path}: TORCH_FORCE_WEIGHTS_ONLY_LOAD is set, and torch.load then takes no reader but its own:"
+            " unset it for rnndiag, which runs nothing out of a file"
+        )
+    # Mapped, optimizer state is never read, and no storage can be larger than the file.
+    mapped = stream is None
+    return torch.load(stream or path, map_location="cpu", pickle_module=pickles, weights_only=False, mmap=mapped)
+
+
+class _Bounded:
+    """A file that is never asked for more than it holds, since asking is allocating."""
+
+    def __init__(self, file: _File) -> None:
+        self._file = file
+        here = file.tell()
+        self._left = file.seek(0, io.SEEK_END) - here
+        file.seek(here)
+
+    def read(self, size: int) -> bytes:
+        if size > self._left:
+            raise pickle.UnpicklingError(f"it is cut short: {size} bytes expected, {self._left} left")
+        self._left -= size
+        return self._file.read(size)
+
+    def readline(self) -> bytes:
+        line = self._file.readline()
+        self._left -= len(line)
+        return line

@@ -1,0 +1,39 @@
+"""What a reader returns: the recurrent stacks of one file, and what it passed over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rnndiag.cells.layer import Stack
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Something in the file that was not measured, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a model came from.
+
+    ``format`` is one of ``torch`` (zip), ``torch-legacy``, ``random``; ``sha256`` is the hex digest of
+    the file, empty for a random net; ``skipped`` lists modules that were passed over.
+    """
+
+    path: str
+    format: str
+    sha256: str = ""
+    skipped: tuple[Skipped, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """The recurrent stacks found in one source, in the order in which the file holds them."""
+
+    source: Source
+    stacks: tuple[Stack, ...]
+    notes: tuple[str, ...] = ()
+    """Assumptions that were made in reading, one sentence each."""

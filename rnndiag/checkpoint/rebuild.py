@@ -1,0 +1,158 @@
+"""The few things a pickle may build: tensors, ordered dicts, and inert stand-ins for all else."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor
+from torch.storage import TypedStorage
+
+from rnndiag.checkpoint.contents import MAX_NAME, Unusable
+from rnndiag.checkpoint.text import shape_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+MAX_ARGUMENTS: Final = 10
+"""More than any of the rebuild functions takes."""
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class StandIn:
+    """An object of a class that was not imported, or a name; it remembers and does nothing."""
+
+    module: str
+    name: str
+    args: tuple[object, ...] = ()
+    """What it was called with; for a call by keywords, ``(args, keywords)``."""
+    state: object = None
+    """What ``__setstate__`` or ``__dict__`` would have been given."""
+    items: dict[str, object] | None = None
+    """What a subclass of ``dict`` was filled with."""
+    elements: list[object] | None = None
+    """What a subclass of ``list`` or ``set`` was filled with."""
+
+    @property
+    def path(self) -> str:
+        """Module and qualified name of its class."""
+        return f"{self.module}.{self.name}"
+
+    def own_items(self) -> dict[str, object]:
+        """``items``, made on first use: most stand-ins have none."""
+        if self.items is None:
+            self.items = {}
+        return self.items
+
+    def own_elements(self) -> list[object]:
+        """``elements``, made on first use."""
+        if self.elements is None:
+            self.elements = []
+        return self.elements
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """A function that a pickle may call. It is wrapped so that a pickle cannot reach into it."""
+
+    function: Callable[..., object]
+
+
+def call(callee: object, args: object) -> object:
+    """What a pickle gets for calling ``callee``: a rebuilt value or a stand-in.
+
+    Raises:
+        pickle.UnpicklingError: neither a rebuild function nor a stand-in.
+    """
+    # Arguments are kept or passed on, never copied: the same ones may be given a million times over.
+    if not isinstance(args, tuple):
+        raise pickle.UnpicklingError(f"expected a tuple of arguments, got {type(args).__name__}")
+    if isinstance(callee, StandIn):
+        return StandIn(callee.module, callee.name, args)
+    if isinstance(callee, Rebuild) and len(args) <= MAX_ARGUMENTS:
+        return callee.function(*args)
+    raise pickle.UnpicklingError(f"it calls {type(callee).__name__} with {len(args)} arguments")
+
+
+def store(target: dict[str, object], pairs: Iterable[tuple[object, object]]) -> None:
+    """Fill ``target``, under short strings only.
+
+    The hash of a nested tuple can take for ever, integers can be chosen to collide, and equal strings of
+    megabytes take long to compare; the hashes of strings are salted.
+    """
+    for key, value in pairs:
+        name = key if isinstance(key, str) and is_short(key) else _name_of(key)
+        if name is not key and name in target:
+            name = f"{name}#{len(target)}"
+        target[name] = value
+
+
+def _name_of(key: object) -> str:
+    plain = isinstance(key, float | None) or (isinstance(key, int) and key.bit_length() <= 64)
+    return repr(key) if plain else f"<{type(key).__name__}>"
+
+
+def _ordered_dict(pairs: object = None) -> dict[str, object]:
+    result: dict[str, object] = {}
+    if pairs is None:
+        return result
+    # Python 2 gives its items as a list of lists.
+    if type(pairs) is not list or any(type(pair) not in (list, tuple) or len(pair) != 2 for pair in pairs):
+        raise pickle.UnpicklingError("an OrderedDict is malformed")
+    store(result, ((pair[0], pair[1]) for pair in pairs))
+    pairs.clear()  # it is used once; a pickle that gives it again and again gains no memory by it
+    return result
+
+
+def _parameter(data: object, *_: object) -> object:
+    return data
+
+
+def _from_type(function: object, _type: object, args: object, *_: object) -> object:
+    return call(function, args)
+
+
+def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Tensor | Unusable:
+    """A view of ``storage``, after the checks that ``Tensor.set_`` answers by growing the storage."""
+    if not isinstance(storage, TypedStorage):
+        return Unusable("its storage has no element type")
+    if not is_count(offset) or not _are_counts(size) or not _are_counts(stride) or len(size) != len(stride):
+        raise pickle.UnpicklingError("the shape of a tensor is malformed")
+    if rest[2:] and rest[2]:
+        return Unusable("it is a conjugate or negative view")
+    held = storage._untyped_storage.nbytes() // storage.dtype.itemsize
+    numel = math.prod(size)
+    reach = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1 if numel else 0
+    if max(numel, reach) > held:
+        return Unusable(f"shape {shape_of(size)} needs {max(numel, reach)} numbers, the file holds {held}")
+    rebuilt: Tensor = torch._utils._rebuild_tensor(storage, offset, size, stride)
+    return rebuilt
+
+
+def is_short(value: object) -> bool:
+    """Whether ``value`` is a string that can serve as a name."""
+    return type(value) is str and len(value) <= MAX_NAME
+
+
+def is_count(value: object) -> bool:
+    """Whether ``value`` is an integer that can count bytes."""
+    return type(value) is int and 0 <= value < 2**62
+
+
+def _are_counts(values: object) -> bool:
+    return type(values) is tuple and len(values) <= 64 and all(map(is_count, values))
+
+
+REBUILDS: Final = {
+    ("collections", "OrderedDict"): Rebuild(_ordered_dict),
+    ("torch._utils", "_rebuild_tensor"): Rebuild(_tensor),
+    ("torch._utils", "_rebuild_tensor_v2"): Rebuild(_tensor),
+    ("torch._utils", "_rebuild_parameter"): Rebuild(_parameter),
+    ("torch._utils", "_rebuild_parameter_with_state"): Rebuild(_parameter),
+    ("torch._tensor", "_rebuild_from_type"): Rebuild(_from_type),
+    ("torch._tensor", "_rebuild_from_type_v2"): Rebuild(_from_type),
+}
+"""All that a pickle can call. Every other name becomes a ``StandIn``."""

@@ -1,0 +1,176 @@
+"""From the object that a file holds to containers of named tensors.
+
+The walk keeps its own stack and enters each part once, so depth, cycles and sharing cost nothing extra.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
+
+from torch import Tensor
+
+from rnndiag.checkpoint.contents import MAX_NAME, Container, Contents, Leaf, ModuleFacts, Path, Unusable
+from rnndiag.checkpoint.model import Skipped
+from rnndiag.checkpoint.rebuild import StandIn
+from rnndiag.checkpoint.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rnndiag.checkpoint.contents import Nonlinearity
+
+_OPTIMIZER: Final = re.compile(
+    r"(?:.*_)?(?:opt|optim|optims|optimizer|optimizers)(?:[_A-Z0-9].*)?"
+    r"|(?:max_)?exp_(?:avg|inf)(?:_sq)?s?|momentum_buffers?|square_avg|grad_avg|acc_delta"
+)
+"""Names under which training keeps optimizer state, some of it by the names of the parameters."""
+
+_REBUILDERS: Final = ("torch._utils", "torch._tensor", "torch.nn.parameter")
+"""Where a stand-in's name comes from if it stands for a tensor: sparse, quantised, meta, uninitialised."""
+
+
+def walk(root: object, size: int) -> Contents:
+    """All tensors under ``root``, the object in a file of ``size`` bytes, in the file's order.
+
+    A pickled module is one container with all its children; any other part that holds tensors directly is
+    one. Optimizer state is passed over whole.
+    """
+    walker = _Walker()
+    walker.run({"tensor": root} if _leaf(root) is not None else root)
+    return Contents(size, tuple(walker.containers), tuple(walker.skipped), tuple(walker.statements))
+
+
+class _Walker:
+    def __init__(self) -> None:
+        self.containers: list[Container] = []
+        self.skipped: list[Skipped] = []
+        self.statements: list[tuple[str, Nonlinearity]] = []
+        self._entered: set[int] = set()
+        self._todo: list[tuple[Path, object]] = []
+        self._optimizers: list[tuple[Path, object]] = []
+        self._in_optimizer = False
+
+    def run(self, root: object) -> None:
+        (self._optimizers if _is_optimizer(root) else self._todo).append((Path(), root))
+        self._drain()
+        self._in_optimizer = True
+        # Last, so that a module which its optimizer refers to is met in its own place.
+        for path, part in self._optimizers:
+            found, stated = len(self.containers), len(self.statements)
+            self._todo.append((path, part))
+            self._drain()
+            if len(self.containers) > found:
+                self._skip(path, "optimizer state")
+            del self.containers[found:], self.statements[stated:]
+
+    def _drain(self) -> None:
+        while self._todo:
+            path, part = self._todo.pop()
+            if path.length > MAX_NAME:
+                self._skip(path, "nested too deep to be followed")
+            elif isinstance(part, StandIn) and self._first_visit(part):
+                self._stand_in(path, part)
+            elif isinstance(part, dict) and self._first_visit(part):
+                self._entries(path, part.items())
+            elif isinstance(part, list | tuple) and self._first_visit(part):
+                self._entries(path, ((str(i), value) for i, value in enumerate(part)))
+
+    def _entries(self, path: Path, entries: Iterable[tuple[str, object]]) -> None:
+        tensors: dict[str, Leaf] = {}
+        parts: list[tuple[Path, object]] = []
+        for key, value in entries:
+            leaf = _leaf(value)
+            if leaf is not None:
+                tensors[key] = leaf
+            elif isinstance(value, StandIn | dict | list | tuple):
+                place = path.child(key)
+                later = _is_optimizer(value, key) and not self._in_optimizer
+                (self._optimizers if later else parts).append((place, value))
+            elif key == "nonlinearity" and _is_nonlinearity(value):
+                self.statements.append((_shown(path.child(key)), value))
+        if tensors:
+            self.containers.append(Container(path, tensors))
+        self._todo += reversed(parts)
+
+    def _stand_in(self, path: Path, part: StandIn) -> None:
+        if _is_module(part):
+            self._module(path, part)
+            return
+        # Attributes, slots, items and elements are all found under the object's own path.
+        state = part.state if isinstance(part.state, tuple) else (part.state,)
+        held = [*state[:2], part.args, part.items, part.elements]
+        self._todo += [(path, each) for each in reversed(held)]
+
+    def _module(self, path: Path, root: StandIn) -> None:
+        tensors: dict[str, Leaf] = {}
+        facts: dict[str, ModuleFacts] = {}
+        todo = [("", root)]
+        while todo:
+            name, module = todo.pop()
+            state = cast("dict[str, Any]", module.state)
+            if not self._first_visit(state) or len(name) > MAX_NAME:
+                continue
+            facts[name] = ModuleFacts(module.path, _nonlinearity_of(state))
+            for key, value in (*self._table(state, "_parameters"), *self._table(state, "_buffers")):
+                leaf = _leaf(value)
+                if leaf is not None:
+                    tensors[_join(name, key)] = leaf
+            children = [(_join(name, k), v) for k, v in self._table(state, "_modules") if _is_module(v)]
+            todo += reversed(children)
+            own = {key: value for key, value in state.items() if not key.startswith("_")}
+            self._entries(path.child(name) if name else path, own.items())
+        if tensors:
+            self.containers.append(Container(path, tensors, facts))
+
+    def _table(self, state: dict[str, Any], key: str) -> Iterable[tuple[str, Any]]:
+        table = state.get(key)
+        return table.items() if isinstance(table, dict) and self._first_visit(table) else ()
+
+    def _first_visit(self, part: object) -> bool:
+        # Ids are safe here: the root keeps every part alive.
+        fresh = id(part) not in self._entered
+        self._entered.add(id(part))
+        return fresh
+
+    def _skip(self, path: Path, reason: str) -> None:
+        self.skipped.append(Skipped(_shown(path), reason))
+
+
+def _leaf(value: object) -> Leaf | None:
+    if isinstance(value, Tensor | Unusable):
+        return value
+    if isinstance(value, StandIn) and value.module in _REBUILDERS:
+        return Unusable(f"it takes {printable(value.path, 100)} to rebuild")
+    return None
+
+
+def _is_optimizer(part: object, key: str = "") -> bool:
+    if len(key) <= 64 and _OPTIMIZER.fullmatch(key):  # the pattern may take quadratic time
+        return True
+    state = part.state if isinstance(part, StandIn) else part
+    return isinstance(state, dict) and "param_groups" in state and "state" in state
+
+
+def _is_module(part: object) -> bool:
+    if not isinstance(part, StandIn) or not isinstance(part.state, dict):
+        return False
+    return isinstance(part.state.get("_parameters"), dict) and isinstance(part.state.get("_modules"), dict)
+
+
+def _nonlinearity_of(state: dict[str, Any]) -> Nonlinearity | None:
+    mode = state.get("mode")  # of nn.RNN; nn.RNNCell has nonlinearity
+    stated = mode.removeprefix("RNN_").lower() if isinstance(mode, str) else state.get("nonlinearity")
+    return stated if _is_nonlinearity(stated) else None
+
+
+def _is_nonlinearity(value: object) -> TypeGuard[Nonlinearity]:
+    return isinstance(value, str) and value in ("tanh", "relu")
+
+
+def _join(name: str, key: str) -> str:
+    return f"{name}.{key}" if name else key
+
+
+def _shown(path: Path) -> str:
+    return printable(".".join(path.parts)) or "(top level)"

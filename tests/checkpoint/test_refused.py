@@ -1,0 +1,137 @@
+"""Files that are no model: one line that says what they seem to be and what to do."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import pickle
+import struct
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rnndiag.checkpoint import load
+from rnndiag.errors import CheckpointError
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "an empty file"),
+        (b"hello, world\n", "a text file"),
+        ("жёлтый\n".encode() * 100, "a text file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"<!DOCTYPE html><html>", "HTML"),
+        (b"\x89HDF\r\n\x1a\n" + b"\0" * 100, "HDF5"),
+        (b"GGUF\x03\0\0\0", "GGUF"),
+        (gzip.compress(b"x", mtime=0), "gzip: decompress it first"),
+        (b"\x08\x07\x12\x07pytorch\x1a\x052.0.0", "ONNX"),
+        (struct.pack("<Q", 2) + b"{}", "safetensors"),
+        (pickle.dumps({"rnn": 1}), "a pickle that torch.save did not write"),
+        (b"\xfe\xed\xfa\xce" * 10, "of no known format"),
+        (b"PK\x05\x06" + b"\0" * 18, "an empty zip archive"),
+        (b"PK\x03\x04" + b"\0" * 18, "cut short"),
+        (b"PK\x03\x04" + b"\0" * 200, "cut short"),
+    ],
+)
+def test_foreign_files(refusal, tmp_path, content, words):
+    path = tmp_path / "model.pt"
+    path.write_bytes(content)
+    assert words in refusal(path)
+
+
+def test_numpy_files(refusal, tmp_path):
+    np.savez(tmp_path / "model.npz", weight=np.zeros(3))
+    assert "a NumPy .npz archive, which is not read yet" in refusal(tmp_path / "model.npz")
+    np.save(tmp_path / "model.npy", np.zeros(3))
+    assert "a NumPy array" in refusal(tmp_path / "model.npy")
+
+
+def test_tar_files(refusal, tmp_path):
+    with tarfile.open(tmp_path / "model.pt", "w") as archive:
+        archive.add(__file__, "storages")
+    assert "a tar archive" in refusal(tmp_path / "model.pt")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript_is_named(refusal, tmp_path):
+    path = tmp_path / "scripted.pt"
+    torch.jit.script(nn.Linear(2, 2)).save(path)
+    assert "a TorchScript archive, which is not read yet" in refusal(path)
+
+
+def test_other_zip_archives(refusal, tmp_path):
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        for name in ("metadata.json", "config.json", "model.weights.h5", "a", "b", "c"):
+            archive.writestr(name, json.dumps({}))
+    message = refusal(tmp_path / "model.keras")
+    assert (
+        "a zip archive without data.pkl (it holds metadata.json, config.json, model.weights.h5, a and 2 more)"
+        in message
+    )
+
+
+def test_a_torch_file_under_a_misleading_name(refusal, save):
+    assert "rename it to .pt" in refusal(save(nn.RNN(1, 2).state_dict(), "model.safetensors"))
+
+
+@pytest.mark.parametrize("name", ["model", "model.ckpt", "model.bin", "model.npz", "model.pt.tar"])
+def test_other_names_do_not_matter(save, name):
+    assert load(save(nn.RNN(1, 2).state_dict(), name)).stacks
+
+
+def test_a_missing_file_and_its_neighbour(refusal, save):
+    path = save(nn.RNN(1, 2).state_dict(), "encoder_final.pt")
+    message = refusal(path.with_name("encoder_fnal.pt"))
+    assert message.endswith(f"no such file; did you mean {path}?")
+    assert refusal(path.with_name("zzz")).endswith("no such file")
+    missing = path.parent / "nowhere" / "model.pt"
+    assert refusal(missing).endswith(f"no such file, nor a directory {missing.parent}")
+
+
+def test_a_directory(refusal, tmp_path):
+    assert "a directory; expected a file" in refusal(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(refusal, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert "not a regular file" in refusal(tmp_path / "pipe")
+
+
+def test_a_file_in_the_way_of_a_directory(refusal, save):
+    assert "cannot be read: Not a directory" in refusal(save({}) / "model.pt")
+
+
+def test_permission_denied(refusal, save):
+    path = save(nn.RNN(1, 2).state_dict())
+    path.chmod(0)
+    user = os.geteuid()
+    os.seteuid(user or 65534)  # root may read everything
+    try:
+        message = refusal(path)
+    finally:
+        os.seteuid(user)
+    assert "cannot be read: Permission denied" in message
+
+
+def test_an_environment_in_which_torch_refuses(refusal, save, monkeypatch):
+    monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
+    assert "unset it for rnndiag" in refusal(save(nn.RNN(1, 2).state_dict()))
+
+
+def test_a_name_too_long(refusal, tmp_path):
+    assert "cannot be read: File name too long" in refusal(tmp_path / ("x" * 1000))
+
+
+def test_wrapped_errors_keep_their_cause(tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save({"a": 1}, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(CheckpointError, match="copy it again or save it anew") as caught:
+        load(path)
+    assert isinstance(caught.value.__cause__, pickle.UnpicklingError)
