@@ -1,0 +1,127 @@
+"""What a rule is and what it returns. A rule reads measurements; it never measures."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+if TYPE_CHECKING:  # the catalogue is printed without torch; only annotations need these
+    from rnndiag.measures.layer import LayerMeasures, StackMeasures
+
+Severity = Literal["error", "warning", "info"]
+
+Checklist = Literal["clipping", "gated", "attention", "init", "learning-rate", "saturation", "truncation"]
+"""The items of the checklist that suggestions come from."""
+
+Evidence = Mapping[str, float | int | str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """Something to try, and what in the measurements speaks for it."""
+
+    checklist: Checklist
+    action: str
+    evidence: str
+    before: float | None = None
+    """the quantity in question as measured; None where no treatment was tried"""
+    after: float | None = None
+    """the same after the treatment was applied to a copy"""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A defect of one layer or stack."""
+
+    rule: str
+    name: str
+    severity: Severity
+    layer: str
+    message: str
+    evidence: Evidence = field(default_factory=dict)
+    suggestions: tuple[Suggestion, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NotAssessed:
+    """A rule that could not be applied, and why."""
+
+    rule: str
+    layer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a rule looks at: a stack with its layers, or one of these layers beside its stack."""
+
+    stack: StackMeasures
+    layers: tuple[LayerMeasures, ...]
+
+    @property
+    def cells(self) -> str:
+        """The kinds of cell in the stack, for prose."""
+        return "/".join(dict.fromkeys(layer.cell for layer in self.layers))
+
+    @property
+    def elman(self) -> bool:
+        """True where no layer has gates."""
+        return all(layer.cell in ("tanh", "relu") for layer in self.layers)
+
+
+class Rule(ABC):
+    """A defect that can be named. The docstring of a subclass is its page."""
+
+    code: ClassVar[str]
+    name: ClassVar[str]
+    severity: ClassVar[Severity]
+    thresholds: ClassVar[Mapping[str, float]] = {}
+    needs: ClassVar[tuple[str, ...]] = ()
+    """measures without which it cannot be assessed"""
+
+    @abstractmethod
+    def assess(self, subject: Subject) -> Iterator[Finding]:
+        """The findings on a stack and its layers; none where all is well."""
+
+    def unmet(self, subject: Subject) -> Iterator[NotAssessed]:
+        """A reason for each layer that lacks a measure the rule needs."""
+        for layer in subject.layers:
+            missing = [need for need in self.needs if getattr(layer, need) is None]
+            if missing:
+                why = f"{', '.join(missing)} not measured: the layer's numbers are not finite"
+                yield NotAssessed(self.code, layer.name, why)
+
+    def finding(
+        self, where: str, message: str, evidence: Evidence, suggestions: tuple[Suggestion, ...] = ()
+    ) -> Finding:
+        """A finding of this rule."""
+        return Finding(self.code, self.name, self.severity, where, message, evidence, suggestions)
+
+
+class LayerRule(Rule):
+    """A rule that looks at one layer at a time."""
+
+    @abstractmethod
+    def assess_layer(self, layer: LayerMeasures, subject: Subject) -> Iterator[Finding]:
+        """The findings on one layer that has all the measures the rule needs."""
+
+    def assess(self, subject: Subject) -> Iterator[Finding]:
+        for layer in subject.layers:
+            if all(getattr(layer, need) is not None for need in self.needs):
+                yield from self.assess_layer(layer, subject)
+
+
+class StackRule(Rule):
+    """A rule that looks at a stack as a whole, which it can do only if every layer was measured."""
+
+    needs = ("gradient",)
+
+    @abstractmethod
+    def assess_stack(self, subject: Subject) -> Iterator[Finding]:
+        """The findings on a stack all of whose layers were measured."""
+
+    def assess(self, subject: Subject) -> Iterator[Finding]:
+        if not any(True for _ in self.unmet(subject)):
+            yield from self.assess_stack(subject)

@@ -1,0 +1,126 @@
+"""EXP: the gradient grows without bound, or the dynamics are chaotic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+from rnndiag.rules.base import Finding, LayerRule, StackRule, Subject, Suggestion
+from rnndiag.rules.vanishing import power, steps
+
+if TYPE_CHECKING:
+    from rnndiag.measures.layer import LayerMeasures
+
+
+class GradientExplodes(StackRule):
+    """The gradient explodes over the lag.
+
+    What it does:
+        As VAN001, in the other direction: fires when the whole 95 % interval of the median gain lies over
+        the threshold.
+
+    Why is this bad:
+        Updates are dominated by far-away steps and jump; the loss spikes or turns NaN. ``||W_hh||_2 > 1`` is
+        necessary for this and not sufficient: only the product of the Jacobians tells.
+
+    Formula:
+        ``log10(||d_{T-lag}|| / ||d_T||)`` with ``d_{t-1} = J_t^T d_t``.
+
+    What to do:
+        Clip the gradient's norm; scale ``W_hh`` down; truncate backpropagation at the horizon.
+
+    Thresholds:
+        log10 gain over 3.
+
+    References:
+        Pascanu, Mikolov & Bengio 2013.
+    """
+
+    code, name, severity = "EXP001", "gradient-explodes", "error"
+
+    def assess_stack(self, subject: Subject) -> Iterator[Finding]:
+        gradient = subject.stack.gradient
+        if gradient is None or subject.stack.verdict != "exploding":
+            return
+        lag, horizon = gradient.lag, gradient.horizon or gradient.lag
+        message = (
+            f"the gradient grows to {power(gradient.log10_gain)} times its size over {lag} steps: a factor of "
+            f"{gradient.multiplier:.3g} a step, over a thousand after {steps(horizon)}"
+        )
+        growth = f"a step multiplies the gradient by {gradient.multiplier:.3g}"
+        suggestions = [
+            Suggestion(
+                "clipping",
+                "clip the gradient's norm before each update: g <- g * c/||g|| where ||g|| > c",
+                f"{growth}, so single sequences can give gradients {power(gradient.log10_gain)} times the usual",
+            )
+        ]
+        if subject.elman:
+            radius = max(la.recurrent_weight.spectral_radius for la in subject.layers if la.recurrent_weight)
+            suggestions.append(
+                Suggestion(
+                    "init",
+                    "lower the scale of W_hh towards the edge of chaos, or initialise it orthogonal",
+                    f"{growth}; the spectral radius of W_hh is {radius:.3g}",
+                )
+            )
+        suggestions.append(
+            Suggestion(
+                "truncation",
+                f"truncate backpropagation through time at {steps(horizon)}",
+                f"lag {horizon} is where the gradient passes a thousand times its size",
+            )
+        )
+        evidence = {"log10_gain": gradient.log10_gain, "multiplier": gradient.multiplier, "horizon": horizon}
+        yield self.finding(subject.stack.name, message, evidence, tuple(suggestions))
+
+
+class ChaoticDynamics(LayerRule):
+    """The driven dynamics are chaotic.
+
+    What it does:
+        Fires when the largest finite-time Lyapunov exponent exceeds zero by three of its standard errors and
+        nearby states part more than a thousandfold over the lag. A smaller growth is what a healthy net at
+        the edge of chaos has for a while.
+
+    Why is this bad:
+        Two nearly equal states part exponentially under the same input, so the output depends on rounding
+        and noise, and most directions of the gradient explode.
+
+    Formula:
+        Growth of an orthonormal frame under the step Jacobians, by QR (Benettin et al. 1980).
+
+    What to do:
+        A smaller scale of ``W_hh``, a stronger input, gradient clipping.
+
+    Thresholds:
+        three standard errors; ``exponent * lag > log 1000``.
+
+    References:
+        Benettin et al. 1980; Engelken, Wolf & Abbott 2023.
+    """
+
+    code, name, severity = "EXP002", "chaotic-dynamics", "warning"
+    needs = ("lyapunov", "gradient")
+    thresholds: ClassVar = {"standard_errors": 3.0, "log_separation": 6.907755}
+
+    def assess_layer(self, layer: LayerMeasures, subject: Subject) -> Iterator[Finding]:
+        spectrum = layer.lyapunov
+        if spectrum is None:
+            return
+        top, error = spectrum.exponents[0], spectrum.standard_errors[0]
+        # A NaN error (one block of one sequence) cannot show that the exponent is above zero.
+        certain = top > self.thresholds["standard_errors"] * error
+        if not certain or top * subject.stack.lag < self.thresholds["log_separation"]:
+            return
+        positive = sum(exponent > 0 for exponent in spectrum.exponents)
+        message = (
+            f"chaotic under this probe: nearby states part at {top:.3g} nats a step (standard error {error:.1g}), "
+            f"in {positive} of the {len(spectrum.exponents)} directions computed"
+        )
+        suggestion = Suggestion(
+            "clipping",
+            "clip the gradient's norm, and lower the scale of the recurrent weights",
+            f"the largest Lyapunov exponent is {top:.3g} > 0",
+        )
+        yield self.finding(layer.name, message, {"exponent": top, "standard_error": error}, (suggestion,))

@@ -1,0 +1,126 @@
+"""NUM: numbers that are broken, or that the stored precision cannot hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rnndiag.rules.base import Finding, LayerRule, Subject, Suggestion
+from rnndiag.rules.vanishing import steps
+
+if TYPE_CHECKING:
+    from rnndiag.measures.layer import LayerMeasures
+
+
+class NonfiniteWeights(LayerRule):
+    """Weights are NaN or infinite.
+
+    What it does:
+        Counts entries of the layer's parameters that are not finite.
+
+    Why is this bad:
+        Every output of the net is NaN. Training had diverged before this checkpoint was written.
+
+    Formula:
+        None.
+
+    What to do:
+        Go back to the last finite checkpoint; clip gradients; lower the learning rate.
+
+    Thresholds:
+        one entry.
+
+    References:
+        Pascanu, Mikolov & Bengio 2013.
+    """
+
+    code, name, severity = "NUM001", "nonfinite-weights", "error"
+
+    def assess_layer(self, layer: LayerMeasures, subject: Subject) -> Iterator[Finding]:
+        counts = layer.numerics.nonfinite_parameters
+        if not counts:
+            return
+        listed = ", ".join(f"{count} in {name}" for name, count in counts.items())
+        suggestion = Suggestion(
+            "clipping",
+            "go back to the last finite checkpoint and clip the gradient's norm from there",
+            f"NaN or infinite entries: {listed}",
+        )
+        yield self.finding(
+            layer.name, f"NaN or infinite entries: {listed}", {"entries": sum(counts.values())}, (suggestion,)
+        )
+
+
+class NonfiniteStates(LayerRule):
+    """The states overflow.
+
+    What it does:
+        Fires when finite weights lead to a state that is NaN or infinite.
+
+    Why is this bad:
+        The forward pass itself diverges, as an unbounded (ReLU) net with growing dynamics does.
+
+    Formula:
+        None.
+
+    What to do:
+        A smaller recurrent scale, or a bounded nonlinearity.
+
+    Thresholds:
+        one entry.
+
+    References:
+        Le, Jaitly & Hinton 2015.
+    """
+
+    code, name, severity = "NUM002", "nonfinite-states", "error"
+
+    def assess_layer(self, layer: LayerMeasures, subject: Subject) -> Iterator[Finding]:
+        step = layer.numerics.first_nonfinite_step
+        if step is None or layer.numerics.nonfinite_parameters:
+            return
+        suggestion = Suggestion(
+            "init",
+            "lower the scale of W_hh, or use tanh or a gated cell, whose states are bounded",
+            f"the states are not finite from step {step} on",
+        )
+        message = f"finite weights, but a state is NaN or infinite at step {step}"
+        yield self.finding(layer.name, message, {"step": step}, (suggestion,))
+
+
+class GradientUnderflows(LayerRule):
+    """The gradient underflows in the stored precision.
+
+    What it does:
+        Fires when a gradient of size 1 is rounded to zero within the lag in the dtype the weights are
+        stored in (float16, bfloat16 or float32), in a stack that does not remember otherwise.
+
+    Why is this bad:
+        Beyond that lag backpropagation returns exact zeros: no optimiser setting can bring them back.
+
+    Formula:
+        first lag with ``||d_{T-l}|| / ||d_T||`` under half the smallest subnormal.
+
+    What to do:
+        As VAN001; loss scaling moves the lag, it does not remove it.
+
+    Thresholds:
+        2^-25 (float16), 2^-134 (bfloat16), 2^-150 (float32).
+
+    References:
+        Micikevicius et al. 2018.
+    """
+
+    code, name, severity = "NUM003", "gradient-underflows", "warning"
+    needs = ("gradient",)
+
+    def assess_layer(self, layer: LayerMeasures, subject: Subject) -> Iterator[Finding]:
+        dtype, gradient = layer.numerics.stored_dtype, layer.gradient
+        reached = subject.stack.gradient
+        if gradient is None or reached is None:
+            return
+        lag, everywhere = gradient.underflow_lag.get(dtype), reached.underflow_lag.get(dtype)
+        if lag is None or everywhere is None or max(lag, everywhere) > subject.stack.lag:
+            return
+        message = f"in {dtype} the gradient is exactly zero after {steps(lag)}; the lag is {subject.stack.lag}"
+        yield self.finding(layer.name, message, {"lag": lag, "dtype": dtype})

@@ -1,0 +1,136 @@
+"""SAT: units and gates that no longer respond."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+from rnndiag.rules.base import Finding, LayerRule, Subject, Suggestion
+
+if TYPE_CHECKING:
+    from rnndiag.measures.layer import LayerMeasures
+
+
+class UnitsSaturated(LayerRule):
+    """Most tanh units are saturated.
+
+    What it does:
+        Counts the (step, sequence, unit) triples whose slope ``phi' = 1 - tanh^2`` lies under 0.1, which is
+        ``|h| > 0.949``, and fires when they are the majority.
+
+    Why is this bad:
+        The slope multiplies every gradient that passes the unit; a saturated unit passes next to none, so
+        neither its weights nor anything before it learns.
+
+    Formula:
+        ``J_t = diag(1 - h_t^2) W_hh``.
+
+    What to do:
+        Smaller inputs (normalise them), smaller biases and weights, a lower learning rate.
+
+    Thresholds:
+        share of saturated slopes over 0.5.
+
+    References:
+        Glorot & Bengio 2010.
+    """
+
+    code, name, severity = "SAT001", "units-saturated", "warning"
+    thresholds: ClassVar = {"rate": 0.5}
+    needs = ("saturation",)
+
+    def assess_layer(self, layer: LayerMeasures, subject: Subject) -> Iterator[Finding]:
+        measured = layer.saturation
+        if measured is None or layer.cell == "relu" or measured.rate <= self.thresholds["rate"]:
+            return
+        message = (
+            f"{measured.rate:.0%} of the tanh slopes are under {measured.threshold:g}; {measured.saturated_units} of "
+            f"{layer.hidden_size} units are saturated at every step"
+        )
+        suggestion = Suggestion(
+            "saturation",
+            "normalise the inputs, shrink input weights and biases, or lower the learning rate",
+            f"{measured.rate:.0%} saturated; the biases have a root mean square of {layer.bias_scale:.2g}",
+        )
+        evidence = {"rate": measured.rate, "saturated_units": measured.saturated_units}
+        yield self.finding(layer.name, message, evidence, (suggestion,))
+
+
+class ForgetGateShut(LayerRule):
+    """The forget gate is shut.
+
+    What it does:
+        Fires when more than half of the forget gate's values (LSTM) lie under 0.05, over all steps,
+        sequences and units.
+
+    Why is this bad:
+        The cell state is wiped at every step: the LSTM remembers no longer than an Elman net.
+
+    Formula:
+        ``dc_t/dc_{t-1} = f`` along the cell state.
+
+    What to do:
+        A positive forget bias.
+
+    Thresholds:
+        closed share over 0.5.
+
+    References:
+        Gers, Schmidhuber & Cummins 2000; Jozefowicz, Zaremba & Sutskever 2015.
+    """
+
+    code, name, severity = "SAT002", "forget-gate-shut", "warning"
+    thresholds: ClassVar = {"closed": 0.5}
+
+    def assess_layer(self, layer: LayerMeasures, subject: Subject) -> Iterator[Finding]:
+        gate = layer.gates.get("forget")
+        if gate is None or gate.closed <= self.thresholds["closed"]:
+            return
+        suggestion = Suggestion(
+            "init",
+            "set the forget bias to 1 or more before training",
+            f"its mean is {layer.forget_bias:.2g} and the gate's mean {gate.mean:.2g}",
+        )
+        message = f"{gate.closed:.0%} of the forget gate's values are under 0.05: the cell state is wiped"
+        yield self.finding(layer.name, message, {"closed": gate.closed, "mean": gate.mean}, (suggestion,))
+
+
+class DeadUnits(LayerRule):
+    """Units that never respond.
+
+    What it does:
+        Counts units that are zero throughout (ReLU) or do not vary over any step or sequence, and fires when
+        they are more than a quarter of the layer.
+
+    Why is this bad:
+        They cost as much as live ones and carry nothing; a dead ReLU gets no gradient to revive it.
+
+    Formula:
+        ``max - min`` of the unit's state over all steps and sequences.
+
+    What to do:
+        A lower learning rate, smaller negative biases; for an identity-initialised ReLU net, smaller
+        input weights.
+
+    Thresholds:
+        share of the units over 0.25.
+
+    References:
+        Le, Jaitly & Hinton 2015.
+    """
+
+    code, name, severity = "SAT003", "dead-units", "warning"
+    thresholds: ClassVar = {"share": 0.25}
+    needs = ("saturation",)
+
+    def assess_layer(self, layer: LayerMeasures, subject: Subject) -> Iterator[Finding]:
+        measured = layer.saturation
+        if measured is None or measured.dead_units <= self.thresholds["share"] * layer.hidden_size:
+            return
+        suggestion = Suggestion(
+            "learning-rate",
+            "lower the learning rate, or start from smaller biases",
+            f"{measured.dead_units} units gave the same value at every step of every sequence",
+        )
+        message = f"{measured.dead_units} of {layer.hidden_size} units never respond to this probe"
+        yield self.finding(layer.name, message, {"dead_units": measured.dead_units}, (suggestion,))

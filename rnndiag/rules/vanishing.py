@@ -1,0 +1,217 @@
+"""VAN: the gradient does not reach back as far as the task needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+from rnndiag.rules.base import Finding, LayerRule, StackRule, Subject, Suggestion
+
+if TYPE_CHECKING:
+    from rnndiag.measures.layer import LayerMeasures
+    from rnndiag.measures.saturation import Gate
+
+
+class GradientVanishes(StackRule):
+    """The gradient vanishes before it has travelled the lag.
+
+    What it does:
+        Carries random unit gradients on the last ``h_T`` back through every layer and step, and looks at
+        their size ``lag`` steps earlier. Fires when the whole 95 % interval of the median lies under the
+        threshold.
+
+    Why is this bad:
+        What happened ``lag`` steps ago changes the loss by almost nothing that training could see. The
+        norm of the parameters' gradient hides it: the last few steps fill it.
+
+    Formula:
+        ``d_{t-1} = J_t^T d_t``; ``log10(||d_{T-lag}|| / ||d_T||)`` (Pascanu, Mikolov & Bengio 2013, eq. 5).
+
+    What to do:
+        A gated cell or attention for long dependencies; for an Elman net an initialisation near the edge
+        of chaos; less saturation.
+
+    Thresholds:
+        log10 gain under -3.
+
+    References:
+        Bengio, Simard & Frasconi 1994; Pascanu, Mikolov & Bengio 2013.
+    """
+
+    code, name, severity = "VAN001", "gradient-vanishes", "error"
+
+    def assess_stack(self, subject: Subject) -> Iterator[Finding]:
+        gradient = subject.stack.gradient
+        if gradient is None or subject.stack.verdict != "vanishing":
+            return
+        lag, horizon = gradient.lag, gradient.horizon
+        layer = subject.layers[-1]
+        message = (
+            f"the gradient shrinks to {power(gradient.log10_gain)} of its size over {lag} steps: a factor of "
+            f"{gradient.multiplier:.3g} a step, gone after {steps(horizon or lag)}"
+        )
+        evidence = {
+            "log10_gain": gradient.log10_gain,
+            "multiplier": gradient.multiplier,
+            "horizon": horizon,
+            "credit_99_steps": layer.gradient.credit_99_steps if layer.gradient else None,
+        }
+        yield self.finding(subject.stack.name, message, evidence, tuple(self._suggestions(subject)))
+
+    @staticmethod
+    def _suggestions(subject: Subject) -> Iterator[Suggestion]:
+        gradient = subject.stack.gradient
+        assert gradient is not None  # assess_stack has looked
+        lag, horizon = gradient.lag, gradient.horizon or gradient.lag
+        saturated = max(subject.layers, key=lambda layer: layer.saturation.rate if layer.saturation else 0.0)
+        if saturated.saturation and saturated.saturation.rate > 0.2 and saturated.cell != "relu":
+            yield Suggestion(
+                "saturation",
+                "lower the input scale, the biases or the learning rate that drove the units into saturation",
+                f"{saturated.saturation.rate:.0%} of the slopes of {saturated.name} are under "
+                f"{saturated.saturation.threshold:g}; each multiplies the gradient",
+            )
+        if subject.elman:
+            radius = max(la.recurrent_weight.spectral_radius for la in subject.layers if la.recurrent_weight)
+            yield Suggestion(
+                "init",
+                "initialise W_hh orthogonal (Xavier scale helps less), or raise its scale towards the edge of chaos",
+                f"a step multiplies the gradient by {gradient.multiplier:.3g}; the spectral radius of W_hh is "
+                f"{radius:.3g}",
+            )
+            yield Suggestion(
+                "gated",
+                "use an LSTM or GRU, whose gates can carry a state unchanged",
+                f"the horizon is {steps(horizon)}, the lag {lag}",
+            )
+        else:
+            yield from _open_gates(subject, lag)
+        yield Suggestion(
+            "attention",
+            f"attend to earlier steps, if dependencies longer than {steps(horizon)} matter",
+            f"attention's path has length 1 at any lag; beyond lag {horizon} this net passes less than a thousandth",
+        )
+
+
+class LayerForgets(LayerRule):
+    """One layer forgets inside a stack that remembers.
+
+    What it does:
+        Fires when a layer's own gradient vanishes at the lag while that of its whole stack does not.
+
+    Why is this bad:
+        It is not, by itself: memory may live in one layer while another computes from recent inputs. Know
+        it before pruning or truncating.
+
+    Formula:
+        As VAN001, for the layer alone beside the stack.
+
+    What to do:
+        Nothing, unless this layer was meant to remember.
+
+    Thresholds:
+        Those of VAN001.
+
+    References:
+        Pascanu, Mikolov & Bengio 2013.
+    """
+
+    code, name, severity = "VAN002", "layer-forgets", "info"
+    needs = ("gradient",)
+
+    def assess_layer(self, layer: LayerMeasures, subject: Subject) -> Iterator[Finding]:
+        gradient = layer.gradient
+        if gradient is None or layer.verdict != "vanishing" or subject.stack.verdict in ("vanishing", "invalid"):
+            return
+        message = (
+            f"this layer alone forgets within {steps(gradient.horizon or gradient.lag)}; the stack as a whole does not"
+        )
+        yield self.finding(layer.name, message, {"log10_gain": gradient.log10_gain, "horizon": gradient.horizon})
+
+
+class ContractionGuaranteed(LayerRule):
+    """The recurrent weight contracts: no input can keep a memory alive.
+
+    What it does:
+        Fires for an Elman net with ``||W_hh||_2 max phi' < 1`` whose bound at the lag lies under the
+        threshold of vanishing.
+
+    Why is this bad:
+        The gradient then vanishes for every input and every parameter of the other layers; it is a
+        property of the weight, not of the probe. The converse does not hold: a norm above 1 does not
+        make a gradient explode.
+
+    Formula:
+        ``||J_t|| <= max phi' ||W_hh||_2`` (Pascanu, Mikolov & Bengio 2013, section 2.2).
+
+    What to do:
+        An orthogonal initialisation (norm exactly 1), or a larger scale.
+
+    Thresholds:
+        ``lag * log10 ||W_hh||_2`` under -3.
+
+    References:
+        Pascanu, Mikolov & Bengio 2013.
+    """
+
+    code, name, severity = "VAN003", "contraction-guaranteed", "warning"
+    thresholds: ClassVar = {"log10_bound": -3.0}
+    needs = ("gradient", "recurrent_weight")
+
+    def assess_layer(self, layer: LayerMeasures, subject: Subject) -> Iterator[Finding]:
+        gradient, weight = layer.gradient, layer.recurrent_weight
+        if gradient is None or weight is None or not gradient.contraction_guaranteed:
+            return
+        bound = gradient.rough_bound_log10_gain
+        if bound is None or bound > self.thresholds["log10_bound"]:
+            return
+        if {layer.verdict, subject.stack.verdict} != {"vanishing"}:
+            return  # the rest of the stack may remember for it
+        message = (
+            f"||W_hh|| is {weight.spectral_norm:.3g} < 1, so whatever the input no gradient keeps more than "
+            f"{power(bound)} of its size over {gradient.lag} steps"
+        )
+        scale = Suggestion(
+            "init",
+            f"scale W_hh up by at least {1 / weight.spectral_norm:.3g}, or initialise it orthogonal"
+            if weight.spectral_norm
+            else "initialise W_hh orthogonal",
+            f"its largest singular value is {weight.spectral_norm:.3g}; memory needs at least 1",
+        )
+        evidence = {"spectral_norm": weight.spectral_norm, "bound_log10_gain": bound}
+        yield self.finding(layer.name, message, evidence, (scale,))
+
+
+def _open_gates(subject: Subject, lag: int) -> Iterator[Suggestion]:
+    """For gated cells: the gate that keeps the state, in the layer where it keeps longest."""
+    keeping = [(layer, gate) for layer in subject.layers if (gate := _keeping_gate(layer)) is not None]
+    if not keeping:
+        return
+    layer, gate = max(keeping, key=lambda pair: pair[1].time_constant or 0.0)
+    constant = gate.time_constant or 0.0
+    if constant >= lag / 7:
+        return  # exp(-7) is a thousandth: the gate is not what forgets
+    name = "forget" if layer.cell == "lstm" else "update"
+    yield Suggestion(
+        "init",
+        f"initialise the {name} bias for the lag: the log of U(1, {max(lag - 1, 1)}) for each unit (chrono)",
+        f"the {name} gate of {layer.name} keeps a state for {constant:.3g} steps (median over units; "
+        f"{gate.time_constant_max:.3g} at most), the lag is {lag}",
+    )
+
+
+def _keeping_gate(layer: LayerMeasures) -> Gate | None:
+    return layer.gates.get("forget") or layer.gates.get("update")
+
+
+def power(log10: float) -> str:
+    """``10^-12`` style, with a decimal where the exponent is small."""
+    if not math.isfinite(log10):
+        return "0" if log10 < 0 else "infinity"
+    return f"{10**log10:.2g}" if abs(log10) < 3 else f"10^{log10:.0f}"
+
+
+def steps(count: int) -> str:
+    """``1 step``, ``34 steps``."""
+    return f"{count} step" + ("" if count == 1 else "s")

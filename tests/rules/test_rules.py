@@ -1,0 +1,191 @@
+"""Each rule on a net where it must fire and on one where it must not."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+import torch
+
+from rnndiag.cells.layer import RecurrentLayer, Stack
+from rnndiag.checkpoint.model import Model, Source
+from rnndiag.config import Settings
+from rnndiag.diagnose import diagnose
+from rnndiag.probes import Probe
+from rnndiag.random_nets import RandomNet
+from rnndiag.report import Report
+from rnndiag.rules import RULES, SEVERITIES
+from rnndiag.rules.vanishing import power, steps
+from tests.oracles.nets import layer
+
+
+def model(*stacks: Stack) -> Model:
+    return Model(Source("made here", "random"), stacks)
+
+
+def report(of: Model, *, length: int = 100, probe: str = "noise", **settings: object) -> Report:
+    return diagnose(of, Probe(probe, length, 8), Settings(**settings))
+
+
+def codes(of: Report) -> set[str]:
+    return {finding.rule for finding in of.findings}
+
+
+def random(**options: object) -> Model:
+    return RandomNet(**({"hidden": 48, "input_size": 3} | options)).build()
+
+
+def one(net: RecurrentLayer) -> Model:
+    return model(Stack("rnn", ((net,),)))
+
+
+def edited(kind: str, **parameters: float) -> RecurrentLayer:
+    net = layer(kind, 3, 24, scale=0.9)
+    for name, value in parameters.items():
+        net.parameters[name].fill_(value)
+    return net
+
+
+def saturated() -> RecurrentLayer:
+    net = layer("tanh", 3, 24)
+    net.weight_ih.mul_(20)
+    return net
+
+
+def shut() -> RecurrentLayer:
+    net = layer("lstm", 3, 24, scale=0.3)
+    assert net.bias_ih is not None
+    net.bias_ih[24:48] = -9
+    return net
+
+
+def dead() -> RecurrentLayer:
+    net = layer("relu", 3, 24, scale=0.3)
+    assert net.bias_ih is not None
+    net.bias_ih[:12] = -50
+    return net
+
+
+def singular() -> RecurrentLayer:
+    net = layer("tanh", 3, 24)
+    net.weight_hh[0] = net.weight_hh[1]
+    return net
+
+
+def not_a_number() -> RecurrentLayer:
+    net = layer("gru", 3, 24)
+    net.weight_hh[3, 4] = math.nan
+    return net
+
+
+def overflowing() -> RecurrentLayer:
+    return RecurrentLayer("rnn.l0", "relu", torch.ones(4, 3).double(), torch.eye(4).double() * 1e150)
+
+
+def remembering_below_forgetting() -> Stack:
+    """The lower level keeps its state, the upper one contracts: the stack as a whole remembers."""
+    q = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(0)).double()).Q
+    lower = RecurrentLayer("rnn.l0", "tanh", torch.full((8, 3), 0.01).double(), q)
+    upper = RecurrentLayer("rnn.l1", "tanh", torch.eye(8).double() * 0.5, torch.eye(8).double() * 0.01)
+    return Stack("rnn", ((lower,), (upper,)))
+
+
+FIRES = {
+    "VAN001": lambda: random(sigma=0.5),
+    "VAN002": lambda: model(remembering_below_forgetting()),
+    "VAN003": lambda: random(sigma=0.3),
+    "EXP001": lambda: random(sigma=3.0, input_scale=0.1),
+    "EXP002": lambda: random(sigma=3.0, input_scale=0.1),
+    "SAT001": lambda: one(saturated()),
+    "SAT002": lambda: one(shut()),
+    "SAT003": lambda: one(dead()),
+    "INI001": lambda: random(cell="lstm", init="pytorch"),
+    "SPC001": lambda: one(singular()),
+    "NUM001": lambda: one(not_a_number()),
+    "NUM002": lambda: one(overflowing()),
+    "NUM003": lambda: one(layer("tanh", 3, 24, scale=0.1, dtype=torch.float32)),
+}
+"""A net for each rule that must set it off."""
+
+SILENT = {
+    "orthogonal": lambda: random(init="orthogonal", input_scale=0.05),
+    "LSTM that remembers": lambda: random(cell="lstm", init="pytorch", forget_bias=4.0),
+    "one unit": lambda: random(hidden=1, init="orthogonal", input_scale=0.01),
+}
+"""Nets that must set off nothing above info."""
+
+
+@pytest.mark.parametrize("code", FIRES)
+def test_a_rule_fires_where_it_must(code: str) -> None:
+    measured = report(FIRES[code]())
+    assert code in codes(measured)
+    for finding in measured.findings:
+        assert finding.message
+        names = {layer.name for layer in measured.layers} | {stack.name for stack in measured.stacks}
+        assert finding.layer in names
+        for suggestion in finding.suggestions:
+            assert suggestion.evidence
+
+
+def test_every_rule_has_a_net_that_sets_it_off() -> None:
+    assert set(FIRES) == {rule.code for rule in RULES}
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_sound_nets_are_left_alone(name: str) -> None:
+    measured = report(SILENT[name]())
+    assert measured.verdict == "healthy"
+    assert [f for f in measured.findings if f.severity != "info"] == []
+
+
+def test_a_layer_that_forgets_in_a_stack_that_remembers_is_no_alarm() -> None:
+    measured = report(model(remembering_below_forgetting()))
+    assert measured.verdict == "healthy"
+    assert [layer.verdict for layer in measured.layers] == ["healthy", "vanishing"]
+    assert {f.severity for f in measured.findings} == {"info"}
+
+
+def test_one_step_is_never_an_alarm() -> None:
+    measured = report(random(sigma=0.9), length=1)
+    assert [f for f in measured.findings if f.severity == "error"] == []
+
+
+def test_the_lag_decides() -> None:
+    net = random(sigma=0.9)
+    assert report(net, lag=3).verdict == "healthy"
+    assert report(net, lag=100).verdict == "vanishing"
+
+
+def test_what_could_not_be_assessed_is_said() -> None:
+    measured = report(one(not_a_number()))
+    assert measured.verdict == "invalid"
+    assert codes(measured) == {"NUM001"}
+    assert {item.rule for item in measured.not_assessed} >= {"VAN001", "EXP001", "SAT001", "SPC001"}
+    assert all("not finite" in item.reason for item in measured.not_assessed)
+
+
+def test_findings_come_in_order_of_severity() -> None:
+    ranks = [SEVERITIES.index(f.severity) for f in report(random(sigma=0.3)).findings]
+    assert ranks == sorted(ranks)
+    assert len(set(ranks)) > 1
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+def test_a_rules_docstring_is_its_page(rule) -> None:
+    page = type(rule).__doc__
+    for section in ("What it does", "Why is this bad", "Formula", "What to do", "Thresholds", "References"):
+        assert f"{section}:" in page
+    assert re.fullmatch("(VAN|EXP|SAT|INI|SPC|NUM)[0-9]{3}", rule.code)
+    assert re.fullmatch("[a-z]+(-[a-z]+)+", rule.name)
+
+
+def test_codes_and_names_are_unique() -> None:
+    assert len({rule.code for rule in RULES}) == len({rule.name for rule in RULES}) == len(RULES)
+
+
+def test_words_for_numbers() -> None:
+    assert power(-12.2) == "10^-12"
+    assert power(-1.0) == "0.1"
+    assert power(-math.inf) == "0"
+    assert (steps(1), steps(2)) == ("1 step", "2 steps")
