@@ -1,0 +1,150 @@
+"""The whole pipeline: a model and a probe in, a report out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+import torch
+
+import rnndiag
+from rnndiag.cells.layer import Stack
+from rnndiag.checkpoint.model import Model, Skipped
+from rnndiag.config import Settings
+from rnndiag.errors import ProbeError, SettingsError
+from rnndiag.measures.layer import LayerMeasures, StackMeasures, measure_layer, measure_stack
+from rnndiag.measures.verdict import worst
+from rnndiag.probes import Probe
+from rnndiag.report import SCHEMA_VERSION, ProbeReport, Report
+from rnndiag.rules import assess
+from rnndiag.rules.base import Subject
+from rnndiag.rules.summary import summarise
+from rnndiag.trajectory import run_stack
+
+PARALLEL_FROM = 1 << 16
+"""Entries of ``weight_hh`` from which on more than one thread pays."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what comes next, and how many of how many pieces are done."""
+
+
+def diagnose(
+    model: Model, probe: Probe, settings: Settings | None = None, *, progress: Progress | None = None
+) -> Report:
+    """Measure every recurrent stack of a model on one probe, and judge it.
+
+    Args:
+        model: from a file (``checkpoint.load``) or drawn at random (``RandomNet``).
+        probe: drives every stack whose input width it fits.
+        settings: lag, precision, device, thresholds.
+        progress: told before each piece of work.
+
+    Raises:
+        SettingsError: for a lag longer than the probe, a layer glob that matches nothing, or a device
+            that is not there.
+        ProbeError: where the probe fits none of the stacks.
+    """
+    settings = settings or Settings()
+    lag = settings.lag or probe.length
+    if lag > probe.length:
+        raise SettingsError(f"--lag {lag} is longer than the probe; expected at most --T {probe.length}")
+    stacks, unfit = _fitting(_chosen(model, settings.layers), probe)
+    total = sum(len(stack.layers) for stack in stacks)
+    measured: list[Subject] = []
+    done = 0
+    for stack in stacks:
+
+        def step(name: str) -> None:
+            nonlocal done
+            if progress is not None:
+                progress(name, done, total)
+            done += 1
+
+        with _threads_for(stack):
+            measured.append(_measure(stack, probe, lag, settings, step))
+    if progress is not None:
+        progress("rules", total, total)
+    layers = tuple(la for s in measured for la in s.layers if fnmatchcase(la.name, settings.layers))
+    findings, not_assessed = assess(measured)
+    return Report(
+        schema_version=SCHEMA_VERSION,
+        rnndiag_version=rnndiag.__version__,
+        source=replace(model.source, skipped=(*model.source.skipped, *unfit)),
+        probe=ProbeReport(probe.kind, probe.length, probe.batch, probe.scale, probe.seed),
+        measured_in=settings.dtype,
+        device=settings.device,
+        verdict=worst([subject.stack.verdict for subject in measured]),
+        summary=summarise([s.stack for s in measured], [la for s in measured for la in s.layers]),
+        layers=layers,
+        stacks=tuple(subject.stack for subject in measured),
+        findings=findings,
+        not_assessed=not_assessed,
+        notes=model.notes,
+    )
+
+
+def _measure(stack: Stack, probe: Probe, lag: int, settings: Settings, step: Callable[[str], None]) -> Subject:
+    dtype, device = getattr(torch, settings.dtype), device_of(settings)
+    in_precision = Stack(stack.name, tuple(tuple(la.to(dtype, device) for la in level) for level in stack.levels))
+    levels = run_stack(in_precision, probe.inputs(stack).to(device, dtype))
+    runs = [run for level in levels for run in level]
+    layers: list[LayerMeasures] = []
+    adjoint = None
+    for run, stored in zip(runs, stack.layers, strict=True):
+        step(stored.name)
+        layer, adjoint = measure_layer(run, stored, lag, settings)
+        layers.append(layer)
+    lone = adjoint if len(runs) == 1 else None
+    judged: StackMeasures = measure_stack(stack, levels, layers, lone, lag, settings)
+    return Subject(judged, tuple(layers))
+
+
+@contextmanager
+def _threads_for(stack: Stack) -> Iterator[None]:
+    """One thread for a small stack, all for a large one.
+
+    Threads wait for one another in a loop; between the many short operations of a small net they win
+    nothing, and on a machine whose cores are busy they lose a factor of fifty.
+    """
+    threads = torch.get_num_threads()
+    if max(layer.weight_hh.numel() for layer in stack.layers) < PARALLEL_FROM:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _chosen(model: Model, glob: str) -> list[Stack]:
+    """The stacks with a layer that matches; a stack is always measured whole."""
+    chosen = [s for s in model.stacks if any(fnmatchcase(layer.name, glob) for layer in s.layers)]
+    if not chosen:
+        names = ", ".join(layer.name for stack in model.stacks for layer in stack.layers)
+        raise SettingsError(f"--layer {glob!r} matches no layer of {model.source.path}; it has {names}")
+    return chosen
+
+
+def _fitting(stacks: list[Stack], probe: Probe) -> tuple[list[Stack], list[Skipped]]:
+    reasons = [(stack, probe.misfit(stack)) for stack in stacks]
+    fitting = [stack for stack, reason in reasons if reason is None]
+    unfit = [Skipped(stack.name, reason) for stack, reason in reasons if reason is not None]
+    if not fitting:
+        raise ProbeError("; ".join(skipped.reason for skipped in unfit))
+    return fitting, unfit
+
+
+def device_of(settings: Settings) -> torch.device:
+    """The device to measure on.
+
+    Raises:
+        SettingsError: where torch does not know it or this machine lacks it.
+    """
+    try:
+        device = torch.device(settings.device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch raises either for a device it lacks
+        reason = str(error).splitlines()[0]
+        raise SettingsError(f"--device {settings.device}: not available here ({reason}); use cpu") from None
+    return device

@@ -1,0 +1,112 @@
+"""The report: its types, its JSON, and the JSON Schema that comes from the types."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from rnndiag.checkpoint.model import Source
+from rnndiag.measures.layer import LayerMeasures, StackMeasures
+from rnndiag.measures.verdict import Verdict
+from rnndiag.rules.base import Finding, NotAssessed
+
+SCHEMA_VERSION: Literal["1"] = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeReport:
+    """The probe as it was used."""
+
+    kind: str
+    length: int
+    batch: int
+    scale: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Theory:
+    """What mean-field theory predicts for a random net."""
+
+    applies: bool
+    rate: float
+    critical_sigma: float
+    fixed_point_q: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything rnndiag found out about one model, as plain frozen data.
+
+    Rates and exponents are in nats per step, gains log10. Arrays by step hold a value for each probe
+    step; arrays by lag start at lag 1.
+    """
+
+    schema_version: Literal["1"]
+    rnndiag_version: str
+    source: Source
+    probe: ProbeReport
+    measured_in: str
+    """dtype of the measurement"""
+    device: str
+    verdict: Verdict
+    summary: str
+    layers: tuple[LayerMeasures, ...]
+    stacks: tuple[StackMeasures, ...]
+    findings: tuple[Finding, ...]
+    not_assessed: tuple[NotAssessed, ...]
+    notes: tuple[str, ...]
+    theory: Theory | None = None
+
+
+def to_builtins(report: Report) -> dict[str, Any]:
+    """The report as JSON types; numbers that are not finite become ``"nan"``, ``"inf"``, ``"-inf"``."""
+    built: dict[str, Any] = _finite(msgspec.to_builtins(report))
+    return built
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of a report."""
+    schema = msgspec.json.schema(Report)
+    numbers = {"anyOf": [{"type": "number"}, {"enum": ["nan", "inf", "-inf"]}]}
+    schema = _with_extended_numbers(schema)
+    schema["$defs"]["Number"] = numbers
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "rnndiag report", **schema}
+
+
+def schema_text() -> str:
+    """The schema as the package ships it."""
+    return json.dumps(json_schema(), indent=2) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _with_extended_numbers(schema: Any) -> Any:
+    """Let every ``number`` also be one of the three strings."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "number":
+            return {**{k: v for k, v in schema.items() if k != "type"}, "$ref": "#/$defs/Number"}
+        return {key: _with_extended_numbers(item) for key, item in schema.items()}
+    if isinstance(schema, list):
+        return [_with_extended_numbers(item) for item in schema]
+    return schema
+
+
+if __name__ == "__main__":
+    # Regenerates what `rnndiag schema` prints, after a change of the types.
+    Path(__file__).with_name("report.schema.json").write_text(schema_text(), encoding="utf-8")

@@ -1,0 +1,122 @@
+"""The house: who may import whom, what stays light, how long a file may be."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rnndiag
+
+PACKAGE = Path(rnndiag.__file__).parent
+
+ROOMS = (
+    {"errors", "config"},
+    {"operators", "cells", "probes"},
+    {"checkpoint", "random_nets", "trajectory"},
+    {"measures"},
+    {"rules"},
+    {"report"},
+    {"diagnose", "renderers"},
+    {"api"},
+    {"cli"},
+    {"__main__"},
+)
+"""Earlier rooms know nothing of later ones."""
+
+LIBRARIES = {
+    "rich": {"renderers", "cli"},
+    "typer": {"cli", "__main__"},
+    "plotext": {"renderers"},
+    "msgspec": {"report"},
+    "yaml": {"config"},
+}
+"""Which rooms may import a library."""
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def floor(name: str) -> int:
+    return next(i for i, rooms in enumerate(ROOMS) if name in rooms)
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module or "")
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_one_way(path: Path) -> None:
+    for name in imports(path):
+        parts = name.split(".")
+        if (
+            parts[0] == "rnndiag"
+            and len(parts) > 1
+            and (PACKAGE / parts[1]).exists() | (PACKAGE / f"{parts[1]}.py").exists()
+        ):
+            assert floor(parts[1]) <= floor(room(path)), f"{room(path)} imports {name}"
+        allowed = LIBRARIES.get(parts[0])
+        assert allowed is None or room(path) in allowed, f"{room(path)} imports {parts[0]}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_only_the_command_line_prints_or_exits(path: Path) -> None:
+    if room(path) in ("cli", "__main__"):
+        return
+    calls = {
+        ast.unparse(node.func)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+    }
+    assert not calls & {"print", "exit", "sys.exit", "sys.stdout.write", "sys.stderr.write"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_stay_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+
+
+def test_every_room_is_on_a_floor() -> None:
+    for path in FILES:
+        floor(room(path))
+
+
+HEAVY = {"torch", "numpy", "msgspec", "plotext", "yaml"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["inspect", "--help"], ["simulate", "--help"], ["schema"], ["--version"]]
+)
+def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys; from rnndiag.__main__ import run; "
+        f"code = run({arguments!r}); "
+        f"print(sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr.strip() == "[]"
+
+
+def test_public_names_exist() -> None:
+    for name in rnndiag.__all__:
+        assert getattr(rnndiag, name) is not None
+        assert name in dir(rnndiag)
+    assert len(rnndiag.__all__) <= 12
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        rnndiag.nonsense  # noqa: B018
