@@ -1,0 +1,58 @@
+"""``python -m rnndiag`` and the console script: errors to one line, results to exit codes."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from rnndiag.cli import app
+from rnndiag.errors import RnndiagError
+
+OK, BAD_INPUT, BUG = 0, 2, 3
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without UTF-8 gets '?', not a traceback
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The exit code for some arguments: 0 done, 2 bad input, 3 a bug in rnndiag, 130 interrupted."""
+    try:
+        code = app(list(arguments) or ["--help"], prog_name="rnndiag", standalone_mode=False)
+        sys.stdout.flush()
+    except RnndiagError as error:
+        complain(str(error))
+        return error.exit_code
+    except typer.TyperException as error:
+        complain(f"{error.format_message()} (rnndiag --help lists commands and options)")
+        return BAD_INPUT
+    except BrokenPipeError:
+        # The reader, `head` say, has seen enough. What Python flushes at exit must go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        # The one place where everything is caught: a user must never see a traceback unasked.
+        if "--verbose" in arguments:
+            raise
+        complain(f"a bug in rnndiag: {type(error).__name__}: {error}; run again with --verbose and report it")
+        return BUG
+    return code if isinstance(code, int) else OK
+
+
+def complain(message: str) -> None:
+    """One line on stderr, whatever the message holds."""
+    print("rnndiag: error:", " ".join(message.split()), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

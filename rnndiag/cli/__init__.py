@@ -1,0 +1,43 @@
+"""The command line: arguments in, exit code out.
+
+Nothing heavy is imported here: commands import what they need when they run, so that ``--help`` is
+instant.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import rnndiag
+from rnndiag.cli.inspect import inspect
+from rnndiag.cli.schema import schema
+from rnndiag.cli.simulate import simulate
+
+app = typer.Typer(
+    name="rnndiag",
+    help="Why a recurrent net will not learn, blows up, or is about to ship broken.",
+    epilog="Exit codes: 0 done, 2 bad input, 3 a bug in rnndiag, 130 interrupted.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(inspect)
+app.command()(simulate)
+app.command()(schema)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rnndiag {rnndiag.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Why a recurrent net will not learn, blows up, or is about to ship broken."""

@@ -1,0 +1,133 @@
+"""Where results go: formats, files written whole or not at all, and the terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rnndiag.errors import OutputError, SettingsError
+
+if TYPE_CHECKING:
+    from rnndiag.report import Report
+
+FORMATS = ("table", "json")
+TABLE_WIDTH = 100
+"""Of a table in a file, which has no width of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A format, and the file it goes to (None: stdout)."""
+
+    format: str
+    file: Path | None
+
+
+def parse_targets(formats: Sequence[str], output: Path | None) -> tuple[Target, ...]:
+    """What ``--format`` and ``--output`` ask for, checked before anything is measured.
+
+    Raises:
+        SettingsError: for an unknown format, or two formats for one stream.
+        OutputError: for a file that cannot be written.
+    """
+    targets = []
+    for text in formats or ("table",):
+        name, _, file = text.partition("=")
+        if name not in FORMATS:
+            near = get_close_matches(name, FORMATS, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise SettingsError(f"--format {name!r}: expected one of {', '.join(FORMATS)}{hint}")
+        targets.append(Target(name, Path(file) if file else output))
+    files = [target.file for target in targets]
+    for destination in files:
+        if files.count(destination) > 1:
+            where = "stdout" if destination is None else str(destination)
+            raise SettingsError(f"--format: two formats for {where}; name a file as --format json=FILE")
+        if destination is not None:
+            check_writable(destination)
+    return tuple(targets)
+
+
+def check_writable(file: Path) -> None:
+    """Find out now what would else be found out after the work.
+
+    Raises:
+        OutputError: where the folder is missing or closed, or the file is a directory.
+    """
+    folder = file.parent
+    if file.is_dir():
+        raise OutputError(f"{file}: expected a file to write, got a directory")
+    if not folder.is_dir():
+        raise OutputError(f"{file}: the folder {folder} does not exist; make it first")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{file}: the folder {folder} is not writable")
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Write a file whole or not at all: beside it first, then renamed over it.
+
+    Raises:
+        OutputError: where the system refuses; an older file of that name is then untouched.
+    """
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(content)
+            mask = os.umask(0)
+            os.umask(mask)
+            Path(temporary).chmod(0o666 & ~mask)  # as if opened for writing: mkstemp gives 0600
+            Path(temporary).replace(file)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OutputError(f"{file}: could not be written ({error.strerror})") from error
+
+
+def emit(targets: Sequence[Target], reports: Sequence[Report], *, quiet: bool, verbose: bool) -> None:
+    """Write the reports to each target."""
+    if not reports:
+        return
+    for target in targets:
+        if target.file is not None:
+            write_whole(target.file, (_text(target.format, reports, verbose=verbose)).encode())
+        elif target.format == "table":
+            _print_tables(reports, quiet=quiet, verbose=verbose)
+        else:
+            sys.stdout.write(_text(target.format, reports, verbose=verbose))
+
+
+def _text(format_: str, reports: Sequence[Report], *, verbose: bool) -> str:
+    if format_ == "json":
+        from rnndiag.renderers.json import render
+
+        return render(reports) + "\n"
+    from rich.console import Console
+
+    from rnndiag.renderers import table
+
+    buffer = StringIO()
+    console = Console(file=buffer, width=TABLE_WIDTH, highlight=False)
+    for report in reports:
+        console.print(table.render(report, verbose=verbose))
+    return buffer.getvalue()
+
+
+def _print_tables(reports: Sequence[Report], *, quiet: bool, verbose: bool) -> None:
+    from rich.console import Console
+
+    from rnndiag.renderers import table
+
+    console = Console(highlight=False, no_color=True if quiet else None)
+    for index, report in enumerate(reports):
+        if index:
+            console.rule()
+        console.print(table.render(report, verbose=verbose))

@@ -1,0 +1,47 @@
+"""The paths of a command: files, directories, globs."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rnndiag.errors import CheckpointError
+
+SUFFIXES = (".bin", ".ckpt", ".pt", ".pth")
+
+
+def expand(paths: Sequence[str]) -> Iterator[str | CheckpointError]:
+    """Each file once, in the order given; an error in place of a path that leads nowhere.
+
+    A directory stands for the checkpoints in it, by suffix, at any depth.
+    """
+    seen: set[str] = set()
+    for path in paths:
+        try:
+            found = list(_files(path))
+        except CheckpointError as error:
+            yield error
+            continue
+        for file in found:
+            if file not in seen:
+                seen.add(file)
+                yield file
+
+
+def _files(path: str) -> Iterator[str]:
+    if path == "-" or "://" in path:
+        what = "stdin" if path == "-" else "a URL"
+        raise CheckpointError(f"{path}: reading from {what} is not supported; save the model to a file first")
+    if Path(path).is_dir():
+        found = [str(file) for file in sorted(Path(path).rglob("*")) if file.suffix in SUFFIXES and file.is_file()]
+        if not found:
+            raise CheckpointError(f"{path}: a directory without any {', '.join(SUFFIXES)} file; name a file")
+        yield from found
+    elif glob.has_magic(path) and not Path(path).exists():
+        matched = sorted(glob.glob(path, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute pattern
+        if not matched:
+            raise CheckpointError(f"{path}: the pattern matches no file")
+        yield from matched
+    else:
+        yield path  # missing files are the reader's to explain

@@ -1,0 +1,1 @@
+"""Renderers: a report in, something to print out. None of them prints, or asks a terminal."""

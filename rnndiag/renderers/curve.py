@@ -1,0 +1,54 @@
+"""The gain by lag as a curve for the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import plotext
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+
+from rnndiag.measures.layer import StackMeasures
+
+HEIGHT = 11
+MARGIN = 0.8
+"""decades above and below the curves"""
+
+FLOOR = -40.0
+"""Curves are cut here: further down only the number matters."""
+
+
+class GainCurve:
+    """log10 gain against lag for each stack, drawn as wide as the console that asks, to 100 columns."""
+
+    def __init__(self, stacks: Sequence[StackMeasures], band: tuple[float, float]) -> None:
+        self.stacks = [stack for stack in stacks if stack.gradient is not None]
+        self.band = band
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Build the plot at the width at hand."""
+        yield Text.from_ansi(self._draw(min(options.max_width, 100)))
+
+    def _draw(self, width: int) -> str:
+        plotext.clear_figure()
+        plotext.theme("clear")
+        plotext.plot_size(width, HEIGHT)
+        lowest, highest = 0.0, 0.0
+        for stack in self.stacks:
+            assert stack.gradient is not None  # filtered in __init__
+            gains = [0.0, *(max(FLOOR, gain) for gain in stack.gradient.log10_by_lag if not math.isnan(gain))]
+            gains = [min(-FLOOR, gain) for gain in gains]
+            lowest, highest = min(lowest, *gains), max(highest, *gains)
+            plotext.plot(list(range(len(gains))), gains, marker="braille", label=stack.name)
+        # The threshold that is nearer to being crossed is always in view.
+        vanishing, exploding = self.band
+        lowest, highest = (lowest, max(highest, exploding)) if highest > -lowest else (min(lowest, vanishing), highest)
+        plotext.ylim(lowest - MARGIN, highest + MARGIN)
+        for threshold in self.band:
+            if lowest <= threshold <= highest:
+                plotext.hline(threshold)
+        plotext.xlabel("lag (steps back from the last)")
+        plotext.ylabel("log10 gain")
+        drawn: str = plotext.build()
+        return drawn

@@ -1,0 +1,43 @@
+"""Findings and suggestions: what is wrong, how one knows, what to try."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from rnndiag.report import Report
+from rnndiag.rules.base import Finding
+
+STYLES = {"error": "bold red", "warning": "bold yellow", "info": "bold cyan"}
+
+
+def findings_section(report: Report) -> RenderableType:
+    """Each finding with its suggestions, then the rules that could not be assessed."""
+    parts: list[RenderableType] = []
+    for finding in report.findings:
+        parts += ["", _finding(finding)]
+    if not report.findings:
+        parts += ["", Text("No findings.", style="green")]
+    if report.not_assessed:
+        rules = ", ".join(dict.fromkeys(item.rule for item in report.not_assessed))
+        reasons = "; ".join(dict.fromkeys(f"{item.layer}: {item.reason}" for item in report.not_assessed))
+        parts += ["", Text(f"Not assessed: {rules} ({reasons})", style="dim")]
+    return Group(*parts)
+
+
+def _finding(finding: Finding) -> RenderableType:
+    heading = Text.assemble(
+        (finding.severity, STYLES[finding.severity]),
+        " ",
+        (f"{finding.rule} {finding.name}", "bold"),
+        f" in {finding.layer}",
+    )
+    tries = Table.grid(padding=(0, 1))
+    tries.add_column(style="green", no_wrap=True)
+    tries.add_column(overflow="fold")
+    for suggestion in finding.suggestions:
+        tries.add_row("try", suggestion.action)
+        tries.add_row("", Text(f"because {suggestion.evidence}", style="dim"))
+    return Group(heading, Padding(Group(finding.message, tries), (0, 0, 0, 2)))

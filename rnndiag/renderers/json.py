@@ -1,0 +1,14 @@
+"""The contract's JSON document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from rnndiag.report import Report, to_builtins
+
+
+def render(reports: Sequence[Report]) -> str:
+    """One report as an object, several as an array in the order given."""
+    built = [to_builtins(report) for report in reports]
+    return json.dumps(built[0] if len(built) == 1 else built, indent=2, ensure_ascii=False, allow_nan=False)

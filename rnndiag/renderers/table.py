@@ -1,0 +1,218 @@
+"""The report for a terminal of 80 columns or more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from rnndiag.config import Thresholds
+from rnndiag.measures.layer import LayerMeasures, StackMeasures
+from rnndiag.measures.verdict import Verdict
+from rnndiag.renderers.curve import GainCurve
+from rnndiag.renderers.findings import findings_section
+from rnndiag.renderers.numbers import percent, short, signed
+from rnndiag.renderers.steps import step_table
+from rnndiag.renderers.tables import titled_table
+from rnndiag.report import Report
+
+STYLES: dict[Verdict, str] = {
+    "healthy": "bold green",
+    "vanishing": "bold blue",
+    "exploding": "bold red",
+    "mixed": "bold magenta",
+    "inconclusive": "bold yellow",
+    "invalid": "bold red",
+}
+
+MOST_SKIPPED = 6
+
+
+def render(report: Report, *, verbose: bool = False, plots: bool = True) -> RenderableType:
+    """All sections; with ``verbose`` every step, every gate block and everything passed over."""
+    return Group(*_sections(report, verbose=verbose, plots=plots))
+
+
+def _sections(report: Report, *, verbose: bool, plots: bool) -> Iterator[RenderableType]:
+    yield _header(report, verbose=verbose)
+    yield _layers(report)
+    gated = [layer for layer in report.layers if layer.gates]
+    if gated:
+        yield _gates(gated)
+    if gated and verbose:
+        yield _blocks(gated)
+    judged = [stack for stack in report.stacks if stack.gradient is not None]
+    if len(report.layers) > len(report.stacks):
+        yield _stacks(report.stacks)
+    if judged and plots and report.probe.length > 1:
+        defaults = Thresholds()
+        yield Text("\nGradient through time, from the last step back", style="bold")
+        yield GainCurve(judged, (defaults.vanishing, defaults.exploding))
+        yield _credit(report)
+    if judged:
+        yield _bounds(report.layers)
+        yield step_table(report.layers, verbose=verbose)
+    yield Text.assemble("\nVerdict: ", (report.verdict, STYLES[report.verdict]), f". {report.summary}", style="bold")
+    yield findings_section(report)
+
+
+def _header(report: Report, *, verbose: bool) -> RenderableType:
+    source, probe = report.source, report.probe
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    described = source.format + (f", sha256 {source.sha256[:12]}" if source.sha256 else "")
+    grid.add_row("model", Text.assemble(source.path, (f"  ({described})", "dim")))
+    dtypes = "/".join(dict.fromkeys(layer.numerics.stored_dtype for layer in report.layers))
+    autonomous = any(layer.lyapunov is not None and not layer.lyapunov.driven for layer in report.layers)
+    grid.add_row(
+        "probe",
+        f"{probe.kind}, T={probe.length}, B={probe.batch}, scale {probe.scale:g}, seed {probe.seed}"
+        + (" (runs autonomously)" if autonomous else "")
+        + f"; stored in {dtypes}, measured in {report.measured_in} on {report.device}",
+    )
+    for stack in report.stacks:
+        grid.add_row("measured", f"{stack.name}: {', '.join(stack.layers)}")
+    shown = source.skipped if verbose else source.skipped[:MOST_SKIPPED]
+    for skipped in shown:
+        grid.add_row("passed over", Text.assemble(skipped.name, (f"  {skipped.reason}", "dim")))
+    if len(shown) < len(source.skipped):
+        grid.add_row("", f"and {len(source.skipped) - len(shown)} more (--verbose lists them)")
+    for note in report.notes:
+        grid.add_row("note", Text(note, style="yellow"))
+    return grid
+
+
+def _layers(report: Report) -> RenderableType:
+    table = titled_table(f"Layers, each by itself, at lag {report.stacks[0].lag}")
+    table.add_column("layer\ncell, size", overflow="fold")
+    table.add_column("‖W_hh‖\nradius", justify="right")
+    table.add_column("‖J_t‖\nmax", justify="right")
+    table.add_column("log10 gain\n95 %", justify="right", no_wrap=True)
+    table.add_column("horizon", justify="right")
+    table.add_column("exponent\n± s.e.", justify="right")
+    table.add_column("satu-\nrated", justify="right")
+    table.add_column("verdict", no_wrap=True)
+    for layer in report.layers:
+        table.add_row(*_layer_row(layer, report.probe.length))
+    return table
+
+
+def _layer_row(layer: LayerMeasures, length: int) -> Iterator[RenderableType]:
+    size = f"{layer.input_size}>{layer.hidden_size}" + (f">{layer.proj_size}" if layer.proj_size else "")
+    yield Text.assemble(layer.name, (f"\n{layer.cell} {size}", "dim"))
+    weight, jacobian, gradient = layer.recurrent_weight, layer.jacobian, layer.gradient
+    yield f"{short(weight.spectral_norm)}\n{short(weight.spectral_radius)}" if weight else "-"
+    yield f"{short(jacobian.norm_median)}\n{short(jacobian.norm_max)}" if jacobian else "-"
+    if gradient:
+        low, high = gradient.log10_gain_interval
+        yield Text.assemble(signed(gradient.log10_gain), (f"\n{signed(low)}..{signed(high)}", "dim"))
+        yield str(gradient.horizon) if gradient.horizon else f">{length}"
+    else:
+        yield from ("-", "-")
+    if layer.lyapunov:
+        error = layer.lyapunov.standard_errors[0]
+        yield Text.assemble(f"{layer.lyapunov.exponents[0]:.4f}", (f"\n±{short(error, 1)}", "dim"))
+    else:
+        yield "-"
+    yield percent(layer.saturation.rate) if layer.saturation else "-"
+    yield Text(layer.verdict, style=STYLES[layer.verdict])
+
+
+def _gates(layers: list[LayerMeasures]) -> RenderableType:
+    table = titled_table("Gates")
+    for heading in ("layer", "gate"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("mean", "open >0.95", "closed <0.05", "keeps a state for"):
+        table.add_column(heading, justify="right")
+    for layer in layers:
+        for name, gate in layer.gates.items():
+            keeps = "" if gate.time_constant is None else f"{short(gate.time_constant)} steps"
+            if gate.time_constant_max is not None:
+                keeps += f", at most {short(gate.time_constant_max)}"
+            table.add_row(layer.name, name, f"{gate.mean:.3f}", percent(gate.open), percent(gate.closed), keeps)
+    return table
+
+
+def _blocks(layers: list[LayerMeasures]) -> RenderableType:
+    table = titled_table("Recurrent weight by gate")
+    for heading in ("layer", "gate"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("norm", "radius", "condition", "nonnormality", "eff. rank", "outliers"):
+        table.add_column(heading, justify="right")
+    for layer in layers:
+        for name, block in layer.recurrent_weight.blocks.items() if layer.recurrent_weight else ():
+            table.add_row(
+                layer.name,
+                name,
+                short(block.spectral_norm),
+                short(block.spectral_radius),
+                short(block.condition_number),
+                short(block.nonnormality),
+                short(block.effective_rank),
+                str(block.outliers),
+            )
+    return table
+
+
+def _stacks(stacks: tuple[StackMeasures, ...]) -> RenderableType:
+    table = titled_table("Stacks, judged by the gradient through all their layers")
+    table.add_column("stack", overflow="fold")
+    for heading in ("layers", "log10 gain", "95 % interval", "at the input", "horizon"):
+        table.add_column(heading, justify="right")
+    table.add_column("verdict", no_wrap=True)
+    for stack in stacks:
+        verdict = Text(stack.verdict, style=STYLES[stack.verdict])
+        gradient = stack.gradient
+        if gradient is None:
+            table.add_row(stack.name, str(len(stack.layers)), "-", "-", "-", "-", verdict)
+            continue
+        low, high = gradient.log10_gain_interval
+        horizon = str(gradient.horizon) if gradient.horizon else f">{len(gradient.log10_by_lag)}"
+        numbers = (
+            signed(gradient.log10_gain),
+            f"{signed(low)}..{signed(high)}",
+            signed(gradient.input_log10_gain),
+        )
+        table.add_row(stack.name, str(len(stack.layers)), *numbers, horizon, verdict)
+    return table
+
+
+def _credit(report: Report) -> RenderableType:
+    lines = [
+        f"{layer.name}: 99 % of the gradient of W_hh comes from the last {layer.gradient.credit_99_steps} of "
+        f"{report.probe.length} steps"
+        for layer in report.layers
+        if layer.gradient is not None and layer.gradient.credit_99_steps is not None
+    ]
+    return Text("\n".join(lines))
+
+
+def _bounds(layers: tuple[LayerMeasures, ...]) -> RenderableType:
+    table = titled_table("Bound against truth: log10 gain over the lag")
+    table.add_column("layer", overflow="fold")
+    for heading in ("‖W_hh‖^lag", "product of ‖J_t‖", "measured"):
+        table.add_column(heading, justify="right")
+    table.add_column("what ‖W_hh‖ proves", overflow="fold")
+    for layer in layers:
+        gradient = layer.gradient
+        if gradient is None:
+            continue
+        rough = gradient.rough_bound_log10_gain
+        table.add_row(
+            layer.name,
+            "-" if rough is None else signed(rough),
+            signed(gradient.bound_log10_gain),
+            signed(gradient.log10_gain),
+            _PROVES[gradient.contraction_guaranteed],
+        )
+    return table
+
+
+_PROVES = {
+    None: "nothing: gates decide",
+    True: "< 1: must vanish in the end",
+    False: "≥ 1: may explode, need not",
+}
