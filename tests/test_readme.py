@@ -1,0 +1,74 @@
+"""README, docs and the sample models' table say what is true."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Done, cli  # noqa: F401  # the fixture
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHELL = [line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines() if line]
+COMMANDS = [line.split(" # ")[0] for line in SHELL if line.startswith("rnndiag ")]
+
+Cli = Callable[..., Done]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_shown_works(cli: Cli, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sample_models").symlink_to(ROOT / "sample_models")
+    done = cli(*shlex.split(line)[1:])
+    assert (done.code, done.err) == (0, "")
+    assert done.out or "=" in line
+
+
+def test_there_are_commands_to_hold_true() -> None:
+    assert {line.split()[1] for line in COMMANDS} == {"inspect", "simulate", "schema"}
+    assert README.count("<!-- set-up -->") == 2
+
+
+def test_python_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    monkeypatch.chdir(ROOT)
+    exec(compile(example, "README.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("healthy ")
+
+
+def test_output_shown_is_what_the_first_command_prints(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.chdir(ROOT)
+    (shown,) = re.findall(r"<!-- output -->\n```\n(.*?)```", README, re.S)
+    printed = {
+        line.rstrip() for line in cli("inspect", "sample_models/vanishing_tanh.pt", "--T", "64").out.splitlines()
+    }
+    missing = [line for line in shown.splitlines() if line.strip() not in ("", "...") and line.rstrip() not in printed]
+    assert missing == []
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "sample_models" / "README.md"):
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert "://" in target or (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+TABLE = re.findall(
+    r"^\| `(\w+\.pt)` \|.*?\| \*\*(\w+)\*\*", (ROOT / "sample_models" / "README.md").read_text(encoding="utf-8"), re.M
+)
+
+
+@pytest.mark.parametrize(("file", "verdict"), TABLE)
+def test_the_sample_models_verdicts(cli: Cli, file: str, verdict: str) -> None:  # noqa: F811
+    path = ROOT / "sample_models" / file
+    done = cli("inspect", path, "--T", "64", "--format", "json")
+    assert json.loads(done.out)["verdict"] == verdict
+    assert path.stat().st_size < 300_000
+
+
+def test_every_sample_model_is_in_the_table() -> None:
+    assert {file for file, _ in TABLE} == {path.name for path in (ROOT / "sample_models").glob("*.pt")}
