@@ -17,6 +17,7 @@ from rnndiag.errors import ProbeError
 from rnndiag.probes import GENERATED, Probe, ProbeKind
 from rnndiag.random_nets import RandomNet
 from rnndiag.report import Report
+from rnndiag.rules.policy import Policy
 
 DEFAULT_LENGTH = 100
 DEFAULT_BATCH = 16
@@ -33,6 +34,7 @@ def inspect(
     scale: float = 1.0,
     nonlinearity: Literal["tanh", "relu"] | None = None,
     settings: Settings | None = None,
+    policy: Policy | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Diagnose the recurrent stacks of a saved model.
@@ -45,6 +47,7 @@ def inspect(
         scale: multiplies the probe.
         nonlinearity: of Elman layers, where the file does not say.
         settings: lag, precision, thresholds.
+        policy: which rules apply, and their thresholds.
         progress: told before each piece of work.
 
     Raises:
@@ -53,7 +56,7 @@ def inspect(
     settings = settings or Settings()
     model = checkpoint.load(path, nonlinearity=nonlinearity)
     built = make_probe(probe, length=length, batch=batch, scale=scale, settings=settings)
-    return diagnose(model, built, settings, progress=progress)
+    return diagnose(model, built, settings, policy=policy, progress=progress)
 
 
 def simulate(
@@ -64,12 +67,13 @@ def simulate(
     batch: int | None = None,
     scale: float = 1.0,
     settings: Settings | None = None,
+    policy: Policy | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Diagnose a random net; the arguments are those of ``inspect``."""
     settings = settings or Settings()
     built = make_probe(probe, length=length, batch=batch, scale=scale, settings=settings)
-    return diagnose((net or RandomNet()).build(), built, settings, progress=progress)
+    return diagnose((net or RandomNet()).build(), built, settings, policy=policy, progress=progress)
 
 
 def make_probe(

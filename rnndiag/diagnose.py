@@ -20,6 +20,7 @@ from rnndiag.probes import Probe
 from rnndiag.report import SCHEMA_VERSION, ProbeReport, Report
 from rnndiag.rules import assess
 from rnndiag.rules.base import Subject
+from rnndiag.rules.policy import Policy
 from rnndiag.rules.summary import summarise
 from rnndiag.trajectory import run_stack
 
@@ -31,7 +32,12 @@ Progress = Callable[[str, int, int], None]
 
 
 def diagnose(
-    model: Model, probe: Probe, settings: Settings | None = None, *, progress: Progress | None = None
+    model: Model,
+    probe: Probe,
+    settings: Settings | None = None,
+    *,
+    policy: Policy | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Measure every recurrent stack of a model on one probe, and judge it.
 
@@ -39,6 +45,7 @@ def diagnose(
         model: from a file (``checkpoint.load``) or drawn at random (``RandomNet``).
         probe: drives every stack whose input width it fits.
         settings: lag, precision, device, thresholds.
+        policy: which rules apply, and their thresholds.
         progress: told before each piece of work.
 
     Raises:
@@ -67,7 +74,7 @@ def diagnose(
     if progress is not None:
         progress("rules", total, total)
     layers = tuple(la for s in measured for la in s.layers if fnmatchcase(la.name, settings.layers))
-    findings, not_assessed = assess(measured)
+    findings, not_assessed = assess(measured, policy or Policy())
     return Report(
         schema_version=SCHEMA_VERSION,
         rnndiag_version=rnndiag.__version__,

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from itertools import product
 
 from rnndiag.rules.base import Finding, NotAssessed, Rule, Subject
-from rnndiag.rules.exploding import ChaoticDynamics, GradientExplodes
-from rnndiag.rules.initialisation import ForgetBiasNearZero
+from rnndiag.rules.credit import CreditIsRecent, HorizonShortOfLag
+from rnndiag.rules.exploding import ChaoticDynamics, GradientExplodes, SingleStepSpikes
+from rnndiag.rules.initialisation import ForgetBiasNearZero, ScaleOffCritical
 from rnndiag.rules.numerics import GradientUnderflows, NonfiniteStates, NonfiniteWeights
-from rnndiag.rules.saturation import DeadUnits, ForgetGateShut, UnitsSaturated
-from rnndiag.rules.spectrum import IllConditioned
+from rnndiag.rules.policy import Policy
+from rnndiag.rules.saturation import DeadUnits, ForgetGateShut, GatesStuck, UnitsSaturated
+from rnndiag.rules.spectrum import IllConditioned, OutsideTheBulk, StronglyNonnormal
 from rnndiag.rules.vanishing import ContractionGuaranteed, GradientVanishes, LayerForgets
 
 RULES: tuple[Rule, ...] = (
     GradientVanishes(),
     LayerForgets(),
     ContractionGuaranteed(),
+    HorizonShortOfLag(),
+    CreditIsRecent(),
     GradientExplodes(),
     ChaoticDynamics(),
+    SingleStepSpikes(),
     UnitsSaturated(),
     ForgetGateShut(),
     DeadUnits(),
+    GatesStuck(),
     ForgetBiasNearZero(),
+    ScaleOffCritical(),
     IllConditioned(),
+    OutsideTheBulk(),
+    StronglyNonnormal(),
     NonfiniteWeights(),
     NonfiniteStates(),
     GradientUnderflows(),
@@ -31,13 +42,19 @@ RULES: tuple[Rule, ...] = (
 SEVERITIES = ("error", "warning", "info")
 
 
-def assess(subjects: Iterable[Subject]) -> tuple[tuple[Finding, ...], tuple[NotAssessed, ...]]:
+def assess(subjects: Iterable[Subject], policy: Policy) -> tuple[tuple[Finding, ...], tuple[NotAssessed, ...]]:
     """Every finding, the most severe first, and every rule that could not be assessed."""
     findings: list[Finding] = []
     not_assessed: list[NotAssessed] = []
-    for subject in subjects:
-        for rule in RULES:
-            findings += rule.assess(subject)
-            not_assessed += rule.unmet(subject)
+    for subject, rule in product(subjects, RULES):
+        for name, reason in rule.targets(subject):
+            if not policy.wants(rule, name):
+                continue
+            if reason is not None:
+                not_assessed.append(NotAssessed(rule.code, name, reason))
+                continue
+            severity = policy.severity(rule, name)
+            found = rule.assess(name, subject, policy.thresholds(rule, name))
+            findings += (replace(finding, severity=severity) for finding in found)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))  # stable: catalogue order within
     return tuple(findings), tuple(not_assessed)

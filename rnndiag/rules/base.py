@@ -15,6 +15,8 @@ Severity = Literal["error", "warning", "info"]
 Checklist = Literal["clipping", "gated", "attention", "init", "learning-rate", "saturation", "truncation"]
 """The items of the checklist that suggestions come from."""
 
+Thresholds = Mapping[str, float]
+
 Evidence = Mapping[str, float | int | str | None]
 
 
@@ -82,16 +84,23 @@ class Rule(ABC):
     """measures without which it cannot be assessed"""
 
     @abstractmethod
-    def assess(self, subject: Subject) -> Iterator[Finding]:
-        """The findings on a stack and its layers; none where all is well."""
+    def targets(self, subject: Subject) -> Iterator[tuple[str, str | None]]:
+        """What the rule looks at, by name, each with the reason why it cannot be assessed, if there is one."""
 
-    def unmet(self, subject: Subject) -> Iterator[NotAssessed]:
-        """A reason for each layer that lacks a measure the rule needs."""
-        for layer in subject.layers:
-            missing = [need for need in self.needs if getattr(layer, need) is None]
-            if missing:
-                why = f"{', '.join(missing)} not measured: the layer's numbers are not finite"
-                yield NotAssessed(self.code, layer.name, why)
+    @abstractmethod
+    def assess(self, name: str, subject: Subject, at: Thresholds) -> Iterator[Finding]:
+        """The findings on a target that can be assessed; none where all is well.
+
+        Args:
+            name: of a layer, or of the stack.
+            subject: the stack and its layers.
+            at: the thresholds in force for this target, by name.
+        """
+
+    def lacks(self, layer: LayerMeasures) -> str | None:
+        """Why a layer cannot be assessed: a measure that the rule needs is missing."""
+        missing = [need for need in self.needs if getattr(layer, need) is None]
+        return f"{', '.join(missing)} not measured: the layer's numbers are not finite" if missing else None
 
     def finding(
         self, where: str, message: str, evidence: Evidence, suggestions: tuple[Suggestion, ...] = ()
@@ -104,13 +113,15 @@ class LayerRule(Rule):
     """A rule that looks at one layer at a time."""
 
     @abstractmethod
-    def assess_layer(self, layer: LayerMeasures, subject: Subject) -> Iterator[Finding]:
+    def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         """The findings on one layer that has all the measures the rule needs."""
 
-    def assess(self, subject: Subject) -> Iterator[Finding]:
-        for layer in subject.layers:
-            if all(getattr(layer, need) is not None for need in self.needs):
-                yield from self.assess_layer(layer, subject)
+    def targets(self, subject: Subject) -> Iterator[tuple[str, str | None]]:
+        return ((layer.name, self.lacks(layer)) for layer in subject.layers)
+
+    def assess(self, name: str, subject: Subject, at: Thresholds) -> Iterator[Finding]:
+        (layer,) = (layer for layer in subject.layers if layer.name == name)
+        return self.assess_layer(layer, subject, at)
 
 
 class StackRule(Rule):
@@ -119,9 +130,12 @@ class StackRule(Rule):
     needs = ("gradient",)
 
     @abstractmethod
-    def assess_stack(self, subject: Subject) -> Iterator[Finding]:
+    def assess_stack(self, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         """The findings on a stack all of whose layers were measured."""
 
-    def assess(self, subject: Subject) -> Iterator[Finding]:
-        if not any(True for _ in self.unmet(subject)):
-            yield from self.assess_stack(subject)
+    def targets(self, subject: Subject) -> Iterator[tuple[str, str | None]]:
+        reasons = (f"{layer.name}: {reason}" for layer in subject.layers if (reason := self.lacks(layer)))
+        yield subject.stack.name, next(reasons, None)
+
+    def assess(self, name: str, subject: Subject, at: Thresholds) -> Iterator[Finding]:
+        return self.assess_stack(subject, at)

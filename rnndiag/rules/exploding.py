@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from rnndiag.rules.base import Finding, LayerRule, StackRule, Subject, Suggestion
-from rnndiag.rules.vanishing import power, steps
+from rnndiag.rules.base import Finding, LayerRule, StackRule, Subject, Suggestion, Thresholds
+from rnndiag.rules.words import power, steps
 
 if TYPE_CHECKING:
     from rnndiag.measures.layer import LayerMeasures
@@ -26,6 +26,9 @@ class GradientExplodes(StackRule):
     Formula:
         ``log10(||d_{T-lag}|| / ||d_T||)`` with ``d_{t-1} = J_t^T d_t``.
 
+    Example:
+        rnndiag simulate --sigma 3 --input-scale 0.1
+
     What to do:
         Clip the gradient's norm; scale ``W_hh`` down; truncate backpropagation at the horizon.
 
@@ -38,7 +41,7 @@ class GradientExplodes(StackRule):
 
     code, name, severity = "EXP001", "gradient-explodes", "error"
 
-    def assess_stack(self, subject: Subject) -> Iterator[Finding]:
+    def assess_stack(self, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         gradient = subject.stack.gradient
         if gradient is None or subject.stack.verdict != "exploding":
             return
@@ -90,6 +93,9 @@ class ChaoticDynamics(LayerRule):
     Formula:
         Growth of an orthonormal frame under the step Jacobians, by QR (Benettin et al. 1980).
 
+    Example:
+        rnndiag simulate --sigma 3 --input-scale 0.1
+
     What to do:
         A smaller scale of ``W_hh``, a stronger input, gradient clipping.
 
@@ -104,14 +110,14 @@ class ChaoticDynamics(LayerRule):
     needs = ("lyapunov", "gradient")
     thresholds: ClassVar = {"standard_errors": 3.0, "log_separation": 6.907755}
 
-    def assess_layer(self, layer: LayerMeasures, subject: Subject) -> Iterator[Finding]:
+    def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         spectrum = layer.lyapunov
         if spectrum is None:
             return
         top, error = spectrum.exponents[0], spectrum.standard_errors[0]
         # A NaN error (one block of one sequence) cannot show that the exponent is above zero.
-        certain = top > self.thresholds["standard_errors"] * error
-        if not certain or top * subject.stack.lag < self.thresholds["log_separation"]:
+        certain = top > at["standard_errors"] * error
+        if not certain or top * subject.stack.lag < at["log_separation"]:
             return
         positive = sum(exponent > 0 for exponent in spectrum.exponents)
         message = (
@@ -124,3 +130,44 @@ class ChaoticDynamics(LayerRule):
             f"the largest Lyapunov exponent is {top:.3g} > 0",
         )
         yield self.finding(layer.name, message, {"exponent": top, "standard_error": error}, (suggestion,))
+
+
+class SingleStepSpikes(LayerRule):
+    """Single steps multiply the gradient far more than the others.
+
+    What it does:
+        Fires when the largest step norm is ten times the median or more, and at least 10.
+
+    Why is this bad:
+        One such step in a sequence decides the size of the whole gradient, so updates jump with the input.
+
+    Formula:
+        ``max ||J_t||_2`` against its median, over steps and sequences.
+
+    Example:
+        A GRU with very large candidate weights, most of whose steps are closed by the update gate.
+
+    What to do:
+        Clip the gradient's norm; look at the inputs of those steps (``--verbose`` lists them).
+
+    Thresholds:
+        ratio 10, norm 10.
+
+    References:
+        Pascanu, Mikolov & Bengio 2013.
+    """
+
+    code, name, severity = "EXP003", "single-step-spikes", "warning"
+    thresholds: ClassVar = {"ratio": 10.0, "norm": 10.0}
+    needs = ("jacobian",)
+
+    def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
+        measured = layer.jacobian
+        if measured is None or measured.norm_max < at["norm"]:
+            return
+        if measured.norm_max < at["ratio"] * measured.norm_median:
+            return
+        spikes = f"a step norm reaches {measured.norm_max:.3g}, the median is {measured.norm_median:.3g}"
+        suggestion = Suggestion("clipping", "clip the gradient's norm before each update", spikes)
+        evidence = {"norm_max": measured.norm_max, "norm_median": measured.norm_median}
+        yield self.finding(layer.name, spikes, evidence, (suggestion,))

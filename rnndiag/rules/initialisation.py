@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from rnndiag.rules.base import Finding, LayerRule, Subject, Suggestion
+from rnndiag.rules.base import Finding, LayerRule, Subject, Suggestion, Thresholds
 
 if TYPE_CHECKING:
     from rnndiag.measures.layer import LayerMeasures
@@ -25,6 +25,9 @@ class ForgetBiasNearZero(LayerRule):
     Formula:
         ``dc_t/dc_{t-1} = sigmoid(.. + b_f)``; time constant ``-1 / log f``.
 
+    Example:
+        rnndiag simulate --cell lstm --init pytorch
+
     What to do:
         Initialise ``b_f = log u`` with ``u ~ U(1, lag - 1)`` for each unit, or to 1 or more throughout.
 
@@ -38,9 +41,9 @@ class ForgetBiasNearZero(LayerRule):
     code, name, severity = "INI001", "forget-bias-near-zero", "warning"
     thresholds: ClassVar = {"bias": 1.0}
 
-    def assess_layer(self, layer: LayerMeasures, subject: Subject) -> Iterator[Finding]:
+    def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         bias, gate = layer.forget_bias, layer.gates.get("forget")
-        if bias is None or gate is None or abs(bias) >= self.thresholds["bias"]:
+        if bias is None or gate is None or abs(bias) >= at["bias"]:
             return
         lag = subject.stack.lag
         if subject.stack.verdict != "vanishing" or layer.verdict != "vanishing":
@@ -55,4 +58,51 @@ class ForgetBiasNearZero(LayerRule):
             f"mean bias {bias:.2g}, mean gate {gate.mean:.2g}",
         )
         evidence = {"forget_bias": bias, "time_constant": gate.time_constant}
+        yield self.finding(layer.name, message, evidence, (suggestion,))
+
+
+class ScaleOffCritical(LayerRule):
+    """The recurrent scale is far from critical.
+
+    What it does:
+        Fires for an Elman net that vanishes or explodes by a multiplier outside [0.8, 1.25] a step while
+        little of it is saturated, so that the scale of ``W_hh`` is what decides.
+
+    Why is this bad:
+        Gradients survive near the edge of chaos only; from far off it, training must first find the way
+        there through gradients that vanish or explode.
+
+    Formula:
+        multiplier ``exp(rate)`` of the gradient; the gain sigma of ``W_hh`` is ``std * sqrt(H)``.
+
+    Example:
+        rnndiag simulate --sigma 0.5
+
+    What to do:
+        Scale ``W_hh`` towards the edge of chaos, or initialise it orthogonal.
+
+    Thresholds:
+        multiplier under 0.8 or over 1.25; saturation under 0.2.
+
+    References:
+        Schoenholz et al. 2017; Chen, Pennington & Schoenholz 2018.
+    """
+
+    code, name, severity = "INI002", "recurrent-scale-off-critical", "info"
+    thresholds: ClassVar = {"low": 0.8, "high": 1.25, "saturation": 0.2}
+    needs = ("gradient", "saturation", "recurrent_weight")
+
+    def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
+        gradient, saturation, weight = layer.gradient, layer.saturation, layer.recurrent_weight
+        if gradient is None or saturation is None or weight is None or layer.cell != "tanh":
+            return
+        unlike = at["low"] <= gradient.multiplier <= at["high"] or saturation.rate >= at["saturation"]
+        if unlike or not {layer.verdict, subject.stack.verdict} <= {"vanishing", "exploding"}:
+            return
+        scale = weight.blocks["h"].entry_scale
+        direction = "up" if gradient.multiplier < 1 else "down"
+        multiplier = f"a step multiplies the gradient by {gradient.multiplier:.3g}"
+        suggestion = Suggestion("init", f"scale W_hh {direction}, or initialise it orthogonal", multiplier)
+        message = f"{multiplier} at a gain of sigma = {scale:.3g}, with {saturation.rate:.0%} of the slopes saturated"
+        evidence = {"multiplier": gradient.multiplier, "sigma": scale}
         yield self.finding(layer.name, message, evidence, (suggestion,))

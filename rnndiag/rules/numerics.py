@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rnndiag.rules.base import Finding, LayerRule, Subject, Suggestion
-from rnndiag.rules.vanishing import steps
+from rnndiag.rules.base import Finding, LayerRule, Subject, Suggestion, Thresholds
+from rnndiag.rules.words import steps
 
 if TYPE_CHECKING:
     from rnndiag.measures.layer import LayerMeasures
@@ -24,6 +24,9 @@ class NonfiniteWeights(LayerRule):
     Formula:
         None.
 
+    Example:
+        A checkpoint written after the loss had turned NaN.
+
     What to do:
         Go back to the last finite checkpoint; clip gradients; lower the learning rate.
 
@@ -36,7 +39,7 @@ class NonfiniteWeights(LayerRule):
 
     code, name, severity = "NUM001", "nonfinite-weights", "error"
 
-    def assess_layer(self, layer: LayerMeasures, subject: Subject) -> Iterator[Finding]:
+    def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         counts = layer.numerics.nonfinite_parameters
         if not counts:
             return
@@ -63,6 +66,9 @@ class NonfiniteStates(LayerRule):
     Formula:
         None.
 
+    Example:
+        A ReLU net whose recurrent weight doubles the state, run for over a thousand steps.
+
     What to do:
         A smaller recurrent scale, or a bounded nonlinearity.
 
@@ -75,7 +81,7 @@ class NonfiniteStates(LayerRule):
 
     code, name, severity = "NUM002", "nonfinite-states", "error"
 
-    def assess_layer(self, layer: LayerMeasures, subject: Subject) -> Iterator[Finding]:
+    def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         step = layer.numerics.first_nonfinite_step
         if step is None or layer.numerics.nonfinite_parameters:
             return
@@ -101,6 +107,9 @@ class GradientUnderflows(LayerRule):
     Formula:
         first lag with ``||d_{T-l}|| / ||d_T||`` under half the smallest subnormal.
 
+    Example:
+        A float16 checkpoint of a net that halves its gradient at each step: zero after 25.
+
     What to do:
         As VAN001; loss scaling moves the lag, it does not remove it.
 
@@ -114,7 +123,7 @@ class GradientUnderflows(LayerRule):
     code, name, severity = "NUM003", "gradient-underflows", "warning"
     needs = ("gradient",)
 
-    def assess_layer(self, layer: LayerMeasures, subject: Subject) -> Iterator[Finding]:
+    def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         dtype, gradient = layer.numerics.stored_dtype, layer.gradient
         reached = subject.stack.gradient
         if gradient is None or reached is None:

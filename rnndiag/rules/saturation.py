@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from rnndiag.rules.base import Finding, LayerRule, Subject, Suggestion
+from rnndiag.rules.base import Finding, LayerRule, Subject, Suggestion, Thresholds
 
 if TYPE_CHECKING:
     from rnndiag.measures.layer import LayerMeasures
@@ -25,6 +25,9 @@ class UnitsSaturated(LayerRule):
     Formula:
         ``J_t = diag(1 - h_t^2) W_hh``.
 
+    Example:
+        rnndiag inspect sample_models/saturated_tanh.pt
+
     What to do:
         Smaller inputs (normalise them), smaller biases and weights, a lower learning rate.
 
@@ -39,9 +42,9 @@ class UnitsSaturated(LayerRule):
     thresholds: ClassVar = {"rate": 0.5}
     needs = ("saturation",)
 
-    def assess_layer(self, layer: LayerMeasures, subject: Subject) -> Iterator[Finding]:
+    def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         measured = layer.saturation
-        if measured is None or layer.cell == "relu" or measured.rate <= self.thresholds["rate"]:
+        if measured is None or layer.cell == "relu" or measured.rate <= at["rate"]:
             return
         message = (
             f"{measured.rate:.0%} of the tanh slopes are under {measured.threshold:g}; {measured.saturated_units} of "
@@ -69,6 +72,9 @@ class ForgetGateShut(LayerRule):
     Formula:
         ``dc_t/dc_{t-1} = f`` along the cell state.
 
+    Example:
+        rnndiag simulate --cell lstm --forget-bias -9
+
     What to do:
         A positive forget bias.
 
@@ -82,9 +88,9 @@ class ForgetGateShut(LayerRule):
     code, name, severity = "SAT002", "forget-gate-shut", "warning"
     thresholds: ClassVar = {"closed": 0.5}
 
-    def assess_layer(self, layer: LayerMeasures, subject: Subject) -> Iterator[Finding]:
+    def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         gate = layer.gates.get("forget")
-        if gate is None or gate.closed <= self.thresholds["closed"]:
+        if gate is None or gate.closed <= at["closed"]:
             return
         suggestion = Suggestion(
             "init",
@@ -108,6 +114,9 @@ class DeadUnits(LayerRule):
     Formula:
         ``max - min`` of the unit's state over all steps and sequences.
 
+    Example:
+        rnndiag simulate --cell relu --sigma 0.3 --bias-scale 20
+
     What to do:
         A lower learning rate, smaller negative biases; for an identity-initialised ReLU net, smaller
         input weights.
@@ -123,9 +132,9 @@ class DeadUnits(LayerRule):
     thresholds: ClassVar = {"share": 0.25}
     needs = ("saturation",)
 
-    def assess_layer(self, layer: LayerMeasures, subject: Subject) -> Iterator[Finding]:
+    def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         measured = layer.saturation
-        if measured is None or measured.dead_units <= self.thresholds["share"] * layer.hidden_size:
+        if measured is None or measured.dead_units <= at["share"] * layer.hidden_size:
             return
         suggestion = Suggestion(
             "learning-rate",
@@ -134,3 +143,45 @@ class DeadUnits(LayerRule):
         )
         message = f"{measured.dead_units} of {layer.hidden_size} units never respond to this probe"
         yield self.finding(layer.name, message, {"dead_units": measured.dead_units}, (suggestion,))
+
+
+class GatesStuck(LayerRule):
+    """All gates are stuck.
+
+    What it does:
+        Fires when every gate of a layer is almost always open (> 0.95) or closed (< 0.05).
+
+    Why is this bad:
+        The gates no longer respond to input or state, and their slopes pass no gradient: the cell computes
+        what a fixed linear filter could.
+
+    Formula:
+        slope of a gate: ``g (1 - g)``, under 0.0475 when open or closed.
+
+    Example:
+        rnndiag simulate --cell lstm --bias-scale 300
+
+    What to do:
+        Smaller biases and input weights, normalised inputs, a lower learning rate.
+
+    Thresholds:
+        open and closed together over 0.95 for every gate.
+
+    References:
+        Jozefowicz, Zaremba & Sutskever 2015.
+    """
+
+    code, name, severity = "SAT004", "gates-stuck", "warning"
+    thresholds: ClassVar = {"stuck": 0.95}
+
+    def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
+        shares = {name: gate.open + gate.closed for name, gate in layer.gates.items()}
+        if not shares or min(shares.values()) <= at["stuck"]:
+            return
+        listed = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+        suggestion = Suggestion(
+            "saturation",
+            "normalise the inputs, shrink biases and input weights, or lower the learning rate",
+            f"the biases have a root mean square of {layer.bias_scale:.2g}",
+        )
+        yield self.finding(layer.name, f"all gates are open or closed nearly always: {listed}", shares, (suggestion,))

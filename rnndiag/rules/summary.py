@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rnndiag.measures.layer import LayerMeasures, StackMeasures
 from rnndiag.measures.verdict import WORST_FIRST
-from rnndiag.rules.vanishing import power, steps
+from rnndiag.rules.words import power, steps
 
 
 def summarise(stacks: Sequence[StackMeasures], layers: Sequence[LayerMeasures]) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from rnndiag.rules.base import Finding, LayerRule, StackRule, Subject, Suggestion
+from rnndiag.rules.base import Finding, LayerRule, StackRule, Subject, Suggestion, Thresholds
+from rnndiag.rules.words import power, steps
 
 if TYPE_CHECKING:
     from rnndiag.measures.layer import LayerMeasures
@@ -28,6 +28,9 @@ class GradientVanishes(StackRule):
     Formula:
         ``d_{t-1} = J_t^T d_t``; ``log10(||d_{T-lag}|| / ||d_T||)`` (Pascanu, Mikolov & Bengio 2013, eq. 5).
 
+    Example:
+        rnndiag simulate --sigma 0.5
+
     What to do:
         A gated cell or attention for long dependencies; for an Elman net an initialisation near the edge
         of chaos; less saturation.
@@ -41,7 +44,7 @@ class GradientVanishes(StackRule):
 
     code, name, severity = "VAN001", "gradient-vanishes", "error"
 
-    def assess_stack(self, subject: Subject) -> Iterator[Finding]:
+    def assess_stack(self, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         gradient = subject.stack.gradient
         if gradient is None or subject.stack.verdict != "vanishing":
             return
@@ -107,11 +110,14 @@ class LayerForgets(LayerRule):
     Formula:
         As VAN001, for the layer alone beside the stack.
 
+    Example:
+        rnndiag inspect sample_models/pickled_module.pt --T 200
+
     What to do:
         Nothing, unless this layer was meant to remember.
 
     Thresholds:
-        Those of VAN001.
+        those of VAN001.
 
     References:
         Pascanu, Mikolov & Bengio 2013.
@@ -120,7 +126,7 @@ class LayerForgets(LayerRule):
     code, name, severity = "VAN002", "layer-forgets", "info"
     needs = ("gradient",)
 
-    def assess_layer(self, layer: LayerMeasures, subject: Subject) -> Iterator[Finding]:
+    def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         gradient = layer.gradient
         if gradient is None or layer.verdict != "vanishing" or subject.stack.verdict in ("vanishing", "invalid"):
             return
@@ -145,6 +151,9 @@ class ContractionGuaranteed(LayerRule):
     Formula:
         ``||J_t|| <= max phi' ||W_hh||_2`` (Pascanu, Mikolov & Bengio 2013, section 2.2).
 
+    Example:
+        rnndiag simulate --sigma 0.3
+
     What to do:
         An orthogonal initialisation (norm exactly 1), or a larger scale.
 
@@ -159,12 +168,12 @@ class ContractionGuaranteed(LayerRule):
     thresholds: ClassVar = {"log10_bound": -3.0}
     needs = ("gradient", "recurrent_weight")
 
-    def assess_layer(self, layer: LayerMeasures, subject: Subject) -> Iterator[Finding]:
+    def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         gradient, weight = layer.gradient, layer.recurrent_weight
         if gradient is None or weight is None or not gradient.contraction_guaranteed:
             return
         bound = gradient.rough_bound_log10_gain
-        if bound is None or bound > self.thresholds["log10_bound"]:
+        if bound is None or bound > at["log10_bound"]:
             return
         if {layer.verdict, subject.stack.verdict} != {"vanishing"}:
             return  # the rest of the stack may remember for it
@@ -203,15 +212,3 @@ def _open_gates(subject: Subject, lag: int) -> Iterator[Suggestion]:
 
 def _keeping_gate(layer: LayerMeasures) -> Gate | None:
     return layer.gates.get("forget") or layer.gates.get("update")
-
-
-def power(log10: float) -> str:
-    """``10^-12`` style, with a decimal where the exponent is small."""
-    if not math.isfinite(log10):
-        return "0" if log10 < 0 else "infinity"
-    return f"{10**log10:.2g}" if abs(log10) < 3 else f"10^{log10:.0f}"
-
-
-def steps(count: int) -> str:
-    """``1 step``, ``34 steps``."""
-    return f"{count} step" + ("" if count == 1 else "s")

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import shlex
 
 import pytest
 import torch
 
+from rnndiag.__main__ import run
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.checkpoint.model import Model, Source
 from rnndiag.config import Settings
 from rnndiag.diagnose import diagnose
+from rnndiag.errors import SettingsError
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet
 from rnndiag.report import Report
 from rnndiag.rules import RULES, SEVERITIES
-from rnndiag.rules.vanishing import power, steps
+from rnndiag.rules.policy import Override, Policy, check_codes
+from rnndiag.rules.words import power, steps
 from tests.oracles.nets import layer
 
 
@@ -24,8 +29,8 @@ def model(*stacks: Stack) -> Model:
     return Model(Source("made here", "random"), stacks)
 
 
-def report(of: Model, *, length: int = 100, probe: str = "noise", **settings: object) -> Report:
-    return diagnose(of, Probe(probe, length, 8), Settings(**settings))
+def report(of: Model | Report, *, length: int = 100, probe: str = "noise", **settings: object) -> Report:
+    return of if isinstance(of, Report) else diagnose(of, Probe(probe, length, 8), Settings(**settings))
 
 
 def codes(of: Report) -> set[str]:
@@ -91,6 +96,23 @@ def remembering_below_forgetting() -> Stack:
     return Stack("rnn", ((lower,), (upper,)))
 
 
+def square(weight: torch.Tensor, kind: str = "tanh") -> Model:
+    return one(RecurrentLayer("rnn.l0", kind, torch.full((len(weight), 3), 0.1).double(), weight.double()))
+
+
+def rebounding() -> Report:
+    """At rest each step multiplies the gradient by 1.2; the last six steps are driven and shrink it."""
+    net = RecurrentLayer("rnn.l0", "tanh", torch.ones(2, 1).double(), torch.eye(2).double() * 1.2)
+    inputs = torch.zeros(3, 70, 1)
+    inputs[:, 64:] = 0.9
+    return diagnose(one(net), Probe.from_array(inputs))
+
+
+def spiking() -> Model:
+    """A unit that is off at most steps, and multiplies by 20 when it is not."""
+    return one(RecurrentLayer("rnn.l0", "relu", torch.ones(1, 3).double(), torch.tensor([[-20.0]]).double()))
+
+
 FIRES = {
     "VAN001": lambda: random(sigma=0.5),
     "VAN002": lambda: model(remembering_below_forgetting()),
@@ -102,6 +124,13 @@ FIRES = {
     "SAT003": lambda: one(dead()),
     "INI001": lambda: random(cell="lstm", init="pytorch"),
     "SPC001": lambda: one(singular()),
+    "VAN004": rebounding,
+    "VAN005": lambda: random(sigma=0.5),
+    "EXP003": spiking,
+    "SAT004": lambda: random(cell="lstm", bias_scale=300.0),
+    "INI002": lambda: random(sigma=0.5),
+    "SPC002": lambda: square(torch.rand(24, 24, generator=torch.Generator().manual_seed(0)) / 24),
+    "SPC003": lambda: square(torch.diag(torch.ones(23), 1)),
     "NUM001": lambda: one(not_a_number()),
     "NUM002": lambda: one(overflowing()),
     "NUM003": lambda: one(layer("tanh", 3, 24, scale=0.1, dtype=torch.float32)),
@@ -174,10 +203,46 @@ def test_findings_come_in_order_of_severity() -> None:
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
 def test_a_rules_docstring_is_its_page(rule) -> None:
     page = type(rule).__doc__
-    for section in ("What it does", "Why is this bad", "Formula", "What to do", "Thresholds", "References"):
+    for section in ("What it does", "Why is this bad", "Formula", "Example", "What to do", "Thresholds", "References"):
         assert f"{section}:" in page
     assert re.fullmatch("(VAN|EXP|SAT|INI|SPC|NUM)[0-9]{3}", rule.code)
     assert re.fullmatch("[a-z]+(-[a-z]+)+", rule.name)
+
+
+EXAMPLES = {
+    rule.code: found[0] for rule in RULES if (found := re.findall(r"^ +(rnndiag .*)$", type(rule).__doc__ or "", re.M))
+}
+
+
+@pytest.mark.parametrize("code", EXAMPLES)
+def test_the_example_on_a_rules_page_sets_it_off(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*shlex.split(EXAMPLES[code])[1:], "--format", "json"]) == 0
+    assert code in {finding["rule"] for finding in json.loads(capsys.readouterr().out)["findings"]}
+
+
+def test_a_policy_chooses_and_weighs_the_rules() -> None:
+    net, probe = random(sigma=0.3), Probe(length=100, batch=8)
+
+    def found(**policy: object) -> dict[str, str]:
+        return {f.rule: f.severity for f in diagnose(net, probe, policy=Policy(**policy)).findings}
+
+    everything = found()
+    assert {"VAN001", "VAN003", "INI002"} <= set(everything)
+    assert set(found(select=("VAN",))) == {code for code in everything if code.startswith("VAN")}
+    assert set(found(ignore=("VAN", "INI002"))) == {c for c in everything if not c.startswith(("VAN", "INI002"))}
+    assert found(overrides=(Override(code="VAN001", severity="info"),))["VAN001"] == "info"
+    assert found(overrides=(Override("other*", "VAN001", "info"),))["VAN001"] == "error"
+    assert "INI002" not in found(overrides=(Override("rnn.l0", "INI002", thresholds={"low": 0.0}),))
+    assert "INI002" in found(overrides=(Override("rnn.l1", "INI002", thresholds={"low": 0.0}),))
+    assert set(found(overrides=(Override("rnn*", "VAN", off=True),))) & {"VAN001", "VAN003"} == set()
+
+
+def test_unknown_codes_name_the_nearest() -> None:
+    assert check_codes(["van", " EXP001"], RULES, "--select") == ("VAN", "EXP001")
+    with pytest.raises(SettingsError, match=r"--select: no rule begins with 'VAN01'; did you mean VAN001\?"):
+        check_codes(["VAN01"], RULES, "--select")
+    with pytest.raises(SettingsError, match="rnndiag rules lists them"):
+        check_codes([""], RULES, "--select")
 
 
 def test_codes_and_names_are_unique() -> None:

@@ -1,0 +1,17 @@
+"""How rules write numbers into sentences."""
+
+from __future__ import annotations
+
+import math
+
+
+def power(log10: float) -> str:
+    """``10^-12`` style, with a decimal where the exponent is small."""
+    if not math.isfinite(log10):
+        return "0" if log10 < 0 else "infinity"
+    return f"{10**log10:.2g}" if abs(log10) < 3 else f"10^{log10:.0f}"
+
+
+def steps(count: int) -> str:
+    """``1 step``, ``34 steps``."""
+    return f"{count} step" + ("" if count == 1 else "s")
