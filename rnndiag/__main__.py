@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from rnndiag.cli import app
+from rnndiag.cli.measuring import complain
 from rnndiag.errors import RnndiagError
 
 OK, BAD_INPUT, BUG = 0, 2, 3
@@ -47,11 +48,6 @@ def run(arguments: Sequence[str]) -> int:
         complain(f"a bug in rnndiag: {type(error).__name__}: {error}; run again with --verbose and report it")
         return BUG
     return code if isinstance(code, int) else OK
-
-
-def complain(message: str) -> None:
-    """One line on stderr, whatever the message holds."""
-    print("rnndiag: error:", " ".join(message.split()), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ HEAVY = {"torch", "numpy", "msgspec", "plotext", "yaml"}
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["inspect", "--help"], ["simulate", "--help"], ["schema"], ["--version"]]
+    "arguments", [["--help"], ["check", "--help"], ["simulate", "--help"], ["schema"], ["rules"], ["explain", "VAN001"], ["--version"]]
 )
 def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
     code = (

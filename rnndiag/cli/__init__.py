@@ -11,20 +11,25 @@ from typing import Annotated
 import typer
 
 import rnndiag
+from rnndiag.cli.check import check
 from rnndiag.cli.inspect import inspect
+from rnndiag.cli.rules import explain, rules
 from rnndiag.cli.schema import schema
 from rnndiag.cli.simulate import simulate
 
 app = typer.Typer(
     name="rnndiag",
     help="Why a recurrent net will not learn, blows up, or is about to ship broken.",
-    epilog="Exit codes: 0 done, 2 bad input, 3 a bug in rnndiag, 130 interrupted.",
+    epilog="Exit codes: 0 done; 1 findings at or above --fail-on (check); 2 bad input; 3 a bug; 130 interrupted.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(inspect)
 app.command()(simulate)
+app.command()(check)
+app.command()(rules)
+app.command()(explain)
 app.command()(schema)
 
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated
-
-import typer
+from functools import partial
 
 from rnndiag.cli import options as opt
+from rnndiag.cli.measuring import measure_paths
 from rnndiag.cli.output import emit, parse_targets
-from rnndiag.cli.paths import expand
-from rnndiag.cli.progress import progress_bar
-from rnndiag.errors import CheckpointError, RnndiagError
 
 
 def inspect(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files written by torch.save, folders, globs.")],
+    paths: opt.Paths,
     length: opt.Length = None,
     lag: opt.Lag = None,
     batch: opt.Batch = None,
@@ -27,6 +22,8 @@ def inspect(
     exponents: opt.Exponents = "8",
     dtype: opt.Dtype = "float64",
     device: opt.Device = "cpu",
+    select: opt.Select = None,
+    ignore: opt.Ignore = None,
     formats: opt.Format = None,
     output: opt.Output = None,
     quiet: opt.Quiet = False,
@@ -37,22 +34,14 @@ def inspect(
     No code in a file is ever run.
     """
     targets = parse_targets(formats or (), output)
+    policy = opt.policy(select, ignore)
     settings = opt.settings(lag=lag, exponents=exponents, dtype=dtype, device=device, seed=seed, layer=layer)
     from rnndiag import api
+    from rnndiag.renderers import table
 
     built = api.make_probe(probe, length=length, batch=batch, scale=scale, settings=settings)
-    reports, code = [], 0
-    for path in expand(paths):
-        try:
-            if isinstance(path, CheckpointError):
-                raise path
-            with progress_bar(path, quiet=quiet) as progress:
-                reports.append(
-                    api.inspect(path, probe=built, nonlinearity=nonlinearity, settings=settings, progress=progress)
-                )
-        except RnndiagError as error:
-            # The others are still measured; the exit code is the worst.
-            print("rnndiag: error:", " ".join(str(error).split()), file=sys.stderr)
-            code = max(code, error.exit_code)
-    emit(targets, reports, quiet=quiet, verbose=verbose)
+    reports, code = measure_paths(
+        paths, probe=built, nonlinearity=nonlinearity, settings=settings, policy=policy, quiet=quiet
+    )
+    emit(targets, reports, table=partial(table.render, verbose=verbose), quiet=quiet)
     return code

@@ -11,9 +11,14 @@ from rnndiag.errors import SettingsError
 
 if TYPE_CHECKING:
     from rnndiag.config import Settings
+    from rnndiag.rules.policy import Policy
 
-_PROBE, _MEASURE, _OUTPUT = "Probe", "Measurement", "Output"
+_PROBE, _MEASURE, _RULES, _OUTPUT = "Probe", "Measurement", "Rules", "Output"
 
+Paths = Annotated[
+    list[str],
+    typer.Argument(metavar="PATH...", help="Files written by torch.save, folders, globs.", show_default=False),
+]
 Length = Annotated[
     int | None,
     typer.Option("--T", "--length", metavar="STEPS", rich_help_panel=_PROBE, show_default="100, or --lag",
@@ -53,10 +58,22 @@ Dtype = Annotated[
     typer.Option("--dtype", rich_help_panel=_MEASURE, help="Precision of the measurement."),
 ]
 Device = Annotated[str, typer.Option("--device", rich_help_panel=_MEASURE, help="A torch device to measure on.")]
+Select = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--select", metavar="CODE[,CODE]", rich_help_panel=_RULES, help="Apply only rules with these prefixes."
+    ),
+]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignore", metavar="CODE[,CODE]", rich_help_panel=_RULES, help="Leave out rules with these prefixes."
+    ),
+]
 Format = Annotated[
     list[str] | None,
     typer.Option("--format", metavar="FMT[=FILE]", rich_help_panel=_OUTPUT, show_default="table",
-                 help="table or json; repeat with =FILE to write several."),
+                 help="table, json, github, markdown, junit or sarif; repeat with =FILE to write several."),
 ]  # fmt: skip
 Output = Annotated[
     Path | None,
@@ -96,3 +113,18 @@ def settings(
     from rnndiag.config import Settings
 
     return Settings(lag=lag, exponents=parse_exponents(exponents), dtype=dtype, device=device, seed=seed, layers=layer)
+
+
+def policy(select: list[str] | None, ignore: list[str] | None) -> Policy:
+    """The policy that ``--select`` and ``--ignore`` ask for.
+
+    Raises:
+        SettingsError: for a code that no rule has.
+    """
+    from rnndiag.rules import RULES
+    from rnndiag.rules.policy import Policy, check_codes
+
+    def codes(given: list[str] | None, option: str) -> tuple[str, ...]:
+        return check_codes((code for text in given or () for code in text.split(",")), RULES, option)
+
+    return Policy(codes(select, "--select"), codes(ignore, "--ignore"))

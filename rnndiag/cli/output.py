@@ -5,21 +5,28 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rnndiag.errors import OutputError, SettingsError
+from rnndiag.renderers import TEXT_FORMATS
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from rnndiag.report import Report
 
-FORMATS = ("table", "json")
+FORMATS = ("table", *TEXT_FORMATS)
 TABLE_WIDTH = 100
 """Of a table in a file, which has no width of its own."""
+
+
+Table = Callable[[Sequence["Report"]], "RenderableType"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,42 +99,27 @@ def write_whole(file: Path, content: bytes) -> None:
         raise OutputError(f"{file}: could not be written ({error.strerror})") from error
 
 
-def emit(targets: Sequence[Target], reports: Sequence[Report], *, quiet: bool, verbose: bool) -> None:
-    """Write the reports to each target."""
+def emit(targets: Sequence[Target], reports: Sequence[Report], *, table: Table, quiet: bool = False) -> None:
+    """Write the reports to each target; ``table`` makes what rich prints for people."""
     if not reports:
         return
     for target in targets:
         if target.file is not None:
-            write_whole(target.file, (_text(target.format, reports, verbose=verbose)).encode())
+            write_whole(target.file, _text(target.format, reports, table).encode())
         elif target.format == "table":
-            _print_tables(reports, quiet=quiet, verbose=verbose)
+            from rich.console import Console
+
+            Console(highlight=False, markup=False, no_color=True if quiet else None).print(table(reports))
         else:
-            sys.stdout.write(_text(target.format, reports, verbose=verbose))
+            sys.stdout.write(_text(target.format, reports, table))
 
 
-def _text(format_: str, reports: Sequence[Report], *, verbose: bool) -> str:
-    if format_ == "json":
-        from rnndiag.renderers.json import render
-
-        return render(reports) + "\n"
+def _text(format_: str, reports: Sequence[Report], table: Table) -> str:
+    if format_ != "table":
+        text: str = import_module(f"rnndiag.renderers.{format_}").render(reports)
+        return text
     from rich.console import Console
-
-    from rnndiag.renderers import table
 
     buffer = StringIO()
-    console = Console(file=buffer, width=TABLE_WIDTH, highlight=False)
-    for report in reports:
-        console.print(table.render(report, verbose=verbose))
+    Console(file=buffer, width=TABLE_WIDTH, highlight=False, markup=False).print(table(reports))
     return buffer.getvalue()
-
-
-def _print_tables(reports: Sequence[Report], *, quiet: bool, verbose: bool) -> None:
-    from rich.console import Console
-
-    from rnndiag.renderers import table
-
-    console = Console(highlight=False, no_color=True if quiet else None)
-    for index, report in enumerate(reports):
-        if index:
-            console.rule()
-        console.print(table.render(report, verbose=verbose))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -58,6 +59,8 @@ def simulate(
     exponents: opt.Exponents = "8",
     dtype: opt.Dtype = "float64",
     device: opt.Device = "cpu",
+    select: opt.Select = None,
+    ignore: opt.Ignore = None,
     formats: opt.Format = None,
     output: opt.Output = None,
     quiet: opt.Quiet = False,
@@ -65,20 +68,22 @@ def simulate(
 ) -> None:  # fmt: skip
     """Build a random net and diagnose it like a saved one."""
     targets = parse_targets(formats or (), output)
+    policy = opt.policy(select, ignore)
     if save is not None:
         check_writable(save)
     settings = opt.settings(lag=lag, exponents=exponents, dtype=dtype, device=device, seed=seed, layer=layer)
     from rnndiag import api
     from rnndiag.random_nets import RandomNet, checkpoint
+    from rnndiag.renderers import table
 
     net = RandomNet(cell, hidden, input_size, layers, init, sigma, input_scale, bias_scale, forget_bias, seed)
     built = api.make_probe(probe, length=length, batch=batch, scale=scale, settings=settings)
     with progress_bar("simulate", quiet=quiet) as progress:
-        report = api.simulate(net, probe=built, settings=settings, progress=progress)
+        report = api.simulate(net, probe=built, settings=settings, policy=policy, progress=progress)
     if save is not None:
         import torch
 
         buffer = io.BytesIO()
         torch.save(checkpoint(net), buffer)
         write_whole(save, buffer.getvalue())
-    emit(targets, [report], quiet=quiet, verbose=verbose)
+    emit(targets, [report], table=partial(table.render, verbose=verbose), quiet=quiet)

@@ -7,10 +7,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from rnndiag.renderers.styles import SEVERITY_STYLES
 from rnndiag.report import Report
 from rnndiag.rules.base import Finding
-
-STYLES = {"error": "bold red", "warning": "bold yellow", "info": "bold cyan"}
 
 
 def findings_section(report: Report) -> RenderableType:
@@ -29,7 +28,7 @@ def findings_section(report: Report) -> RenderableType:
 
 def _finding(finding: Finding) -> RenderableType:
     heading = Text.assemble(
-        (finding.severity, STYLES[finding.severity]),
+        (finding.severity, SEVERITY_STYLES[finding.severity]),
         " ",
         (f"{finding.rule} {finding.name}", "bold"),
         f" in {finding.layer}",

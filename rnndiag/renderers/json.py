@@ -11,4 +11,5 @@ from rnndiag.report import Report, to_builtins
 def render(reports: Sequence[Report]) -> str:
     """One report as an object, several as an array in the order given."""
     built = [to_builtins(report) for report in reports]
-    return json.dumps(built[0] if len(built) == 1 else built, indent=2, ensure_ascii=False, allow_nan=False)
+    document = built[0] if len(built) == 1 else built
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

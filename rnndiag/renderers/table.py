@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
+from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
 from rnndiag.config import Thresholds
 from rnndiag.measures.layer import LayerMeasures, StackMeasures
-from rnndiag.measures.verdict import Verdict
 from rnndiag.renderers.curve import GainCurve
 from rnndiag.renderers.findings import findings_section
 from rnndiag.renderers.numbers import percent, short, signed
 from rnndiag.renderers.steps import step_table
+from rnndiag.renderers.styles import VERDICT_STYLES
 from rnndiag.renderers.tables import titled_table
 from rnndiag.report import Report
-
-STYLES: dict[Verdict, str] = {
-    "healthy": "bold green",
-    "vanishing": "bold blue",
-    "exploding": "bold red",
-    "mixed": "bold magenta",
-    "inconclusive": "bold yellow",
-    "invalid": "bold red",
-}
 
 MOST_SKIPPED = 6
 
 
-def render(report: Report, *, verbose: bool = False, plots: bool = True) -> RenderableType:
-    """All sections; with ``verbose`` every step, every gate block and everything passed over."""
-    return Group(*_sections(report, verbose=verbose, plots=plots))
+def render(reports: Sequence[Report], *, verbose: bool = False) -> RenderableType:
+    """All sections of each report; with ``verbose`` every step, every gate block, everything passed over."""
+    parts: list[RenderableType] = []
+    for report in reports:
+        parts += [Rule(), *_sections(report, verbose=verbose)] if parts else _sections(report, verbose=verbose)
+    return Group(*parts)
 
 
-def _sections(report: Report, *, verbose: bool, plots: bool) -> Iterator[RenderableType]:
+def _sections(report: Report, *, verbose: bool) -> Iterator[RenderableType]:
     yield _header(report, verbose=verbose)
     yield _layers(report)
     gated = [layer for layer in report.layers if layer.gates]
@@ -46,7 +41,7 @@ def _sections(report: Report, *, verbose: bool, plots: bool) -> Iterator[Rendera
     judged = [stack for stack in report.stacks if stack.gradient is not None]
     if len(report.layers) > len(report.stacks):
         yield _stacks(report.stacks)
-    if judged and plots and report.probe.length > 1:
+    if judged and report.probe.length > 1:
         defaults = Thresholds()
         yield Text("\nGradient through time, from the last step back", style="bold")
         yield GainCurve(judged, (defaults.vanishing, defaults.exploding))
@@ -54,7 +49,9 @@ def _sections(report: Report, *, verbose: bool, plots: bool) -> Iterator[Rendera
     if judged:
         yield _bounds(report.layers)
         yield step_table(report.layers, verbose=verbose)
-    yield Text.assemble("\nVerdict: ", (report.verdict, STYLES[report.verdict]), f". {report.summary}", style="bold")
+    yield Text.assemble(
+        "\nVerdict: ", (report.verdict, VERDICT_STYLES[report.verdict]), f". {report.summary}", style="bold"
+    )
     yield findings_section(report)
 
 
@@ -118,7 +115,7 @@ def _layer_row(layer: LayerMeasures, length: int) -> Iterator[RenderableType]:
     else:
         yield "-"
     yield percent(layer.saturation.rate) if layer.saturation else "-"
-    yield Text(layer.verdict, style=STYLES[layer.verdict])
+    yield Text(layer.verdict, style=VERDICT_STYLES[layer.verdict])
 
 
 def _gates(layers: list[LayerMeasures]) -> RenderableType:
@@ -164,7 +161,7 @@ def _stacks(stacks: tuple[StackMeasures, ...]) -> RenderableType:
         table.add_column(heading, justify="right")
     table.add_column("verdict", no_wrap=True)
     for stack in stacks:
-        verdict = Text(stack.verdict, style=STYLES[stack.verdict])
+        verdict = Text(stack.verdict, style=VERDICT_STYLES[stack.verdict])
         gradient = stack.gradient
         if gradient is None:
             table.add_row(stack.name, str(len(stack.layers)), "-", "-", "-", "-", verdict)

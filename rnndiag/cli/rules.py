@@ -1,0 +1,70 @@
+"""``rnndiag rules`` and ``rnndiag explain``: the catalogue, and one rule's page."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+import typer
+
+from rnndiag.errors import SettingsError
+
+
+def rules(
+    format_: Annotated[Literal["table", "json"], typer.Option("--format", help="table or json.")] = "table",
+) -> None:
+    """List the rules: code, name, severity, default threshold."""
+    from rnndiag.rules import RULES
+    from rnndiag.rules.page import page
+
+    listed = [(rule, page(rule).sections["Thresholds"].rstrip(".")) for rule in RULES]
+    if format_ == "json":
+        document = [
+            {"code": rule.code, "name": rule.name, "severity": rule.severity, "threshold": threshold}
+            for rule, threshold in listed
+        ]
+        typer.echo(json.dumps(document, indent=2))
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    from rnndiag.renderers.styles import SEVERITY_STYLES
+    from rnndiag.renderers.tables import titled_table
+
+    table = titled_table("Rules (rnndiag explain CODE prints a rule's page)")
+    for heading in ("code", "name", "severity"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("fires at", overflow="fold")
+    for rule, threshold in listed:
+        table.add_row(
+            rule.code, rule.name, Text(rule.severity, SEVERITY_STYLES[rule.severity]), threshold.replace("`", "")
+        )
+    Console(highlight=False).print(table)
+
+
+def explain(code: Annotated[str, typer.Argument(metavar="CODE", help="Such as VAN001, or a rule's name.")]) -> None:
+    """Print one rule's page."""
+    from difflib import get_close_matches
+
+    from rich.console import Console, Group
+    from rich.padding import Padding
+    from rich.text import Text
+
+    from rnndiag.renderers.styles import SEVERITY_STYLES
+    from rnndiag.rules import RULES
+    from rnndiag.rules.page import page
+
+    by_key = {key: rule for rule in RULES for key in (rule.code.lower(), rule.name)}
+    rule = by_key.get(code.lower())
+    if rule is None:
+        near = get_close_matches(code.lower(), by_key, 1, 0.5)
+        hint = f"; did you mean {by_key[near[0]].code} {by_key[near[0]].name}?" if near else ""
+        raise SettingsError(f"no rule {code!r}{hint} (rnndiag rules lists them)")
+    parts = page(rule)
+    style = SEVERITY_STYLES[rule.severity]
+    heading = Text.assemble((f"{rule.code} {rule.name}", "bold"), " (", (rule.severity, style), ")")
+    body = [
+        Group(Text(f"\n{name}", style="bold"), Padding(text.replace("`", ""), (0, 0, 0, 2)))
+        for name, text in parts.sections.items()
+    ]
+    Console(highlight=False, markup=False).print(Group(heading, parts.title, *body))

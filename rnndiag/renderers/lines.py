@@ -1,0 +1,55 @@
+"""The gate's output: a line a model, and under it each finding with the first thing to try."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from rnndiag.renderers.styles import SEVERITY_STYLES, VERDICT_STYLES
+from rnndiag.report import Report
+from rnndiag.rules.base import Finding
+
+PLURAL = {"error": "errors", "warning": "warnings", "info": "infos"}
+
+
+def render(reports: Sequence[Report]) -> RenderableType:
+    """Models in the order given, and a last line that counts."""
+    lines = [line for report in reports for line in _model(report)]
+    total: Counter[str] = Counter(finding.severity for report in reports for finding in report.findings)
+    models = "1 model" if len(reports) == 1 else f"{len(reports)} models"
+    return Group(*lines, Text(f"Checked {models}: {_counted(total)}.", style="bold"))
+
+
+def _model(report: Report) -> list[RenderableType]:
+    counts: Counter[str] = Counter(finding.severity for finding in report.findings)
+    lag = report.stacks[0].lag
+    head = Text.assemble(
+        (report.source.path, "bold"),
+        ": ",
+        (report.verdict, VERDICT_STYLES[report.verdict]),
+        f" at lag {lag}; {_counted(counts)}",
+    )
+    missed = sorted({item.rule for item in report.not_assessed})
+    tail = [Padding(Text(f"not assessed: {', '.join(missed)}", style="dim"), (0, 0, 0, 2))] if missed else []
+    return [head, *(Padding(_finding(finding), (0, 0, 0, 2)) for finding in report.findings), *tail]
+
+
+def _finding(finding: Finding) -> RenderableType:
+    line = Text.assemble(
+        (finding.severity, SEVERITY_STYLES[finding.severity]),
+        f" {finding.rule} ",
+        (finding.name, "bold"),
+        f" in {finding.layer}: {finding.message}",
+    )
+    if finding.severity == "info" or not finding.suggestions:
+        return line
+    return Group(line, Padding(Text(f"try: {finding.suggestions[0].action}", style="green"), (0, 0, 0, 2)))
+
+
+def _counted(severities: Counter[str]) -> str:
+    counts = [(severities[name], name) for name in PLURAL if severities[name]]
+    return ", ".join(f"{n} {name if n == 1 else PLURAL[name]}" for n, name in counts) or "nothing found"
