@@ -74,7 +74,7 @@ def diagnose(
     if progress is not None:
         progress("rules", total, total)
     layers = tuple(la for s in measured for la in s.layers if fnmatchcase(la.name, settings.layers))
-    findings, not_assessed = assess(measured, policy or Policy())
+    assessment = assess(measured, policy or Policy())
     return Report(
         schema_version=SCHEMA_VERSION,
         rnndiag_version=rnndiag.__version__,
@@ -86,8 +86,9 @@ def diagnose(
         summary=summarise([s.stack for s in measured], [la for s in measured for la in s.layers]),
         layers=layers,
         stacks=tuple(subject.stack for subject in measured),
-        findings=findings,
-        not_assessed=not_assessed,
+        findings=assessment.findings,
+        not_assessed=assessment.not_assessed,
+        switched_off=assessment.switched_off,
         notes=model.notes,
     )
 

@@ -60,6 +60,8 @@ class Report:
     stacks: tuple[StackMeasures, ...]
     findings: tuple[Finding, ...]
     not_assessed: tuple[NotAssessed, ...]
+    switched_off: tuple[NotAssessed, ...]
+    """rules that selection or configuration kept from a layer or stack"""
     notes: tuple[str, ...]
     theory: Theory | None = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 
 from rnndiag.rules.base import Finding, NotAssessed, Rule, Subject
@@ -42,13 +42,27 @@ RULES: tuple[Rule, ...] = (
 SEVERITIES = ("error", "warning", "info")
 
 
-def assess(subjects: Iterable[Subject], policy: Policy) -> tuple[tuple[Finding, ...], tuple[NotAssessed, ...]]:
-    """Every finding, the most severe first, and every rule that could not be assessed."""
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What became of every rule on everything that it looks at."""
+
+    findings: tuple[Finding, ...]
+    """the most severe first"""
+    not_assessed: tuple[NotAssessed, ...]
+    """rules that lacked a measure"""
+    switched_off: tuple[NotAssessed, ...]
+    """rules that the policy did not want"""
+
+
+def assess(subjects: Iterable[Subject], policy: Policy) -> Assessment:
+    """Apply every rule that the policy wants to everything that it looks at."""
     findings: list[Finding] = []
     not_assessed: list[NotAssessed] = []
+    switched_off: list[NotAssessed] = []
     for subject, rule in product(subjects, RULES):
         for name, reason in rule.targets(subject):
             if not policy.wants(rule, name):
+                switched_off.append(NotAssessed(rule.code, name, "switched off"))
                 continue
             if reason is not None:
                 not_assessed.append(NotAssessed(rule.code, name, reason))
@@ -57,4 +71,4 @@ def assess(subjects: Iterable[Subject], policy: Policy) -> tuple[tuple[Finding, 
             found = rule.assess(name, subject, policy.thresholds(rule, name))
             findings += (replace(finding, severity=severity) for finding in found)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))  # stable: catalogue order within
-    return tuple(findings), tuple(not_assessed)
+    return Assessment(tuple(findings), tuple(not_assessed), tuple(switched_off))

@@ -40,6 +40,7 @@ class ForgetBiasNearZero(LayerRule):
 
     code, name, severity = "INI001", "forget-bias-near-zero", "warning"
     thresholds: ClassVar = {"bias": 1.0}
+    needs = ("saturation",)
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         bias, gate = layer.forget_bias, layer.gates.get("forget")

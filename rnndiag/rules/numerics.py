@@ -81,9 +81,13 @@ class NonfiniteStates(LayerRule):
 
     code, name, severity = "NUM002", "nonfinite-states", "error"
 
+    def lacks(self, layer: LayerMeasures) -> str | None:
+        broken = layer.numerics.nonfinite_parameters
+        return f"{', '.join(broken)} not finite, so no state is" if broken else None
+
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         step = layer.numerics.first_nonfinite_step
-        if step is None or layer.numerics.nonfinite_parameters:
+        if step is None:
             return
         suggestion = Suggestion(
             "init",

@@ -87,6 +87,7 @@ class ForgetGateShut(LayerRule):
 
     code, name, severity = "SAT002", "forget-gate-shut", "warning"
     thresholds: ClassVar = {"closed": 0.5}
+    needs = ("saturation",)
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         gate = layer.gates.get("forget")
@@ -173,6 +174,7 @@ class GatesStuck(LayerRule):
 
     code, name, severity = "SAT004", "gates-stuck", "warning"
     thresholds: ClassVar = {"stuck": 0.95}
+    needs = ("saturation",)
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         shares = {name: gate.open + gate.closed for name, gate in layer.gates.items()}

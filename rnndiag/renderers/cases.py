@@ -1,0 +1,69 @@
+"""What the formats for machines share: each rule on each stack or layer, and text that any document can hold."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rnndiag.report import Report
+from rnndiag.rules import RULES
+from rnndiag.rules.base import Finding, StackRule
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One rule on one stack or layer: it failed, could not be assessed, or found nothing."""
+
+    code: str
+    name: str
+    subject: str
+    """name of the stack or layer"""
+    findings: tuple[Finding, ...] = ()
+    reason: str | None = None
+    """why it could not be assessed"""
+
+
+def cases(report: Report) -> Iterator[Case]:
+    """Stack by stack, then its layers; the rules of each in the catalogue's order.
+
+    Layers that ``--layer`` left out of the report are there: their stack was judged with them. What the
+    catalogue does not foresee comes last, so that no finding is lost.
+    """
+    findings: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    reasons: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for finding in report.findings:
+        findings[finding.rule, finding.layer].append(finding)
+    for item in (*report.not_assessed, *report.switched_off):
+        reasons[item.rule, item.layer].append(item.reason)
+    names = {rule.code: rule.name for rule in RULES} | {finding.rule: finding.name for finding in report.findings}
+
+    def case(code: str, subject: str) -> Case:
+        why = "; ".join(dict.fromkeys(reasons.pop((code, subject), ()))) or None
+        return Case(code, names.get(code, code), subject, tuple(findings.pop((code, subject), ())), why)
+
+    for stack in report.stacks:
+        yield from [case(rule.code, stack.name) for rule in RULES if isinstance(rule, StackRule)]
+        for layer in stack.layers:
+            yield from [case(rule.code, layer) for rule in RULES if not isinstance(rule, StackRule)]
+    yield from [case(*key) for key in dict.fromkeys((*findings, *reasons))]
+
+
+def explained(finding: Finding) -> Iterator[str]:
+    """The finding in lines of plain text: its message, then what to try and why."""
+    yield visible(finding.message)
+    for suggestion in finding.suggestions:
+        yield f"try: {visible(suggestion.action)} (because {visible(suggestion.evidence)})"
+
+
+def visible(text: str, keep: str = "") -> str:
+    r"""The text with everything that is not printable written out, a line feed as ``\n``.
+
+    Names come from files that anyone may have made: control characters end lines and XML documents,
+    lone surrogates have no UTF-8, and marks of direction make a text look like another one.
+
+    Args:
+        text: any text.
+        keep: characters to leave as they are.
+    """
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)

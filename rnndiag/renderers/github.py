@@ -1,0 +1,55 @@
+"""Annotations: workflow commands that GitHub Actions reads from the log of a step.
+
+The escapes are those of GitHub's own toolkit (``@actions/core``, ``command.ts``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rnndiag.renderers.cases import visible
+from rnndiag.report import Report
+from rnndiag.rules.base import Finding
+
+COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}
+
+
+def render(reports: Sequence[Report]) -> str:
+    """A line for each finding, and one for each model with its verdict; nothing for no reports."""
+    return "".join(f"{line}\n" for report in reports for line in _lines(report))
+
+
+def _lines(report: Report) -> Iterator[str]:
+    path = report.source.path
+    for finding in report.findings:
+        title = f"{finding.rule} {finding.name} ({finding.layer})"
+        yield _command(COMMANDS[finding.severity], path, title, _message(finding))
+    yield _command("notice", path, f"rnndiag: {report.verdict}", "\n".join(_verdict(report)))
+
+
+def _message(finding: Finding) -> str:
+    if not finding.suggestions:
+        return finding.message
+    return f"{finding.message}\ntry: {finding.suggestions[0].action}"
+
+
+def _verdict(report: Report) -> Iterator[str]:
+    yield report.summary
+    if report.not_assessed:
+        rules = ", ".join(dict.fromkeys(item.rule for item in report.not_assessed))
+        reasons = "; ".join(dict.fromkeys(f"{item.layer}: {item.reason}" for item in report.not_assessed))
+        yield f"Not assessed: {rules} ({reasons})"
+
+
+def _command(command: str, file: str, title: str, message: str) -> str:
+    return f"::{command} file={_property(file)},title={_property(title)}::{_data(message)}"
+
+
+def _data(text: str) -> str:
+    # Tabs, line feeds and carriage returns of a path have to arrive, or it names no file.
+    kept = visible(text, keep="\t\r\n")
+    return kept.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

@@ -1,0 +1,109 @@
+"""Markdown for a job's summary or a comment: GitHub's dialect (GFM)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from rnndiag.measures.layer import LayerMeasures
+from rnndiag.renderers.cases import visible
+from rnndiag.renderers.numbers import percent, short, signed
+from rnndiag.report import Report
+from rnndiag.rules.base import Finding
+
+COLUMNS = (
+    "layer",
+    "cell, size",
+    "‖W_hh‖",
+    "median ‖J_t‖",
+    "log10 gain (95 %)",
+    "horizon",
+    "top exponent",
+    "saturated",
+    "verdict",
+)
+
+
+def render(reports: Sequence[Report]) -> str:
+    """A section for each model, under a heading of the second level."""
+    return "\n".join(f"{line}\n" for report in reports for line in _blocks(report))
+
+
+def _blocks(report: Report) -> Iterator[str]:
+    yield f"## {code(report.source.path)}: {report.verdict}"
+    yield f"**Summary:** {prose(report.summary)}"
+    yield "\n".join(_table(report))
+    if report.notes:
+        yield "\n".join(f"- Note: {prose(note)}" for note in report.notes)
+    yield "### Findings"
+    yield "\n".join(line for finding in report.findings for line in _finding(finding)) or "None."
+    if report.not_assessed:
+        yield "### Not assessed"
+        yield "\n".join(_not_assessed(report))
+
+
+def _table(report: Report) -> Iterator[str]:
+    yield _row(map(prose, COLUMNS))
+    yield _row(["---", "---", *["---:"] * (len(COLUMNS) - 3), "---"])
+    for layer in report.layers:
+        yield _row(_cells(layer, report.probe.length))
+
+
+def _cells(layer: LayerMeasures, length: int) -> Iterator[str]:
+    weight, jacobian, gradient, spectrum = layer.recurrent_weight, layer.jacobian, layer.gradient, layer.lyapunov
+    sizes = [layer.input_size, layer.hidden_size, *([layer.proj_size] if layer.proj_size else [])]
+    yield code(layer.name)
+    yield f"{layer.cell} {'→'.join(map(str, sizes))}"
+    yield short(weight.spectral_norm) if weight else "-"
+    yield short(jacobian.norm_median) if jacobian else "-"
+    if gradient:
+        low, high = gradient.log10_gain_interval
+        yield f"{signed(gradient.log10_gain)} ({signed(low)}..{signed(high)})"
+        yield prose(str(gradient.horizon) if gradient.horizon else f">{length}")
+    else:
+        yield from ("-", "-")
+    yield f"{spectrum.exponents[0]:.4f} ± {short(spectrum.standard_errors[0], 1)}" if spectrum else "-"
+    yield prose(percent(layer.saturation.rate)) if layer.saturation else "-"
+    yield layer.verdict
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _finding(finding: Finding) -> Iterator[str]:
+    what = f"**{finding.severity}** {finding.rule} {prose(finding.name)}"
+    yield f"- {what} in {code(finding.layer)}: {prose(finding.message)}"
+    for suggestion in finding.suggestions:
+        yield f"  - try: {prose(suggestion.action)}"
+        yield f"    - because {prose(suggestion.evidence)}"
+
+
+def _not_assessed(report: Report) -> Iterator[str]:
+    rules: dict[tuple[str, str], list[str]] = {}
+    for item in report.not_assessed:
+        rules.setdefault((item.layer, item.reason), []).append(item.rule)
+    for (layer, reason), codes in rules.items():
+        yield f"- {', '.join(dict.fromkeys(codes))} in {code(layer)}: {prose(reason)}"
+
+
+def code(name: str) -> str:
+    """A name as inline code, in a table or out of it.
+
+    A code span where that is safe. A span cannot hold a pipe both in a table and out of it, nor escape a
+    backtick; character references can, as they never open or close anything.
+    """
+    shown = visible(name)
+    if shown and shown == shown.strip() and not re.search(r"[`|\\]", shown):
+        return f"`{shown}`"
+    return "<code>" + re.sub(r"[^\w /]|_", lambda found: f"&#{ord(found[0])};", shown) + "</code>"
+
+
+def prose(text: str) -> str:
+    """Text that means itself in the middle of a line, in a table or out of it.
+
+    A dollar needs a reference, as GitHub looks for mathematics before it looks at escapes. Mentions,
+    issues and addresses it looks for last, in the text that is left; an empty comment breaks that text.
+    """
+    escaped = re.sub(r"[\\`*_\[\]<>&~|!]", lambda found: "\\" + found[0], visible(text))
+    return re.sub(r"[@#]|www(?=\.)|:(?=//)", lambda found: f"{found[0]}<!-- -->", escaped.replace("$", "&dollar;"))
