@@ -25,5 +25,9 @@ class SettingsError(RnndiagError):
     """An option or a setting outside its range, or one that contradicts another."""
 
 
+class ConfigError(RnndiagError):
+    """A config file that cannot be read, or holds what it should not."""
+
+
 class OutputError(RnndiagError):
     """A result that could not be written where it was asked for."""

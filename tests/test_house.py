@@ -14,7 +14,7 @@ import rnndiag
 PACKAGE = Path(rnndiag.__file__).parent
 
 ROOMS = (
-    {"errors", "config"},
+    {"errors", "config", "config_file"},
     {"operators", "cells", "probes"},
     {"checkpoint", "random_nets", "trajectory"},
     {"measures"},
@@ -31,8 +31,9 @@ LIBRARIES = {
     "rich": {"renderers", "cli"},
     "typer": {"cli", "__main__"},
     "plotext": {"renderers"},
-    "msgspec": {"report"},
-    "yaml": {"config"},
+    "junitparser": {"renderers"},
+    "msgspec": {"report", "config_file"},
+    "yaml": {"config_file"},
 }
 """Which rooms may import a library."""
 
@@ -100,7 +101,16 @@ HEAVY = {"torch", "numpy", "msgspec", "plotext", "yaml"}
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["check", "--help"], ["simulate", "--help"], ["schema"], ["rules"], ["explain", "VAN001"], ["--version"]]
+    "arguments",
+    [
+        ["--help"],
+        ["check", "--help"],
+        ["simulate", "--help"],
+        ["schema"],
+        ["rules"],
+        ["explain", "VAN001"],
+        ["--version"],
+    ],
 )
 def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
     code = (

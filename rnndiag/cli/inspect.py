@@ -5,23 +5,25 @@ from __future__ import annotations
 from functools import partial
 
 from rnndiag.cli import options as opt
+from rnndiag.cli.choices import choose
 from rnndiag.cli.measuring import measure_paths
 from rnndiag.cli.output import emit, parse_targets
 
 
 def inspect(
-    paths: opt.Paths,
+    paths: opt.Paths = None,
     length: opt.Length = None,
     lag: opt.Lag = None,
     batch: opt.Batch = None,
-    seed: opt.Seed = 0,
-    probe: opt.ProbeSpec = "noise",
-    scale: opt.Scale = 1.0,
-    layer: opt.Layer = "*",
+    seed: opt.Seed = None,
+    probe: opt.ProbeSpec = None,
+    scale: opt.Scale = None,
+    layer: opt.Layer = None,
     nonlinearity: opt.Nonlinearity = None,
-    exponents: opt.Exponents = "8",
-    dtype: opt.Dtype = "float64",
-    device: opt.Device = "cpu",
+    exponents: opt.Exponents = None,
+    dtype: opt.Dtype = None,
+    device: opt.Device = None,
+    config: opt.Config = None,
     select: opt.Select = None,
     ignore: opt.Ignore = None,
     formats: opt.Format = None,
@@ -33,15 +35,10 @@ def inspect(
 
     No code in a file is ever run.
     """
+    chosen = choose(locals(), config)
     targets = parse_targets(formats or (), output)
-    policy = opt.policy(select, ignore)
-    settings = opt.settings(lag=lag, exponents=exponents, dtype=dtype, device=device, seed=seed, layer=layer)
-    from rnndiag import api
     from rnndiag.renderers import table
 
-    built = api.make_probe(probe, length=length, batch=batch, scale=scale, settings=settings)
-    reports, code = measure_paths(
-        paths, probe=built, nonlinearity=nonlinearity, settings=settings, policy=policy, quiet=quiet
-    )
+    reports, code = measure_paths(chosen, quiet=quiet)
     emit(targets, reports, table=partial(table.render, verbose=verbose), quiet=quiet)
     return code

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rnndiag.cli.paths import expand
 from rnndiag.cli.progress import progress_bar
 from rnndiag.errors import CheckpointError, RnndiagError
 
 if TYPE_CHECKING:
-    from rnndiag.config import Settings
-    from rnndiag.probes import Probe
+    from rnndiag.cli.choices import Choices
     from rnndiag.report import Report
-    from rnndiag.rules.policy import Policy
 
 
-def measure_paths(
-    paths: Sequence[str],
-    *,
-    probe: Probe,
-    nonlinearity: Literal["tanh", "relu"] | None,
-    settings: Settings,
-    policy: Policy,
-    quiet: bool,
-) -> tuple[list[Report], int]:
+def measure_paths(chosen: Choices, *, quiet: bool) -> tuple[list[Report], int]:
     """A report for each file that can be read, and the worst exit code of the others (0: none)."""
     from rnndiag import api
 
+    paths, probe, settings, policy = chosen.paths, chosen.probe, chosen.settings, chosen.policy
     reports: list[Report] = []
     code = 0
     for path in expand(paths):
@@ -40,7 +30,7 @@ def measure_paths(
                     api.inspect(
                         path,
                         probe=probe,
-                        nonlinearity=nonlinearity,
+                        nonlinearity=chosen["nonlinearity"],
                         settings=settings,
                         policy=policy,
                         progress=progress,

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from rnndiag.cli import options as opt
+from rnndiag.cli.choices import choose
 from rnndiag.cli.output import check_writable, emit, parse_targets, write_whole
 from rnndiag.cli.progress import progress_bar
 
@@ -52,13 +53,14 @@ def simulate(
     length: opt.Length = None,
     lag: opt.Lag = None,
     batch: opt.Batch = None,
-    seed: opt.Seed = 0,
-    probe: opt.ProbeSpec = "noise",
-    scale: opt.Scale = 1.0,
-    layer: opt.Layer = "*",
-    exponents: opt.Exponents = "8",
-    dtype: opt.Dtype = "float64",
-    device: opt.Device = "cpu",
+    seed: opt.Seed = None,
+    probe: opt.ProbeSpec = None,
+    scale: opt.Scale = None,
+    layer: opt.Layer = None,
+    exponents: opt.Exponents = None,
+    dtype: opt.Dtype = None,
+    device: opt.Device = None,
+    config: opt.Config = None,
     select: opt.Select = None,
     ignore: opt.Ignore = None,
     formats: opt.Format = None,
@@ -67,19 +69,18 @@ def simulate(
     verbose: opt.Verbose = False,
 ) -> None:  # fmt: skip
     """Build a random net and diagnose it like a saved one."""
+    chosen = choose(locals(), config)
     targets = parse_targets(formats or (), output)
-    policy = opt.policy(select, ignore)
     if save is not None:
         check_writable(save)
-    settings = opt.settings(lag=lag, exponents=exponents, dtype=dtype, device=device, seed=seed, layer=layer)
     from rnndiag import api
     from rnndiag.random_nets import RandomNet, checkpoint
     from rnndiag.renderers import table
 
-    net = RandomNet(cell, hidden, input_size, layers, init, sigma, input_scale, bias_scale, forget_bias, seed)
-    built = api.make_probe(probe, length=length, batch=batch, scale=scale, settings=settings)
+    net = RandomNet(cell, hidden, input_size, layers, init, sigma, input_scale, bias_scale, forget_bias, chosen["seed"])
+    probe_, policy = chosen.probe, chosen.policy
     with progress_bar("simulate", quiet=quiet) as progress:
-        report = api.simulate(net, probe=built, settings=settings, policy=policy, progress=progress)
+        report = api.simulate(net, probe=probe_, settings=chosen.settings, policy=policy, progress=progress)
     if save is not None:
         import torch
 

@@ -158,7 +158,7 @@ def test_formats_go_to_files_whole(cli: Cli, saved: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("inspect",), "Missing argument 'PATH...'"),
+        (("inspect",), "no PATH given"),
         (("inspct",), "No such command 'inspct'"),
         (("inspect", "missing.pt"), "missing.pt: no such file"),
         (("inspect", "-"), "reading from stdin is not supported"),

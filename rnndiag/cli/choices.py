@@ -1,0 +1,213 @@
+"""What is in force for a command: option before config file before default, and where each value came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rnndiag.errors import ConfigError, SettingsError
+
+if TYPE_CHECKING:
+    from rnndiag.config import Settings, Thresholds
+    from rnndiag.config_file import ConfigFile, Located
+    from rnndiag.probes import Probe
+    from rnndiag.rules.base import Rule
+    from rnndiag.rules.policy import Override, Policy
+
+DEFAULTS: dict[str, Any] = {
+    "paths": (),
+    "probe": "noise",
+    "length": None,
+    "batch": None,
+    "scale": 1.0,
+    "seed": 0,
+    "lag": None,
+    "layer": "*",
+    "nonlinearity": None,
+    "exponents": 8,
+    "dtype": "float64",
+    "device": "cpu",
+    "select": (),
+    "ignore": (),
+    "fail_on": "error",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """Values by name, each with its origin; rule settings stay in the file they came from."""
+
+    values: Mapping[str, Any]
+    origins: Mapping[str, str]
+    file: Located | None
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    @property
+    def settings(self) -> Settings:
+        """How to measure."""
+        from rnndiag.config import Settings
+
+        return Settings(
+            lag=self["lag"],
+            exponents=parse_exponents(self["exponents"]),
+            dtype=self["dtype"],
+            device=self["device"],
+            seed=self["seed"],
+            layers=self["layer"],
+            thresholds=self.thresholds,
+        )
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The healthy band and what counts as saturated, open or closed."""
+        from rnndiag.config import Thresholds
+
+        if self.file is None:
+            return Thresholds()
+        given = self.file.config.thresholds
+        told = {name: getattr(given, name) for name in given.__struct_fields__}
+        return Thresholds(**{name: value for name, value in told.items() if value is not None})
+
+    @property
+    def probe(self) -> Probe:
+        """What to measure on; a file named in a config lies relative to it."""
+        from rnndiag import api
+        from rnndiag.probes import GENERATED
+
+        spec = self["probe"]
+        if self.file is not None and self.origins["probe"] == str(self.file.path) and spec not in GENERATED:
+            spec = str(self.file.path.parent / spec)
+        return api.make_probe(
+            spec, length=self["length"], batch=self["batch"], scale=self["scale"], settings=self.settings
+        )
+
+    @property
+    def paths(self) -> list[str]:
+        """The models; those of a config lie relative to it.
+
+        Raises:
+            SettingsError: where neither names any.
+        """
+        if not self["paths"]:
+            raise SettingsError("no PATH given, and no paths: in a config file; name a model to measure")
+        folder = Path() if self.file is None or self.origins["paths"] != str(self.file.path) else self.file.path.parent
+        return [path if "://" in path or path == "-" else str(folder / path) for path in self["paths"]]
+
+    @property
+    def policy(self) -> Policy:
+        """Which rules apply, and how.
+
+        Raises:
+            SettingsError: for a code that no rule has, or a threshold that its rule has not.
+        """
+        from rnndiag.rules import RULES
+        from rnndiag.rules.policy import Policy, check_codes
+
+        select, ignore = (check_codes(self[name], RULES, self._where(name)) for name in ("select", "ignore"))
+        overrides = () if self.file is None else tuple(_overrides(self.file, RULES))
+        return Policy(select, ignore, overrides)
+
+    def _where(self, name: str) -> str:
+        origin = self.origins[name]
+        return origin if origin.startswith("--") else f"{origin}: at {name}"
+
+
+def choose(options: Mapping[str, Any], config: Path | None) -> Choices:
+    """Settle every value; an option that is None or empty was not given.
+
+    Args:
+        options: a command's parameters; those named in ``DEFAULTS`` count.
+        config: the file that ``--config`` names; None: the nearest from the working directory upward.
+    """
+    file = _located(config)
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for name, default in DEFAULTS.items():
+        option, told = options.get(name), None if file is None else getattr(file.config, name)
+        if name in ("select", "ignore"):
+            option = [code for text in option or () for code in text.split(",")]
+        if option not in (None, (), []):
+            values[name], origins[name] = option, f"--{name.replace('_', '-')}"
+        elif file is not None and told not in (None, ()):
+            values[name], origins[name] = told, str(file.path)
+        else:
+            values[name], origins[name] = default, "default"
+    return Choices(values, origins, file)
+
+
+def _located(config: Path | None) -> Located | None:
+    # A command without a config file in sight need not wait for yaml.
+    if config is not None:
+        from rnndiag.config_file import read
+
+        if not config.is_file():
+            raise ConfigError(f"--config {config}: no such file")
+        return read(config)
+    here = Path.cwd()
+    names = ("rnndiag.yaml", "rnndiag.yml", "pyproject.toml")
+    if not any((folder / name).is_file() for folder in (here, *here.parents) for name in names):
+        return None
+    from rnndiag.config_file import find
+
+    return find(here)
+
+
+def _overrides(file: Located, rules: tuple[Rule, ...]) -> Iterator[Override]:
+    from rnndiag.rules.policy import Override, check_codes
+
+    config: ConfigFile = file.config
+    yield from _by_rule(config.rules, "*", f"{file.path}: at rules", rules)
+    for glob, told in config.layers.items():
+        place = f"{file.path}: at layers[{glob!r}]"
+        for code in check_codes(told.ignore, rules, f"{place}.ignore"):
+            yield Override(glob, code, off=True)
+        yield from _by_rule(told.rules, glob, f"{place}.rules", rules)
+
+
+def _by_rule(
+    told: Mapping[str, Mapping[str, float | str]], glob: str, place: str, rules: tuple[Rule, ...]
+) -> Iterator[Override]:
+    from difflib import get_close_matches
+
+    from rnndiag.rules import SEVERITIES
+    from rnndiag.rules.policy import Override, check_codes
+
+    for given, entries in told.items():
+        (code,) = check_codes([given], rules, place)
+        known = {name for rule in rules if rule.code.startswith(code) for name in rule.thresholds}
+        numbers: dict[str, float] = {}
+        severity: Any = None
+        for name, value in entries.items():
+            if name == "severity":
+                if value not in (*SEVERITIES, "off"):
+                    raise SettingsError(
+                        f"{place}.{given}.severity: expected {', '.join(SEVERITIES)} or off, got {value!r}"
+                    )
+                severity = value
+            elif name not in known:
+                near = get_close_matches(name, [*known, "severity"], 1, 0.4)
+                hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(sorted({*known, 'severity'}))}"
+                raise SettingsError(f"{place}.{given}: unknown key {name!r}; {hint}")
+            elif isinstance(value, str):
+                raise SettingsError(f"{place}.{given}.{name}: expected a number, got {value!r}")
+            else:
+                numbers[name] = float(value)
+        yield Override(glob, code, None if severity == "off" else severity, numbers, off=severity == "off")
+
+
+def parse_exponents(given: int | str) -> Any:
+    """``all`` or a count.
+
+    Raises:
+        SettingsError: for anything else.
+    """
+    if given == "all":
+        return "all"
+    try:
+        return int(given)
+    except ValueError:
+        raise SettingsError(f"--exponents: expected a whole number or 'all', got {given!r}") from None

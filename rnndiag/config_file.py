@@ -1,0 +1,172 @@
+"""``rnndiag.yaml``, or ``[tool.rnndiag]`` in pyproject.toml: found, read, and checked.
+
+lag: 64
+probe: data/probe.npy      # relative to this file
+fail-on: warning
+ignore: [SAT003]
+thresholds: {vanishing: -4}
+rules:
+  SAT001: {severity: info, rate: 0.8}
+layers:
+  "encoder.*":
+    ignore: [VAN002]
+    rules:
+      SAT001: {rate: 0.9}
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import yaml
+
+from rnndiag.errors import ConfigError
+
+NAMES = ("rnndiag.yaml", "rnndiag.yml", "pyproject.toml")
+"""In the order of precedence within a folder."""
+
+MAX_BYTES = 1 << 20
+
+RuleSettings = dict[str, float | str]
+"""A severity, or ``off``, under ``severity``; every other key is a threshold of the rule."""
+
+
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab", omit_defaults=True):
+    pass
+
+
+class ThresholdSettings(_Strict, frozen=True):
+    """Overrides of ``Thresholds``."""
+
+    vanishing: float | None = None
+    exploding: float | None = None
+    saturated_slope: float | None = None
+    gate_closed: float | None = None
+    gate_open: float | None = None
+
+
+class LayerSettings(_Strict, frozen=True):
+    """What holds for the layers that match a glob."""
+
+    ignore: tuple[str, ...] = ()
+    rules: dict[str, RuleSettings] = {}
+
+
+class ConfigFile(_Strict, frozen=True):
+    """The whole file; None and empty: not said."""
+
+    paths: tuple[str, ...] = ()
+    probe: str | None = None
+    length: int | None = None
+    batch: int | None = None
+    scale: float | None = None
+    seed: int | None = None
+    lag: int | None = None
+    layer: str | None = None
+    nonlinearity: Literal["tanh", "relu"] | None = None
+    exponents: int | Literal["all"] | None = None
+    dtype: Literal["float64", "float32"] | None = None
+    device: str | None = None
+    fail_on: Literal["error", "warning", "info", "never"] | None = None
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    thresholds: ThresholdSettings = ThresholdSettings()
+    rules: dict[str, RuleSettings] = {}
+    layers: dict[str, LayerSettings] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A config and the file that holds it."""
+
+    path: Path
+    config: ConfigFile
+
+
+def find(start: Path) -> Located | None:
+    """The nearest config file from a folder upward; a pyproject.toml without ``[tool.rnndiag]`` is none.
+
+    Raises:
+        ConfigError: for a file that cannot be read or does not hold what it should.
+    """
+    for folder in (start, *start.parents):
+        for name in NAMES:
+            path = folder / name
+            if path.is_file() and (name != "pyproject.toml" or "rnndiag" in _tool_table(path)):
+                return read(path)
+    return None
+
+
+def read(path: Path) -> Located:
+    """One config file, YAML or pyproject.toml by its suffix.
+
+    Raises:
+        ConfigError: naming the file, the place in it, what was expected, and the nearest valid key.
+    """
+    if path.suffix == ".toml":
+        tree = _tool_table(path).get("rnndiag")
+        if tree is None:
+            raise ConfigError(f"{path}: expected a table [tool.rnndiag], got none")
+    else:
+        try:
+            tree = yaml.safe_load(_text(path))
+        except (yaml.YAMLError, RecursionError) as error:
+            where = f" at line {mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
+            raise ConfigError(f"{path}: not valid YAML{where}: {getattr(error, 'problem', error)}") from error
+    try:
+        return Located(path, msgspec.convert(tree if tree is not None else {}, ConfigFile))
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {_explained(str(error))}") from error
+
+
+def _tool_table(path: Path) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(_text(path)).get("tool", {})
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    return table if isinstance(table, dict) else {}
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{path}: larger than a config file of {MAX_BYTES} bytes at most")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise ConfigError(f"{path}: cannot be read: {reason}") from error
+
+
+def _explained(message: str) -> str:
+    """Msgspec's message with the place first, and the nearest key for an unknown one."""
+    problem, _, place = message.partition(" - at `")
+    place = place.rstrip("`").removeprefix("key in ").removeprefix("$").removeprefix(".") or "top level"
+    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", problem, re.S)
+    if problem.startswith("Invalid enum value"):
+        allowed = ", ".join(_ALLOWED.get(place.rpartition(".")[2], ()))
+        return f"at {place}: expected {allowed}, got {problem.removeprefix('Invalid enum value ')}"
+    if unknown is None:
+        return f"at {place}: {problem[:1].lower()}{problem[1:]}"
+    near = get_close_matches(unknown[1], list(_keys()), 1, 0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(sorted(set(_keys())))}"
+    return f"at {place}: unknown key {unknown[1]!r}{hint}"
+
+
+_ALLOWED = {
+    "fail-on": ("error", "warning", "info", "never"),
+    "nonlinearity": ("tanh", "relu"),
+    "dtype": ("float64", "float32"),
+    "exponents": ("a whole number", "all"),
+}
+
+
+def _keys() -> Iterator[str]:
+    for struct in (ConfigFile, ThresholdSettings, LayerSettings):
+        yield from (field.encode_name for field in msgspec.structs.fields(struct))
