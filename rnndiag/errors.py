@@ -29,5 +29,9 @@ class ConfigError(RnndiagError):
     """A config file that cannot be read, or holds what it should not."""
 
 
+class BaselineError(RnndiagError):
+    """A report kept for comparison that cannot be read, or is of another model or measurement."""
+
+
 class OutputError(RnndiagError):
     """A result that could not be written where it was asked for."""

@@ -68,7 +68,7 @@ class Report:
 
 def to_builtins(report: Report) -> dict[str, Any]:
     """The report as JSON types; numbers that are not finite become ``"nan"``, ``"inf"``, ``"-inf"``."""
-    built: dict[str, Any] = _finite(msgspec.to_builtins(report))
+    built: dict[str, Any] = finite(msgspec.to_builtins(report))
     return built
 
 
@@ -86,15 +86,16 @@ def schema_text() -> str:
     return json.dumps(json_schema(), indent=2) + "\n"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A tree of JSON types with numbers that are not finite as strings."""
     if isinstance(value, float):
         if math.isfinite(value):
             return value
         return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value
 
 

@@ -20,8 +20,11 @@ ROOMS = (
     {"measures"},
     {"rules"},
     {"report"},
-    {"diagnose", "renderers"},
+    {"diagnose", "baseline"},
+    {"compare"},
+    {"renderers"},
     {"api"},
+    {"testing"},
     {"cli"},
     {"__main__"},
 )
@@ -32,7 +35,7 @@ LIBRARIES = {
     "typer": {"cli", "__main__"},
     "plotext": {"renderers"},
     "junitparser": {"renderers"},
-    "msgspec": {"report", "config_file"},
+    "msgspec": {"report", "config_file", "baseline", "renderers"},
     "yaml": {"config_file"},
 }
 """Which rooms may import a library."""

@@ -14,7 +14,8 @@ from tests.cli.conftest import Done, cli  # noqa: F401  # the fixture
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SHELL = [line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines() if line]
+CI = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+SHELL = [line for block in re.findall(r"```sh\n(.*?)```", README + CI, re.S) for line in block.splitlines() if line]
 COMMANDS = [line.split(" # ")[0] for line in SHELL if line.startswith("rnndiag ")]
 
 Cli = Callable[..., Done]
@@ -24,20 +25,41 @@ Cli = Callable[..., Done]
 def test_every_command_shown_works(cli: Cli, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sample_models").symlink_to(ROOT / "sample_models")
+    if "--baseline baseline.json" in line:
+        (write,) = [each for each in COMMANDS if "--write-baseline" in each]
+        cli(*shlex.split(write)[1:])
     done = cli(*shlex.split(line)[1:])
     assert (done.code, done.err) == (0, "")
     assert done.out or "=" in line
 
 
 def test_there_are_commands_to_hold_true() -> None:
-    assert {line.split()[1] for line in COMMANDS} == {"inspect", "simulate", "schema"}
+    assert {line.split()[1] for line in COMMANDS} == {
+        "inspect",
+        "simulate",
+        "check",
+        "compare",
+        "rules",
+        "explain",
+        "schema",
+    }
     assert README.count("<!-- set-up -->") == 2
 
 
+def test_the_config_shown_is_valid(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    (example,) = [text for text in re.findall(r"```yaml\n(.*?)```", CI, re.S) if text.startswith("paths:")]
+    (tmp_path / "rnndiag.yaml").write_text(example, encoding="utf-8")
+    done = cli("check", "--show-config")
+    assert (done.code, done.err) == (0, "")
+    assert "layers['encoder.*'].rules.SAT001.rate" in done.out.replace("\n", "")
+
+
 def test_python_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    example, in_a_test = re.findall(r"```python\n(.*?)```", README + CI, re.S)
     monkeypatch.chdir(ROOT)
     exec(compile(example, "README.md", "exec"), {})
+    exec(compile(in_a_test, "ci.md", "exec"), {})
     assert capsys.readouterr().out.startswith("healthy ")
 
 

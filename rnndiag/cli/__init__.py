@@ -12,6 +12,7 @@ import typer
 
 import rnndiag
 from rnndiag.cli.check import check
+from rnndiag.cli.compare import compare
 from rnndiag.cli.inspect import inspect
 from rnndiag.cli.rules import explain, rules
 from rnndiag.cli.schema import schema
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.command()(inspect)
 app.command()(simulate)
 app.command()(check)
+app.command()(compare)
 app.command()(rules)
 app.command()(explain)
 app.command()(schema)

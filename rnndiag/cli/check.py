@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rnndiag.cli import options as opt
-from rnndiag.cli.choices import choose
+from rnndiag.cli.choices import Choices, choose
 from rnndiag.cli.measuring import measure_paths
-from rnndiag.cli.output import emit, parse_targets
+from rnndiag.cli.output import check_writable, emit, parse_targets, write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from rnndiag.report import Report
+    from rnndiag.rules.base import Finding
 
 FAILED = 1
-
-FailOn = Annotated[
-    Literal["error", "warning", "info", "never"] | None,
-    typer.Option(
-        "--fail-on",
-        show_default="error",
-        rich_help_panel="Rules",
-        help="Exit with 1 if a finding is at least so severe.",
-    ),
-]
-
 
 ShowConfig = Annotated[
     bool,
     typer.Option("--show-config", rich_help_panel="Rules", help="Print what is in force and from where, and stop."),
+]
+
+
+Baseline = Annotated[
+    Path | None,
+    typer.Option(
+        "--baseline",
+        metavar="FILE",
+        rich_help_panel="Rules",
+        help="Report only what is new or worse than in this report or checkpoint.",
+    ),
+]
+WriteBaseline = Annotated[
+    Path | None,
+    typer.Option("--write-baseline", metavar="FILE", rich_help_panel="Rules", help="Keep this run's reports there."),
 ]
 
 
@@ -51,7 +57,9 @@ def check(
     config: opt.Config = None,
     select: opt.Select = None,
     ignore: opt.Ignore = None,
-    fail_on: FailOn = None,
+    fail_on: opt.FailOn = None,
+    baseline: Baseline = None,
+    write_baseline: WriteBaseline = None,
     show_config: ShowConfig = False,
     formats: opt.Format = None,
     output: opt.Output = None,
@@ -71,16 +79,50 @@ def check(
         return 0
     from rnndiag.renderers import lines
 
+    if write_baseline is not None:
+        check_writable(write_baseline)
     reports, code = measure_paths(chosen, quiet=quiet)
-    emit(targets, reports, table=lines.render, quiet=quiet)
-    return max(code, FAILED if fails(reports, chosen["fail_on"]) else 0)
+    if write_baseline is not None:
+        from rnndiag.renderers.json import render
+
+        write_whole(write_baseline, render(reports).encode())
+    shown = reports if baseline is None else only_worse(reports, baseline, chosen)
+    emit(targets, shown, table=lines.render, quiet=quiet)
+    findings = [finding for report in shown for finding in report.findings]
+    return max(code, FAILED if fails(findings, chosen["fail_on"]) else 0)
 
 
-def fails(reports: Sequence[Report], fail_on: str) -> bool:
+def fails(findings: Iterable[Finding], fail_on: str) -> bool:
     """Whether a finding is at or above a severity."""
     from rnndiag.rules import SEVERITIES
 
     if fail_on == "never":
         return False
     counting = SEVERITIES[: SEVERITIES.index(fail_on) + 1]
-    return any(finding.severity in counting for report in reports for finding in report.findings)
+    return any(finding.severity in counting for finding in findings)
+
+
+def only_worse(reports: Sequence[Report], baseline: Path, chosen: Choices) -> list[Report]:
+    """The reports with those findings that are new or worse beside a baseline.
+
+    Raises:
+        BaselineError: for a baseline of another model, measurement or version.
+    """
+    from dataclasses import replace
+
+    from rnndiag import api
+    from rnndiag.baseline import difference, is_report, match, read_reports
+
+    if is_report(baseline) or not baseline.exists():
+        old = read_reports(baseline)
+    else:
+        old = (
+            api.inspect(
+                baseline,
+                probe=chosen.probe,
+                nonlinearity=chosen["nonlinearity"],
+                settings=chosen.settings,
+                policy=chosen.policy,
+            ),
+        )
+    return [replace(r, findings=difference(match(r, old, str(baseline)), r).worse) for r in reports]

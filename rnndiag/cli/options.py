@@ -90,6 +90,15 @@ Ignore = Annotated[
         "--ignore", metavar="CODE[,CODE]", rich_help_panel=_RULES, help="Leave out rules with these prefixes."
     ),
 ]
+FailOn = Annotated[
+    Literal["error", "warning", "info", "never"] | None,
+    typer.Option(
+        "--fail-on",
+        show_default="error",
+        rich_help_panel=_RULES,
+        help="Exit with 1 if a finding is at least so severe.",
+    ),
+]
 Format = Annotated[
     list[str] | None,
     typer.Option("--format", metavar="FMT[=FILE]", rich_help_panel=_OUTPUT, show_default="table",

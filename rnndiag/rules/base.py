@@ -80,6 +80,8 @@ class Rule(ABC):
     name: ClassVar[str]
     severity: ClassVar[Severity]
     thresholds: ClassVar[Mapping[str, float]] = {}
+    grows_worse: ClassVar[str] = ""
+    """the number in a finding's evidence that grows as the defect does; none: it is there or not"""
     needs: ClassVar[tuple[str, ...]] = ()
     """measures without which it cannot be assessed"""
 

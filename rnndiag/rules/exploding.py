@@ -107,6 +107,7 @@ class ChaoticDynamics(LayerRule):
     """
 
     code, name, severity = "EXP002", "chaotic-dynamics", "warning"
+    grows_worse = "exponent"
     needs = ("lyapunov", "gradient")
     thresholds: ClassVar = {"standard_errors": 3.0, "log_separation": 6.907755}
 
@@ -158,6 +159,7 @@ class SingleStepSpikes(LayerRule):
     """
 
     code, name, severity = "EXP003", "single-step-spikes", "warning"
+    grows_worse = "norm_max"
     thresholds: ClassVar = {"ratio": 10.0, "norm": 10.0}
     needs = ("jacobian",)
 

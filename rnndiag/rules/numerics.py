@@ -38,6 +38,7 @@ class NonfiniteWeights(LayerRule):
     """
 
     code, name, severity = "NUM001", "nonfinite-weights", "error"
+    grows_worse = "entries"
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         counts = layer.numerics.nonfinite_parameters

@@ -39,6 +39,7 @@ class UnitsSaturated(LayerRule):
     """
 
     code, name, severity = "SAT001", "units-saturated", "warning"
+    grows_worse = "rate"
     thresholds: ClassVar = {"rate": 0.5}
     needs = ("saturation",)
 
@@ -86,6 +87,7 @@ class ForgetGateShut(LayerRule):
     """
 
     code, name, severity = "SAT002", "forget-gate-shut", "warning"
+    grows_worse = "closed"
     thresholds: ClassVar = {"closed": 0.5}
     needs = ("saturation",)
 
@@ -130,6 +132,7 @@ class DeadUnits(LayerRule):
     """
 
     code, name, severity = "SAT003", "dead-units", "warning"
+    grows_worse = "dead_units"
     thresholds: ClassVar = {"share": 0.25}
     needs = ("saturation",)
 

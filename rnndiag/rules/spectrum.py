@@ -38,6 +38,7 @@ class IllConditioned(LayerRule):
     """
 
     code, name, severity = "SPC001", "recurrent-weight-ill-conditioned", "info"
+    grows_worse = "condition_number"
     thresholds: ClassVar = {"condition_number": 1e6}
     needs = ("recurrent_weight",)
 
@@ -81,6 +82,7 @@ class OutsideTheBulk(LayerRule):
     """
 
     code, name, severity = "SPC002", "eigenvalues-outside-the-bulk", "info"
+    grows_worse = "spectral_radius"
     thresholds: ClassVar = {"factor": 3.0}
     needs = ("recurrent_weight",)
 
@@ -127,6 +129,7 @@ class StronglyNonnormal(LayerRule):
     """
 
     code, name, severity = "SPC003", "recurrent-weight-nonnormal", "info"
+    grows_worse = "nonnormality"
     thresholds: ClassVar = {"nonnormality": 0.95}
     needs = ("recurrent_weight",)
 

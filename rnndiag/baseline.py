@@ -1,0 +1,140 @@
+"""Reports kept from an earlier run, and what of a new one is new or worse beside them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from rnndiag.errors import BaselineError
+from rnndiag.report import SCHEMA_VERSION, Report
+from rnndiag.rules import RULES, SEVERITIES
+from rnndiag.rules.base import Finding
+
+NOISE = 0.1
+"""Relative change of a quantity without an interval of its own that counts as none."""
+
+ERRORS = 3.0
+"""Standard errors of a difference that count as none."""
+
+_GROWS_WORSE = {rule.code: rule.grows_worse for rule in RULES if rule.grows_worse}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The findings of a new report beside those of an old one."""
+
+    worse: tuple[Finding, ...]
+    """new, or worse beyond the noise of the measurement"""
+    known: tuple[Finding, ...]
+    """there before, and no worse"""
+    fixed: tuple[Finding, ...]
+    """there before, and gone"""
+
+
+def read_reports(path: Path) -> tuple[Report, ...]:
+    """The report or reports that ``--format json`` or ``--write-baseline`` wrote.
+
+    Raises:
+        BaselineError: for a file that is none, or one of another schema version.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BaselineError(f"{path}: no such file; --write-baseline makes one") from None
+    except (OSError, ValueError, RecursionError) as error:  # not JSON, or not UTF-8
+        raise BaselineError(f"{path}: expected a report written by --format json, got no JSON ({error})") from error
+    listed = document if isinstance(document, list) else [document]
+    for each in listed:
+        version = each.get("schema_version") if isinstance(each, dict) else None
+        if version != SCHEMA_VERSION:
+            raise BaselineError(
+                f"{path}: expected reports of schema_version {SCHEMA_VERSION!r}, got {version!r}; write it anew"
+            )
+    try:
+        # Numbers that are not finite stand as strings, which only the lax mode turns back.
+        return tuple(msgspec.convert(each, Report, strict=False) for each in listed)
+    except msgspec.ValidationError as error:
+        raise BaselineError(f"{path}: not a report of this version of rnndiag: {error}; write it anew") from error
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file begins like JSON, which no checkpoint does."""
+    try:
+        with path.open("rb") as file:
+            return file.read(64).lstrip()[:1] in (b"{", b"[")
+    except OSError:
+        return False
+
+
+def match(report: Report, old: Sequence[Report], where: str) -> Report:
+    """The old report of the same model: that of the same path, or the only one there is.
+
+    Raises:
+        BaselineError: where there is none, its layers are others, or it was measured otherwise.
+    """
+    same_path = [each for each in old if each.source.path == report.source.path]
+    candidates = same_path or (list(old) if len(old) == 1 else [])
+    if not candidates:
+        raise BaselineError(f"{where}: holds no report of {report.source.path}; write it anew")
+    base = candidates[0]
+    if _shape(base) != _shape(report):
+        raise BaselineError(
+            f"{where}: expected a report of the same model, got other layers: {_shape(base)} against {_shape(report)}"
+        )
+    if _conditions(base) != _conditions(report):
+        raise BaselineError(
+            f"{where}: measured with {_conditions(base)}, this run with {_conditions(report)}; use the same options"
+        )
+    return base
+
+
+def difference(base: Report, new: Report) -> Difference:
+    """Sort the findings of two reports of the same model, measured alike."""
+    before = {(finding.rule, finding.layer): finding for finding in base.findings}
+    worse: list[Finding] = []
+    known: list[Finding] = []
+    for finding in new.findings:
+        old = before.pop((finding.rule, finding.layer), None)
+        (worse if old is None or _is_worse(old, finding, base, new) else known).append(finding)
+    return Difference(tuple(worse), tuple(known), tuple(before.values()))
+
+
+def _is_worse(old: Finding, new: Finding, base: Report, report: Report) -> bool:
+    if SEVERITIES.index(new.severity) < SEVERITIES.index(old.severity):
+        return True
+    if new.rule in ("VAN001", "EXP001"):
+        intervals = [
+            stack.gradient.log10_gain_interval
+            for each in (base, report)
+            for stack in each.stacks
+            if stack.name == new.layer and stack.gradient is not None
+        ]
+        if len(intervals) != 2:
+            return True
+        (old_low, old_high), (new_low, new_high) = intervals
+        return new_high < old_low if new.rule == "VAN001" else new_low > old_high
+    key = _GROWS_WORSE.get(new.rule)
+    was, now = (f.evidence.get(key) if key else None for f in (old, new))
+    if not isinstance(was, int | float) or not isinstance(now, int | float):
+        return False
+    errors = [f.evidence.get("standard_error") for f in (old, new)]
+    if all(isinstance(error, int | float) for error in errors):
+        return now - was > ERRORS * math.hypot(*(float(error or 0) for error in errors))
+    return now > was + NOISE * abs(was)
+
+
+def _shape(report: Report) -> str:
+    return ", ".join(f"{la.name} {la.cell} {la.input_size}>{la.hidden_size}" for la in report.layers)
+
+
+def _conditions(report: Report) -> str:
+    probe = report.probe
+    return (
+        f"probe {probe.kind}, T={probe.length}, B={probe.batch}, scale {probe.scale:g}, seed {probe.seed}, "
+        f"lag {report.stacks[0].lag}"
+    )

@@ -1,0 +1,92 @@
+"""``rnndiag compare``: what changed between two checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from rnndiag.cli import options as opt
+from rnndiag.cli.choices import Choices, choose
+from rnndiag.cli.output import check_writable, write_whole
+from rnndiag.cli.progress import progress_bar
+from rnndiag.errors import BaselineError
+
+if TYPE_CHECKING:
+    from rnndiag.report import Report
+
+Measured = Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint, or a report written by --format json.")]
+
+
+def compare(
+    base: Measured,
+    new: Measured,
+    length: opt.Length = None,
+    lag: opt.Lag = None,
+    batch: opt.Batch = None,
+    seed: opt.Seed = None,
+    probe: opt.ProbeSpec = None,
+    scale: opt.Scale = None,
+    layer: opt.Layer = None,
+    nonlinearity: opt.Nonlinearity = None,
+    exponents: opt.Exponents = None,
+    dtype: opt.Dtype = None,
+    device: opt.Device = None,
+    config: opt.Config = None,
+    select: opt.Select = None,
+    ignore: opt.Ignore = None,
+    fail_on: opt.FailOn = None,
+    format_: Annotated[Literal["table", "json"], typer.Option("--format", rich_help_panel="Output")] = "table",
+    output: opt.Output = None,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+) -> int:
+    """What changed from BASE to NEW, and what of it is significant; exits with 1 on a regression."""
+    chosen = choose(locals(), config)
+    del verbose  # of bugs' tracebacks only, which the caller shows
+    if output is not None:
+        check_writable(output)
+    from rich.console import Console
+
+    from rnndiag.baseline import match
+    from rnndiag.cli.check import FAILED, fails
+    from rnndiag.compare import compare as compared
+    from rnndiag.renderers import comparison as rendered
+
+    one, two = (_report(path, chosen, quiet=quiet) for path in (base, new))
+    result = compared(match(two, [one], base), two)
+    if output is not None or format_ == "json":
+        text = rendered.as_json(result)
+        if format_ == "table":
+            console = Console(width=100, highlight=False, markup=False)
+            with console.capture() as capture:
+                console.print(rendered.table(result))
+            text = capture.get()
+        if output is None:
+            typer.echo(text, nl=False)
+        else:
+            write_whole(output, text.encode())
+    else:
+        Console(highlight=False, markup=False, no_color=True if quiet else None).print(rendered.table(result))
+    return FAILED if fails(result.findings.worse, chosen["fail_on"]) else 0
+
+
+def _report(path: str, chosen: Choices, *, quiet: bool) -> Report:
+    from rnndiag import api
+    from rnndiag.baseline import is_report, read_reports
+
+    if not is_report(Path(path)):
+        with progress_bar(path, quiet=quiet) as progress:
+            return api.inspect(
+                path,
+                probe=chosen.probe,
+                nonlinearity=chosen["nonlinearity"],
+                settings=chosen.settings,
+                policy=chosen.policy,
+                progress=progress,
+            )
+    reports = read_reports(Path(path))
+    if len(reports) != 1:
+        raise BaselineError(f"{path}: expected one report, got {len(reports)}")
+    return reports[0]
