@@ -116,7 +116,7 @@ KINDS = (
     Kind("tanh, PyTorch's init", random(init="pytorch"), "VAN001"),
     Kind("LSTM, PyTorch's init", random(cell="lstm", init="pytorch"), "INI001"),
     Kind("GRU, PyTorch's init", random(cell="gru", init="pytorch"), "VAN001"),
-    Kind("tanh, sigma 3, weak input", random(sigma=3.0, input_scale=0.1), "EXP001"),
+    Kind("tanh, sigma 4, weak input, 96 units", random(sigma=4.0, input_scale=0.1, hidden=96), "EXP001"),
     Kind("ReLU, sigma 2", random(cell="relu", sigma=2.0), "EXP001"),
     Kind("tanh, inputs times 20", random(init="orthogonal", input_scale=20.0), "SAT001"),
     Kind("LSTM, forget gate shut", edited(shut, cell="lstm", init="pytorch"), "SAT002"),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import typer
 
@@ -18,6 +20,9 @@ OK, BAD_INPUT, BUG = 0, 2, 3
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    for name in ("stdout", "stderr"):  # None where the caller closed it
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 gets '?', not a traceback
@@ -39,12 +44,17 @@ def run(arguments: Sequence[str]) -> int:
         # The reader, `head` say, has seen enough. What Python flushes at exit must go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    except SystemExit:  # by which rich leaves a pipe whose reader has gone
+        return OK
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        complain(f"the output could not be written: {error.strerror or error}")
+        return BAD_INPUT
     except Exception as error:
         # The one place where everything is caught: a user must never see a traceback unasked.
-        if "--verbose" in arguments:
-            raise
+        if {"--verbose", "-v"} & set(arguments):
+            traceback.print_exc()
         complain(f"a bug in rnndiag: {type(error).__name__}: {error}; run again with --verbose and report it")
         return BUG
     return code if isinstance(code, int) else OK

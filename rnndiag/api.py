@@ -93,6 +93,8 @@ def make_probe(
     if isinstance(spec, Probe):
         return spec
     if isinstance(spec, str) and spec in GENERATED:
+        if spec == "zeros":
+            batch = 1  # without inputs all sequences are the same one
         kind: ProbeKind = spec  # type: ignore[assignment]  # GENERATED are its values
         steps = length or settings.lag or DEFAULT_LENGTH
         return Probe(

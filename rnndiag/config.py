@@ -48,5 +48,7 @@ class Settings:
             raise SettingsError(f"--lag: expected at least 1 step, got {self.lag}")
         if self.exponents != "all" and self.exponents < 1:
             raise SettingsError(f"--exponents: expected at least 1 or 'all', got {self.exponents}")
+        if self.dtype not in ("float64", "float32"):
+            raise SettingsError(f"--dtype: expected float64 or float32, got {self.dtype!r}")
         if self.draws < 1:
             raise SettingsError(f"draws: expected at least 1, got {self.draws}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,7 +15,7 @@ from rnndiag.cells.layer import Stack
 from rnndiag.checkpoint.model import Model, Skipped
 from rnndiag.config import Settings
 from rnndiag.errors import ProbeError, SettingsError
-from rnndiag.measures.layer import LayerMeasures, StackMeasures, measure_layer, measure_stack
+from rnndiag.measures.layer import STAGES, LayerMeasures, StackMeasures, measure_layer, measure_stack
 from rnndiag.measures.verdict import worst
 from rnndiag.probes import Probe
 from rnndiag.report import SCHEMA_VERSION, ProbeReport, Report
@@ -58,7 +59,7 @@ def diagnose(
     if lag > probe.length:
         raise SettingsError(f"--lag {lag} is longer than the probe; expected at most --T {probe.length}")
     stacks, unfit = _fitting(_chosen(model, settings.layers), probe)
-    total = sum(len(stack.layers) for stack in stacks)
+    total = sum(2 + len(STAGES) * len(stack.layers) for stack in stacks)
     measured: list[Subject] = []
     done = 0
     for stack in stacks:
@@ -74,6 +75,7 @@ def diagnose(
     if progress is not None:
         progress("rules", total, total)
     layers = tuple(la for s in measured for la in s.layers if fnmatchcase(la.name, settings.layers))
+    shown = {layer.name for layer in layers} | {subject.stack.name for subject in measured}
     assessment = assess(measured, policy or Policy())
     return Report(
         schema_version=SCHEMA_VERSION,
@@ -86,9 +88,9 @@ def diagnose(
         summary=summarise([s.stack for s in measured], [la for s in measured for la in s.layers]),
         layers=layers,
         stacks=tuple(subject.stack for subject in measured),
-        findings=assessment.findings,
-        not_assessed=assessment.not_assessed,
-        switched_off=assessment.switched_off,
+        findings=tuple(f for f in assessment.findings if f.layer in shown),
+        not_assessed=tuple(n for n in assessment.not_assessed if n.layer in shown),
+        switched_off=tuple(n for n in assessment.switched_off if n.layer in shown),
         notes=model.notes,
     )
 
@@ -96,14 +98,23 @@ def diagnose(
 def _measure(stack: Stack, probe: Probe, lag: int, settings: Settings, step: Callable[[str], None]) -> Subject:
     dtype, device = getattr(torch, settings.dtype), device_of(settings)
     in_precision = Stack(stack.name, tuple(tuple(la.to(dtype, device) for la in level) for level in stack.levels))
+    _check_fit(stack, in_precision, probe, settings)
+    step(f"{stack.name}: states")
     levels = run_stack(in_precision, probe.inputs(stack).to(device, dtype))
     runs = [run for level in levels for run in level]
     layers: list[LayerMeasures] = []
     adjoint = None
     for run, stored in zip(runs, stack.layers, strict=True):
-        step(stored.name)
-        layer, adjoint = measure_layer(run, stored, lag, settings)
+        layer, adjoint = measure_layer(
+            run,
+            stored,
+            lag,
+            settings,
+            embedding=stack.embedding if stored in stack.levels[0] else None,
+            stage=lambda name, of=stored.name: step(f"{of}: {name}"),  # type: ignore[misc]
+        )
         layers.append(layer)
+    step(f"{stack.name}: gradient through all layers")
     lone = adjoint if len(runs) == 1 else None
     judged: StackMeasures = measure_stack(stack, levels, layers, lone, lag, settings)
     return Subject(judged, tuple(layers))
@@ -143,6 +154,27 @@ def _fitting(stacks: list[Stack], probe: Probe) -> tuple[list[Stack], list[Skipp
     return fitting, unfit
 
 
+def _check_fit(stored: Stack, stack: Stack, probe: Probe, settings: Settings) -> None:
+    """Refuse beforehand what would not fit into memory, or into the precision.
+
+    Raises:
+        SettingsError: with the figures.
+    """
+    # Per step and unit: inputs, states, and for each gate its value, its slope and temporaries of both.
+    widths = sum(la.input_size + la.hidden_size * (4 + 6 * len(la.gates)) for la in stack.layers)
+    needed = probe.length * probe.batch * widths * (8 if settings.dtype == "float64" else 4)
+    held = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > held:
+        raise SettingsError(
+            f"T={probe.length} and B={probe.batch} would take about {needed / 2**30:.0f} GiB on {stack.name}, this "
+            f"machine has {held / 2**30:.0f} GiB; lower --T or --batch"
+        )
+    for kept, layer in zip(stored.layers, stack.layers, strict=True):
+        pairs = zip(kept.parameters.values(), layer.parameters.values(), strict=True)
+        if any(bool((one.isfinite().to(two.device) & two.isinf()).any()) for one, two in pairs):
+            raise SettingsError(f"{layer.name}: weights overflow {settings.dtype}; measure with --dtype float64")
+
+
 def device_of(settings: Settings) -> torch.device:
     """The device to measure on.
 
@@ -151,6 +183,8 @@ def device_of(settings: Settings) -> torch.device:
     """
     try:
         device = torch.device(settings.device)
+        if device.type == "meta":
+            raise RuntimeError("it holds no numbers")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch raises either for a device it lacks
         reason = str(error).splitlines()[0]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rnndiag.cells.layer import Stack
 from rnndiag.errors import ProbeError
+from rnndiag.seeds import generator
 
 ProbeKind = Literal["noise", "zeros", "constant", "sine", "impulse", "tokens", "file"]
 GENERATED = tuple(kind for kind in get_args(ProbeKind) if kind != "file")
@@ -24,9 +25,9 @@ Shape = tuple[int, int, int]
 class Probe:
     """Inputs for any stack: generated to its width, or a user's own array.
 
-    ``noise``: independent N(0, 1) entries. ``zeros``. ``constant``: one N(0, 1) vector a sequence, held.
-    ``sine``: each input of each sequence with its own phase and period (log-uniform, 4 steps to T).
-    ``impulse``: one N(0, 1) vector at the first step, zero after. ``tokens``: random rows of the
+    ``noise``: independent N(0, 1) entries. ``zeros`` (one sequence says all). ``constant``: one N(0, 1)
+    vector a sequence, held. ``sine``: each input of each sequence with its own phase and period (log-uniform, 4
+    steps to T). ``impulse``: one N(0, 1) vector at the first step, zero after. ``tokens``: random rows of the
     embedding that feeds the stack. All times ``scale``. ``file``: ``array`` as it is, times ``scale``.
     """
 
@@ -39,6 +40,8 @@ class Probe:
     """``[T, B, D]``, kind ``file`` only"""
 
     def __post_init__(self) -> None:
+        if self.kind not in get_args(ProbeKind) or (self.kind == "file") != (self.array is not None):
+            raise ProbeError(f"probe: expected one of {', '.join(GENERATED)}, or an array, got {self.kind!r}")
         if self.length < 1:
             raise ProbeError(f"--T: expected at least 1 step, got {self.length}")
         if self.batch < 1:
@@ -99,47 +102,47 @@ class Probe:
         reason = self.misfit(stack)
         if reason is not None:
             raise ProbeError(reason)
-        generator = torch.Generator().manual_seed(self.seed)
+        stream = generator(self.seed, "probe")
         if self.array is not None:
             drawn = self.array
         elif self.kind == "tokens":
             assert stack.embedding is not None  # misfit() has looked
             table = stack.embedding.to("cpu", torch.float64)
-            drawn = table[torch.randint(len(table), (self.length, self.batch), generator=generator)]
+            drawn = table[torch.randint(len(table), (self.length, self.batch), generator=stream)]
         else:
-            drawn = _GENERATORS[self.kind]((self.length, self.batch, stack.input_size), generator)
+            drawn = _GENERATORS[self.kind]((self.length, self.batch, stack.input_size), stream)
         return drawn * self.scale
 
 
-def _normal(shape: Shape | tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=generator)
+def _normal(shape: Shape | tuple[int, ...], stream: torch.Generator) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64, generator=stream)
 
 
-def _noise(shape: Shape, generator: torch.Generator) -> Tensor:
-    return _normal(shape, generator)
+def _noise(shape: Shape, stream: torch.Generator) -> Tensor:
+    return _normal(shape, stream)
 
 
-def _zeros(shape: Shape, generator: torch.Generator) -> Tensor:
-    del generator
+def _zeros(shape: Shape, stream: torch.Generator) -> Tensor:
+    del stream
     return torch.zeros(shape, dtype=torch.float64)
 
 
-def _constant(shape: Shape, generator: torch.Generator) -> Tensor:
-    return _normal(shape[1:], generator).expand(shape)
+def _constant(shape: Shape, stream: torch.Generator) -> Tensor:
+    return _normal(shape[1:], stream).expand(shape)
 
 
-def _sine(shape: Shape, generator: torch.Generator) -> Tensor:
+def _sine(shape: Shape, stream: torch.Generator) -> Tensor:
     length = shape[0]
-    phase, position = torch.rand((2, *shape[1:]), dtype=torch.float64, generator=generator)
+    phase, position = torch.rand((2, *shape[1:]), dtype=torch.float64, generator=stream)
     period = 4 * (max(length, 8) / 4) ** position
     step = torch.arange(length, dtype=torch.float64)[:, None, None]
     angle: Tensor = 2 * math.pi * (step / period + phase)
     return angle.sin()
 
 
-def _impulse(shape: Shape, generator: torch.Generator) -> Tensor:
+def _impulse(shape: Shape, stream: torch.Generator) -> Tensor:
     inputs = torch.zeros(shape, dtype=torch.float64)
-    inputs[0] = _normal(shape[1:], generator)
+    inputs[0] = _normal(shape[1:], stream)
     return inputs
 
 

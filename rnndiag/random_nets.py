@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rnndiag.cells.layer import GATES, CellKind, RecurrentLayer, Stack
 from rnndiag.checkpoint.model import Model, Source
 from rnndiag.errors import SettingsError
+from rnndiag.seeds import generator
 
 InitName = Literal["gaussian", "xavier", "he", "orthogonal", "identity", "pytorch"]
 
@@ -46,6 +47,9 @@ class RandomNet:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for option, given, known in (("cell", self.cell, get_args(CellKind)), ("init", self.init, get_args(InitName))):
+            if given not in known:
+                raise SettingsError(f"--{option}: expected one of {', '.join(known)}, got {given!r}")
         for option, count in (
             ("hidden", self.hidden),
             ("input-size", self.input_size),
@@ -60,6 +64,8 @@ class RandomNet:
         for option, scale in (("input-scale", self.input_scale), ("bias-scale", self.bias_scale or 0.0)):
             if not (math.isfinite(scale) and scale >= 0):
                 raise SettingsError(f"--{option}: expected a number of at least 0, got {scale}")
+        if not math.isfinite(self.forget_bias):
+            raise SettingsError(f"--forget-bias: expected a finite number, got {self.forget_bias}")
         if self.forget_bias and self.cell != "lstm":
             raise SettingsError(f"--forget-bias is for --cell lstm, got --cell {self.cell}")
         parameters = self.layers * len(GATES[self.cell]) * self.hidden * (self.hidden + self.input_size)
@@ -71,11 +77,11 @@ class RandomNet:
 
     def build(self) -> Model:
         """Draw the weights (float64, on the CPU; the same for the same seed)."""
-        generator = torch.Generator().manual_seed(self.seed)
+        stream = generator(self.seed, "weights")
         levels = []
         for index in range(self.layers):
             width = self.input_size if index == 0 else self.hidden
-            levels.append((self._layer(f"rnn.l{index}", width, generator),))
+            levels.append((self._layer(f"rnn.l{index}", width, stream),))
         described = f"random {self.cell}, H={self.hidden}, {self.init}"
         if self.init == "gaussian":
             described += f" sigma={self._gain:g}"
@@ -85,32 +91,32 @@ class RandomNet:
     def _gain(self) -> float:
         return 1.0 if self.sigma is None else self.sigma
 
-    def _layer(self, name: str, width: int, generator: torch.Generator) -> RecurrentLayer:
+    def _layer(self, name: str, width: int, stream: torch.Generator) -> RecurrentLayer:
         blocks = range(len(GATES[self.cell]))
-        weight_hh = torch.cat([self._recurrent(generator) for _ in blocks])
-        weight_ih = torch.cat([self._input(width, generator) for _ in blocks]) * self.input_scale
+        weight_hh = torch.cat([self._recurrent(stream) for _ in blocks])
+        weight_ih = torch.cat([self._input(width, stream) for _ in blocks]) * self.input_scale
         bias_ih = torch.zeros(weight_hh.shape[0], dtype=torch.float64)
         bias_hh = torch.zeros_like(bias_ih)
         if self.bias_scale is not None:
-            bias_ih.normal_(0, self.bias_scale, generator=generator)
+            bias_ih.normal_(0, self.bias_scale, generator=stream)
         elif self.init == "pytorch":
-            _uniform(bias_ih, self.hidden, generator)
-            _uniform(bias_hh, self.hidden, generator)
+            _uniform(bias_ih, self.hidden, stream)
+            _uniform(bias_hh, self.hidden, stream)
         if self.cell == "lstm":
             bias_ih[self.hidden : 2 * self.hidden] += self.forget_bias
         return RecurrentLayer(name, self.cell, weight_ih, weight_hh, bias_ih, bias_hh)
 
-    def _recurrent(self, generator: torch.Generator) -> Tensor:
+    def _recurrent(self, stream: torch.Generator) -> Tensor:
         weight = torch.empty(self.hidden, self.hidden, dtype=torch.float64)
         if self.init == "gaussian":
-            return weight.normal_(0, self._gain / math.sqrt(self.hidden), generator=generator)
-        return _SQUARE[self.init](weight, generator)
+            return weight.normal_(0, self._gain / math.sqrt(self.hidden), generator=stream)
+        return _SQUARE[self.init](weight, stream)
 
-    def _input(self, width: int, generator: torch.Generator) -> Tensor:
+    def _input(self, width: int, stream: torch.Generator) -> Tensor:
         weight = torch.empty(self.hidden, width, dtype=torch.float64)
         if self.init in ("gaussian", "orthogonal", "identity"):
-            return weight.normal_(0, 1 / math.sqrt(width), generator=generator)
-        return _SQUARE[self.init](weight, generator)
+            return weight.normal_(0, 1 / math.sqrt(width), generator=stream)
+        return _SQUARE[self.init](weight, stream)
 
 
 def checkpoint(net: RandomNet) -> dict[str, Any]:
@@ -127,9 +133,9 @@ def checkpoint(net: RandomNet) -> dict[str, Any]:
     return {"state_dict": state_dict, "hyper_parameters": drawn}
 
 
-def _uniform(parameter: Tensor, hidden: int, generator: torch.Generator) -> Tensor:
+def _uniform(parameter: Tensor, hidden: int, stream: torch.Generator) -> Tensor:
     bound = 1 / math.sqrt(hidden)
-    return parameter.uniform_(-bound, bound, generator=generator)
+    return parameter.uniform_(-bound, bound, generator=stream)
 
 
 _SQUARE: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {

@@ -14,7 +14,7 @@ import rnndiag
 PACKAGE = Path(rnndiag.__file__).parent
 
 ROOMS = (
-    {"errors", "config", "config_file"},
+    {"errors", "config", "config_file", "seeds"},
     {"operators", "cells", "probes"},
     {"checkpoint", "random_nets", "trajectory"},
     {"measures"},

@@ -43,7 +43,7 @@ def test_the_actions_script(tmp_path: Path, model: str, code: int) -> None:
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "RNNDIAG_PATHS": f"{SAMPLES / model}.pt",
-            "RNNDIAG_ARGS": "--T 64 --batch 8",
+            "RNNDIAG_ARGS": "--T 64 --seed 1",
             "RUNNER_TEMP": str(tmp_path),
             "GITHUB_STEP_SUMMARY": str(summary),
         },

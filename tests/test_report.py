@@ -136,10 +136,12 @@ def test_cuda_gives_the_same_report_within_precision() -> None:
         assert two.gradient.log10_by_lag == pytest.approx(one.gradient.log10_by_lag, abs=1e-8)
 
 
-def test_progress_counts_every_layer() -> None:
+def test_progress_counts_every_piece_of_work() -> None:
     seen: list[tuple[str, int, int]] = []
     diagnose(RandomNet(layers=2, hidden=4).build(), SHORT, progress=lambda *call: seen.append(call))
-    assert seen == [("rnn.l0", 0, 2), ("rnn.l1", 1, 2), ("rules", 2, 2)]
+    assert [done for _, done, _ in seen] == list(range(11))
+    assert {total for _, _, total in seen} == {10}
+    assert [name for name, _, _ in seen][:2] == ["rnn: states", "rnn.l0: spectrum"]
 
 
 def test_lag_beyond_the_probe() -> None:

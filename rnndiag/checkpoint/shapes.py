@@ -106,6 +106,8 @@ def _sizes(slot: Slot, suffix: str) -> tuple[int, int, int]:
     hidden = output
     if projection is not None:
         output, hidden = _matrix(slot, "weight_hr", suffix).shape
+    if not _input_size(slot, suffix):
+        raise UnfitError(f"weight_ih{suffix} {shape_of(_matrix(slot, 'weight_ih', suffix).shape)}: it has no inputs")
     if not hidden or not output:
         raise UnfitError(f"weight_hh{suffix} {shape_of(weight.shape)}: it has no hidden units")
     gates = rows // hidden

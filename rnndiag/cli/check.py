@@ -69,27 +69,28 @@ def check(
     """The gate for CI: a line a model and each finding; exits with 1 at or above --fail-on."""
     chosen = choose(locals(), config)
     del verbose  # of bugs' tracebacks only, which the caller shows
-    targets = parse_targets(formats or (), output)
+    targets = parse_targets(formats or (), output, paths or ())
     if show_config:
         from rich.console import Console
 
         from rnndiag.cli.show_config import config_table
 
-        Console(highlight=False, markup=False).print(config_table(chosen))
+        Console(highlight=False, markup=False, emoji=False).print(config_table(chosen))
         return 0
     from rnndiag.renderers import lines
 
     if write_baseline is not None:
-        check_writable(write_baseline)
-    reports, code = measure_paths(chosen, quiet=quiet)
+        check_writable(write_baseline, paths or ())
+    measured = measure_paths(chosen, quiet=quiet)
+    reports = measured.reports
     if write_baseline is not None:
         from rnndiag.renderers.json import render
 
-        write_whole(write_baseline, render(reports).encode())
+        write_whole(write_baseline, render(reports, array=measured.several).encode())
     shown = reports if baseline is None else only_worse(reports, baseline, chosen)
-    emit(targets, shown, table=lines.render, quiet=quiet)
+    emit(targets, shown, table=lines.render, several=measured.several, quiet=quiet)
     findings = [finding for report in shown for finding in report.findings]
-    return max(code, FAILED if fails(findings, chosen["fail_on"]) else 0)
+    return max(measured.code, FAILED if fails(findings, chosen["fail_on"]) else 0)
 
 
 def fails(findings: Iterable[Finding], fail_on: str) -> bool:

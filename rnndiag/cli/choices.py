@@ -94,8 +94,9 @@ class Choices:
         """
         if not self["paths"]:
             raise SettingsError("no PATH given, and no paths: in a config file; name a model to measure")
-        folder = Path() if self.file is None or self.origins["paths"] != str(self.file.path) else self.file.path.parent
-        return [path if "://" in path or path == "-" else str(folder / path) for path in self["paths"]]
+        if self.file is None or self.origins["paths"] != str(self.file.path):
+            return list(self["paths"])
+        return [str(self.file.path.parent / path) for path in self["paths"]]
 
     @property
     def policy(self) -> Policy:

@@ -46,7 +46,7 @@ def compare(
     chosen = choose(locals(), config)
     del verbose  # of bugs' tracebacks only, which the caller shows
     if output is not None:
-        check_writable(output)
+        check_writable(output, (base, new))
     from rich.console import Console
 
     from rnndiag.baseline import match
@@ -59,7 +59,7 @@ def compare(
     if output is not None or format_ == "json":
         text = rendered.as_json(result)
         if format_ == "table":
-            console = Console(width=100, highlight=False, markup=False)
+            console = Console(width=100, highlight=False, markup=False, emoji=False)
             with console.capture() as capture:
                 console.print(rendered.table(result))
             text = capture.get()
@@ -68,7 +68,9 @@ def compare(
         else:
             write_whole(output, text.encode())
     else:
-        Console(highlight=False, markup=False, no_color=True if quiet else None).print(rendered.table(result))
+        Console(highlight=False, markup=False, emoji=False, no_color=True if quiet else None).print(
+            rendered.table(result)
+        )
     return FAILED if fails(result.findings.worse, chosen["fail_on"]) else 0
 
 

@@ -36,9 +36,10 @@ def inspect(
     No code in a file is ever run.
     """
     chosen = choose(locals(), config)
-    targets = parse_targets(formats or (), output)
+    targets = parse_targets(formats or (), output, paths or ())
     from rnndiag.renderers import table
 
-    reports, code = measure_paths(chosen, quiet=quiet)
-    emit(targets, reports, table=partial(table.render, verbose=verbose), quiet=quiet)
-    return code
+    measured = measure_paths(chosen, quiet=quiet)
+    draw = partial(table.render, verbose=verbose)
+    emit(targets, measured.reports, table=draw, several=measured.several, quiet=quiet)
+    return measured.code

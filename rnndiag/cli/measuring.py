@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rnndiag.cli.paths import expand
@@ -14,14 +15,27 @@ if TYPE_CHECKING:
     from rnndiag.report import Report
 
 
-def measure_paths(chosen: Choices, *, quiet: bool) -> tuple[list[Report], int]:
-    """A report for each file that can be read, and the worst exit code of the others (0: none)."""
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What became of the paths of a command."""
+
+    reports: list[Report]
+    """of the files that could be read"""
+    code: int
+    """the worst exit code of the others; 0: there are none"""
+    several: bool
+    """whether more than one file was asked for"""
+
+
+def measure_paths(chosen: Choices, *, quiet: bool) -> Measured:
+    """Measure each file; one that cannot be read is reported, and the rest are still measured."""
     from rnndiag import api
 
     paths, probe, settings, policy = chosen.paths, chosen.probe, chosen.settings, chosen.policy
     reports: list[Report] = []
     code = 0
-    for path in expand(paths):
+    files = list(expand(paths))
+    for path in files:
         try:
             if isinstance(path, CheckpointError):
                 raise path
@@ -39,7 +53,7 @@ def measure_paths(chosen: Choices, *, quiet: bool) -> tuple[list[Report], int]:
         except RnndiagError as error:
             complain(str(error))
             code = max(code, error.exit_code)
-    return reports, code
+    return Measured(reports, code, len(files) > 1 or len(paths) > 1)
 
 
 def complain(message: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -37,8 +37,13 @@ class Target:
     file: Path | None
 
 
-def parse_targets(formats: Sequence[str], output: Path | None) -> tuple[Target, ...]:
+def parse_targets(formats: Sequence[str], output: Path | None, inputs: Iterable[str | Path] = ()) -> tuple[Target, ...]:
     """What ``--format`` and ``--output`` ask for, checked before anything is measured.
+
+    Args:
+        formats: each a name, or ``NAME=FILE``.
+        output: where a format without a file goes; None: stdout.
+        inputs: files that no output may overwrite.
 
     Raises:
         SettingsError: for an unknown format, or two formats for one stream.
@@ -58,33 +63,47 @@ def parse_targets(formats: Sequence[str], output: Path | None) -> tuple[Target, 
             where = "stdout" if destination is None else str(destination)
             raise SettingsError(f"--format: two formats for {where}; name a file as --format json=FILE")
         if destination is not None:
-            check_writable(destination)
+            check_writable(destination, inputs)
     return tuple(targets)
 
 
-def check_writable(file: Path) -> None:
+def check_writable(file: Path, inputs: Iterable[str | Path] = ()) -> None:
     """Find out now what would else be found out after the work.
 
     Raises:
-        OutputError: where the folder is missing or closed, or the file is a directory.
+        OutputError: where the folder is missing or closed, the file is a directory, or it is one of the
+            inputs.
     """
-    folder = file.parent
-    if file.is_dir():
-        raise OutputError(f"{file}: expected a file to write, got a directory")
-    if not folder.is_dir():
-        raise OutputError(f"{file}: the folder {folder} does not exist; make it first")
-    if not os.access(folder, os.W_OK):
-        raise OutputError(f"{file}: the folder {folder} is not writable")
+    try:
+        if file.is_dir():
+            raise OutputError(f"{file}: expected a file to write, got a directory")
+        if any(file.exists() and Path(each).exists() and file.samefile(each) for each in inputs):
+            raise OutputError(f"{file}: is one of the inputs, and would be overwritten; name another file")
+        if file.exists() and not file.is_file():
+            return  # a pipe or a device is written to as it is
+        folder = file.resolve().parent
+        if not folder.is_dir():
+            raise OutputError(f"{file}: the folder {folder} does not exist; make it first")
+        if not os.access(folder, os.W_OK):
+            raise OutputError(f"{file}: the folder {folder} is not writable")
+    except OSError as error:
+        raise OutputError(f"{file}: cannot be written ({error.strerror})") from error
 
 
 def write_whole(file: Path, content: bytes) -> None:
     """Write a file whole or not at all: beside it first, then renamed over it.
 
+    A link is followed; a pipe or a device is written to as it is.
+
     Raises:
         OutputError: where the system refuses; an older file of that name is then untouched.
     """
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+        if file.exists() and not file.is_file():
+            file.write_bytes(content)
+            return
+        file = file.resolve()
+        descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=".rnndiag.")
         try:
             with os.fdopen(descriptor, "wb") as stream:
                 stream.write(content)
@@ -99,27 +118,46 @@ def write_whole(file: Path, content: bytes) -> None:
         raise OutputError(f"{file}: could not be written ({error.strerror})") from error
 
 
-def emit(targets: Sequence[Target], reports: Sequence[Report], *, table: Table, quiet: bool = False) -> None:
-    """Write the reports to each target; ``table`` makes what rich prints for people."""
+def emit(
+    targets: Sequence[Target],
+    reports: Sequence[Report],
+    *,
+    table: Table,
+    several: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Write the reports to each target.
+
+    Args:
+        targets: formats and files.
+        reports: nothing is written where there is none.
+        table: makes what rich prints for people.
+        several: whether several models were asked for, however many could be read.
+        quiet: no colour.
+    """
     if not reports:
         return
     for target in targets:
         if target.file is not None:
-            write_whole(target.file, _text(target.format, reports, table).encode())
+            write_whole(target.file, _text(target.format, reports, table, several=several).encode())
         elif target.format == "table":
             from rich.console import Console
 
-            Console(highlight=False, markup=False, no_color=True if quiet else None).print(table(reports))
+            Console(highlight=False, markup=False, emoji=False, no_color=True if quiet else None).print(table(reports))
         else:
-            sys.stdout.write(_text(target.format, reports, table))
+            sys.stdout.write(_text(target.format, reports, table, several=several))
 
 
-def _text(format_: str, reports: Sequence[Report], table: Table) -> str:
+def _text(format_: str, reports: Sequence[Report], table: Table, *, several: bool) -> str:
+    if format_ == "json":
+        from rnndiag.renderers import json
+
+        return json.render(reports, array=several)
     if format_ != "table":
         text: str = import_module(f"rnndiag.renderers.{format_}").render(reports)
         return text
     from rich.console import Console
 
     buffer = StringIO()
-    Console(file=buffer, width=TABLE_WIDTH, highlight=False, markup=False).print(table(reports))
+    Console(file=buffer, width=TABLE_WIDTH, highlight=False, markup=False, emoji=False).print(table(reports))
     return buffer.getvalue()

@@ -23,6 +23,9 @@ def expand(paths: Sequence[str]) -> Iterator[str | CheckpointError]:
         except CheckpointError as error:
             yield error
             continue
+        except OSError as error:
+            yield CheckpointError(f"{path[:80]}: cannot be read: {error.strerror}")
+            continue
         for file in found:
             if file not in seen:
                 seen.add(file)
@@ -30,6 +33,8 @@ def expand(paths: Sequence[str]) -> Iterator[str | CheckpointError]:
 
 
 def _files(path: str) -> Iterator[str]:
+    if not path:
+        raise CheckpointError("an empty PATH; expected a file, a folder or a pattern")
     if path == "-" or "://" in path:
         what = "stdin" if path == "-" else "a URL"
         raise CheckpointError(f"{path}: reading from {what} is not supported; save the model to a file first")

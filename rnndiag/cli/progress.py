@@ -27,7 +27,7 @@ def progress_bar(title: str, *, quiet: bool) -> Iterator[Progress | None]:
 
     bar = Bar(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -67,4 +67,4 @@ def explain(code: Annotated[str, typer.Argument(metavar="CODE", help="Such as VA
         Group(Text(f"\n{name}", style="bold"), Padding(text.replace("`", ""), (0, 0, 0, 2)))
         for name, text in parts.sections.items()
     ]
-    Console(highlight=False, markup=False).print(Group(heading, parts.title, *body))
+    Console(highlight=False, markup=False, emoji=False).print(Group(heading, parts.title, *body))

@@ -13,6 +13,7 @@ from rnndiag.cli import options as opt
 from rnndiag.cli.choices import choose
 from rnndiag.cli.output import check_writable, emit, parse_targets, write_whole
 from rnndiag.cli.progress import progress_bar
+from rnndiag.errors import OutputError
 
 _NET = "Random net"
 
@@ -73,6 +74,8 @@ def simulate(
     targets = parse_targets(formats or (), output)
     if save is not None:
         check_writable(save)
+        if any(target.file is not None and target.file.resolve() == save.resolve() for target in targets):
+            raise OutputError(f"{save}: cannot hold both the net (--save) and the report; name two files")
     from rnndiag import api
     from rnndiag.random_nets import RandomNet, checkpoint
     from rnndiag.renderers import table

@@ -47,7 +47,7 @@ class _Scaled:
 
     def __add__(self, other: _Scaled) -> _Scaled:
         # The clamp keeps the sum of two zero vectors (-inf each) from becoming NaN.
-        top = torch.maximum(self.log, other.log).clamp_min(-1e300)
+        top = torch.maximum(self.log, other.log).clamp_min(torch.finfo(self.log.dtype).min)
         left, right = (self.log - top).exp()[..., None], (other.log - top).exp()[..., None]
         return _Scaled.of(self.value * left + other.value * right, top)
 

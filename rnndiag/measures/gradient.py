@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.config import Thresholds
 from rnndiag.measures.adjoint import Adjoint
-from rnndiag.measures.statistics import median, median_interval
+from rnndiag.measures.statistics import FEWEST, median, median_interval
 from rnndiag.measures.verdict import Verdict, judge, sequences_to_settle
 
 CREDIT_LAGS = (1, 10, 100)
@@ -27,7 +28,7 @@ class GradientThroughTime:
     """``||d_{T-l}|| / ||d_T||`` for random unit ``d_T`` on the last ``h``, by lag ``l``.
 
     Per lag the value of a sequence is the mean of log10 over draws; medians and the 95 % interval are
-    over sequences.
+    over sequences. With fewer than six sequences the interval is the range of all samples, which says less.
     """
 
     lag: int
@@ -42,7 +43,10 @@ class GradientThroughTime:
     multiplier: float
     """``exp(rate)``: what a step multiplies the gradient by"""
     horizon: int | None
-    """first lag at which the median leaves the healthy band; None if it stays inside"""
+    """first lag at which the median leaves the healthy band, on either side; None if it stays inside"""
+    settled_from: int | None
+    """lag from which on the median stays past the threshold that it is past at the lag of the verdict; None
+    where it is inside the band there"""
     input_log10_gain: float
     """median at the input ``lag - 1`` steps before the last one, the earliest of those ``lag`` inputs"""
     underflow_lag: dict[str, int | None]
@@ -85,10 +89,13 @@ def through_time(adjoint: Adjoint, lag: int, thresholds: Thresholds) -> tuple[Gr
         rate=rate,
         multiplier=math.exp(min(rate, 700.0)),  # beyond it a float64 overflows
         horizon=_first(medians, lambda m: not thresholds.vanishing <= m <= thresholds.exploding),
+        settled_from=_settled_from(medians[:lag], thresholds),
         input_log10_gain=float(median(adjoint.inputs[lag - 1].mean(0))) / math.log(10),
         underflow_lag={dtype: _first(medians, floor.__gt__) for dtype, floor in UNDERFLOW.items()},
         sequences_to_settle=(
-            sequences_to_settle(gain, interval, sequences.numel(), thresholds) if verdict == "inconclusive" else None
+            sequences_to_settle(gain, interval, sequences.numel(), thresholds)
+            if verdict == "inconclusive" and sequences.numel() >= FEWEST
+            else None
         ),
     )
     return measured, verdict
@@ -127,11 +134,21 @@ def layer_through_time(
 def _credit(adjoint: Adjoint) -> tuple[dict[str, float], int | None]:
     assert adjoint.weights is not None  # a layer's adjoint carries them
     shares = adjoint.weights.softmax(0).cumsum(0).flatten(1)
-    if bool(shares.isnan().any()):  # no step contributes: the gradient is exactly zero
+    shares = shares[:, ~shares[-1].isnan()]  # where no step contributes, the gradient is exactly zero
+    if not shares.numel():
         return {str(n): math.nan for n in CREDIT_LAGS}, None
     credit = {str(n): float(median(shares[min(n, len(shares)) - 1])) for n in CREDIT_LAGS}
     steps = (shares < CREDIT_SHARE).sum(0) + 1
     return credit, int(median(steps.double()))
+
+
+def _settled_from(medians: Sequence[float], thresholds: Thresholds) -> int | None:
+    last = medians[-1]
+    if thresholds.vanishing <= last <= thresholds.exploding:
+        return None
+    under = last < thresholds.vanishing
+    past = [m < thresholds.vanishing if under else m > thresholds.exploding for m in medians]
+    return len(past) - list(takewhile(bool, reversed(past))).count(True) + 1
 
 
 def _first(medians: Sequence[float], holds: Callable[[float], bool]) -> int | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from rnndiag.cells.layer import CellKind, Direction, RecurrentLayer, Stack
 from rnndiag.config import Settings
@@ -17,7 +18,10 @@ from rnndiag.measures.recurrent_weight import RecurrentWeight, recurrent_weight
 from rnndiag.measures.saturation import Gate, Saturation, gates, saturation
 from rnndiag.measures.step_norms import StepNorms, step_norms
 from rnndiag.measures.verdict import Verdict
+from rnndiag.seeds import generator
 from rnndiag.trajectory import Trajectory
+
+STAGES = ("spectrum", "step norms", "gradient", "exponents")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,13 @@ class StackMeasures:
 
 
 def measure_layer(
-    run: Trajectory, stored: RecurrentLayer, lag: int, settings: Settings
+    run: Trajectory,
+    stored: RecurrentLayer,
+    lag: int,
+    settings: Settings,
+    *,
+    embedding: Tensor | None = None,
+    stage: Callable[[str], None] = lambda name: None,
 ) -> tuple[LayerMeasures, Adjoint | None]:
     """Measure one layer alone along its trajectory.
 
@@ -66,11 +76,13 @@ def measure_layer(
         stored: the layer in the file's own dtype.
         lag: of the verdict, at most the trajectory's length.
         settings: precision, exponents, seeds, thresholds.
+        embedding: the table that feeds the layer, where there is one.
+        stage: told the name of each of the ``STAGES`` before it begins.
 
     Returns:
         The measures, and the adjoint behind the gradient's, which a stack of one layer shares.
     """
-    numerics = parameter_health(stored, run.first_nonfinite_step())
+    numerics = parameter_health(stored, run, embedding)
     measured: dict[str, object] = {
         "name": run.layer.name,
         "cell": run.layer.cell,
@@ -84,16 +96,26 @@ def measure_layer(
         "numerics": numerics,
     }
     adjoint = None
-    if not numerics.nonfinite_parameters:
+    broken = set(numerics.nonfinite_parameters)
+    stage("spectrum")
+    if not broken - {"embedding"}:
         measured["recurrent_weight"] = recurrent_weight(run.layer)
-    if not numerics.nonfinite_parameters and numerics.first_nonfinite_step is None:
+    if not broken and numerics.inputs_finite and numerics.first_nonfinite_step is None:
         thresholds, jacobian = settings.thresholds, run.along.state_jacobian
-        measured["jacobian"], norms = step_norms(jacobian, generator=_generator(settings))
-        adjoint = layer_adjoint(run, draws=settings.draws, generator=_generator(settings))
+        stage("step norms")
+        measured["jacobian"], norms = step_norms(jacobian, generator=generator(settings.seed, "step norms"))
+        stage("gradient")
+        adjoint = layer_adjoint(run, draws=settings.draws, generator=generator(settings.seed, "gradient"))
         gradient, verdict = layer_through_time(run.layer, adjoint, norms, lag, thresholds)
         measured |= {"gradient": gradient, "verdict": verdict}
+        stage("exponents")
         measured["lyapunov"] = lyapunov(
-            jacobian, run.inputs, settings.exponents, lag, thresholds.vanishing, generator=_generator(settings)
+            jacobian,
+            run.inputs,
+            settings.exponents,
+            lag,
+            thresholds.vanishing,
+            generator=generator(settings.seed, "exponents"),
         )
         measured["saturation"] = saturation(run, thresholds)
         measured["gates"] = gates(run, thresholds)
@@ -123,14 +145,9 @@ def measure_stack(
     names = tuple(layer.name for layer in layers)
     if any(layer.gradient is None for layer in layers):
         return StackMeasures(stack.name, names, "invalid", lag, None)
-    adjoint = lone or stack_adjoint(levels, draws=settings.draws, generator=_generator(settings))
+    adjoint = lone or stack_adjoint(levels, draws=settings.draws, generator=generator(settings.seed, "gradient"))
     gradient, verdict = through_time(adjoint, lag, settings.thresholds)
     return StackMeasures(stack.name, names, verdict, lag, gradient)
-
-
-def _generator(settings: Settings) -> torch.Generator:
-    """A fresh one for each use, so that what else is measured does not change a number."""
-    return torch.Generator().manual_seed(settings.seed)
 
 
 def _bias_scale(layer: RecurrentLayer) -> float:

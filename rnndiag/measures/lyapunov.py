@@ -23,8 +23,9 @@ BLOCKS = 10
 class Lyapunov:
     """Exponents in nats per step, descending, of the net along its trajectory on the probe.
 
-    Averaged over the steps after the transient and over sequences. The standard error is that of the
-    mean of block averages, which takes blocks of different times and sequences as independent.
+    Averaged over the steps after the transient and over sequences. The standard error is the larger of two:
+    that of the mean of block averages, which takes blocks of different times as independent, and the spread
+    over sequences divided by the root of their number.
     """
 
     exponents: tuple[float, ...]
@@ -76,7 +77,11 @@ def lyapunov(
     exponents, order = per_sequence.mean(0).sort(descending=True)
     # A frame that has not settled may have exponents out of order within their errors.
     errors = (rates.std(0) / math.sqrt(len(rates)))[order] if len(rates) > 1 else exponents * math.nan
-    spread = per_sequence.std(0)[order] if len(per_sequence) > 1 else exponents * math.nan
+    spread = exponents * math.nan
+    if len(per_sequence) > 1:
+        spread = per_sequence.std(0)[order]
+        # Blocks of one sequence are correlated where memory is long; sequences are not.
+        errors = torch.fmax(errors, spread / math.sqrt(len(per_sequence)))
     values: list[float] = exponents.tolist()
     return Lyapunov(
         exponents=tuple(values),
@@ -103,4 +108,4 @@ def _kaplan_yorke(exponents: list[float], *, full: bool) -> float | None:
 def _entropy_rate(exponents: list[float], *, full: bool) -> float | None:
     if not full and exponents[-1] > 0:
         return None
-    return sum(exponent for exponent in exponents if exponent > 0)
+    return sum((exponent for exponent in exponents if exponent > 0), start=0.0)

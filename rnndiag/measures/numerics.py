@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from rnndiag.cells.layer import RecurrentLayer
+from rnndiag.trajectory import Trajectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +22,22 @@ class Numerics:
     """non-zero entries under the stored dtype's smallest normal number"""
     largest_parameter: float
     """largest finite modulus"""
+    inputs_finite: bool
+    """False where the layer below, or the probe, already sends NaN or infinity"""
     first_nonfinite_step: int | None
     """first step at which a state is NaN or infinite, from 1"""
 
 
-def parameter_health(layer: RecurrentLayer, first_nonfinite_step: int | None) -> Numerics:
-    """Look at each parameter in the dtype in which it was stored."""
-    nonfinite = {name: int((~p.isfinite()).sum()) for name, p in layer.parameters.items()}
+def parameter_health(layer: RecurrentLayer, run: Trajectory, embedding: Tensor | None = None) -> Numerics:
+    """Look at each parameter in the dtype in which it was stored, and at what it leads to.
+
+    Args:
+        layer: as stored.
+        run: its trajectory.
+        embedding: the table that feeds the layer, where there is one.
+    """
+    parameters = layer.parameters | ({} if embedding is None else {"embedding": embedding})
+    nonfinite = {name: int((~p.isfinite()).sum()) for name, p in parameters.items()}
     tiny = torch.finfo(layer.weight_hh.dtype).tiny
     finite = [p.nan_to_num(0.0, 0.0, 0.0).abs() for p in layer.parameters.values()]
     return Numerics(
@@ -34,5 +45,6 @@ def parameter_health(layer: RecurrentLayer, first_nonfinite_step: int | None) ->
         nonfinite_parameters={name: count for name, count in nonfinite.items() if count},
         subnormal_parameters=sum(int(((p > 0) & (p < tiny)).sum()) for p in finite),
         largest_parameter=max((float(p.max()) for p in finite if p.numel()), default=0.0),
-        first_nonfinite_step=first_nonfinite_step,
+        inputs_finite=bool(run.inputs.isfinite().all()),
+        first_nonfinite_step=run.first_nonfinite_step(),
     )

@@ -85,10 +85,11 @@ def spectrum(weight: Tensor, projection: Tensor | None = None) -> Spectrum:
     singular = torch.linalg.svdvals(weight)
     square = weight if projection is None else projection @ weight
     moduli = torch.linalg.eigvals(square).abs()
-    total = float(square.square().sum())
-    departure = max(0.0, total - float(moduli.square().sum()))
+    largest = float(square.abs().max()) or 1.0  # squares of the entries themselves might overflow
+    total = float((square / largest).square().sum())
+    departure = max(0.0, total - float((moduli / largest).square().sum()))
     gram = weight.T @ weight
-    scale = float(weight.std(correction=0)) * math.sqrt(columns)
+    scale = float((weight / largest).std(correction=0)) * largest * math.sqrt(columns)
     return Spectrum(
         spectral_norm=float(singular[0]),
         spectral_radius=float(moduli.max()),
@@ -108,6 +109,8 @@ def _outliers(moduli: Tensor, scale: float) -> int:
     order (Rider & Sinclair 2014); twice that, with the lower orders, is taken as clearly outside.
     """
     size = len(moduli)
+    if size == 1:
+        return 0  # one entry has no bulk
     margin = 2 * math.sqrt(math.log(size + 1) / (4 * size)) + 1 / math.sqrt(size)
     return int((moduli > scale * (1 + margin)).sum())
 

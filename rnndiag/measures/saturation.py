@@ -13,7 +13,7 @@ from rnndiag.measures.statistics import median
 from rnndiag.trajectory import Trajectory
 
 STILL = 1e-9
-"""A unit that moves by less than this over all steps and sequences does not vary."""
+"""A unit that moves by less than this share of what the liveliest unit does is still."""
 
 KEEPING_GATE = {"lstm": "forget", "gru": "update"}
 """The gate whose value multiplies what the cell held before."""
@@ -36,7 +36,7 @@ class Saturation:
     saturated_units: int
     """units saturated at every step of every sequence"""
     dead_units: int
-    """units that are zero throughout (ReLU), or do not vary at all"""
+    """units that do not vary over steps and sequences, though the inputs do"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def gates(run: Trajectory, thresholds: Thresholds) -> dict[str, Gate]:
 
 
 def _gate(values: Tensor, thresholds: Thresholds, *, keeping: bool) -> Gate:
-    constants = -1 / values.log().mean((0, 1)) if keeping else None
+    constants = values.log().mean((0, 1)).abs().reciprocal() if keeping else None
     return Gate(
         mean=float(values.mean()),
         open=_share(values > thresholds.gate_open),
@@ -87,14 +87,11 @@ def _gate(values: Tensor, thresholds: Thresholds, *, keeping: bool) -> Gate:
 
 
 def _dead_units(run: Trajectory) -> int:
-    # With one step of one sequence, or inputs and states that are all alike, nothing can vary.
-    states = run.hidden if run.along.cell_state is None else run.along.cell_state
-    zero = (run.hidden == 0).all(0).all(0) if run.layer.cell == "relu" else None
-    if run.length * run.batch == 1 or not bool((run.inputs != run.inputs[:1, :1]).any()):
-        return 0 if zero is None else int(zero.sum())
-    flat = states.flatten(0, 1)
-    still = (flat.amax(0) - flat.amin(0)) < STILL
-    return int((still if zero is None else still | zero).sum())
+    if not bool((run.inputs != run.inputs[:1, :1]).any()):
+        return 0  # inputs that are all alike say nothing of what a unit responds to
+    states = (run.hidden if run.along.cell_state is None else run.along.cell_state).flatten(0, 1)
+    moved = states.amax(0) - states.amin(0)
+    return int((moved <= STILL * moved.max()).sum())
 
 
 def _share(mask: Tensor) -> float:

@@ -7,6 +7,9 @@ to time: the logarithms of ``|diag R|`` add up to the finite-time Lyapunov expon
 Between two factorisations the columns of ``Q`` collapse onto the fastest direction and the last diagonal
 entry is known to ``eps * max|r| / min|r|`` only. The number of steps between factorisations is therefore
 controlled by that ratio: a run of steps that lets it grow too far is thrown away and repeated in halves.
+
+A column that a single step leaves within the span of those before it, to rounding, has been annihilated: its
+growth is ``-inf`` from then on, whatever direction the factorisation invents for it.
 """
 
 from __future__ import annotations
@@ -50,7 +53,8 @@ def frame_growth(operator: BatchedOperator, count: int, bounds: Sequence[int], *
         while step < end:
             run = min(run, end - step)
             image, logs = _advance(operator, frame, step, run)
-            spread = float((logs.amax(-1) - logs.amin(-1)).nan_to_num(posinf=torch.inf).amax())
+            # A whole run of steps may underflow where no single one does: then, too, in halves.
+            spread = float((logs.amax(-1) - logs.amin(-1)).nan_to_num(nan=torch.inf, posinf=torch.inf).amax())
             if run > 1 and not spread < widest:
                 run //= 2
                 continue
@@ -65,5 +69,8 @@ def _advance(operator: BatchedOperator, frame: Tensor, step: int, run: int) -> t
     columns = frame.permute(2, 0, 1)
     for t in range(step, step + run):
         columns = operator[t].mv(columns)
-    factor = torch.linalg.qr(columns.permute(1, 2, 0))
-    return factor.Q, factor.R.diagonal(dim1=-2, dim2=-1).abs().log()
+    image = columns.permute(1, 2, 0)
+    factor = torch.linalg.qr(image)
+    growth = factor.R.diagonal(dim1=-2, dim2=-1).abs()
+    rounding = 4 * image.shape[1] * torch.finfo(image.dtype).eps * torch.linalg.vector_norm(image, dim=1)
+    return factor.Q, torch.where(growth > rounding, growth, torch.zeros_like(growth)).log()

@@ -10,8 +10,12 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from rnndiag.measures.layer import StackMeasures
+from rnndiag.measures.verdict import WORST_FIRST
 
 HEIGHT = 11
+MOST_CURVES = 6
+"""more cannot be told apart; the worst come first"""
+
 MARGIN = 0.8
 """decades above and below the curves"""
 
@@ -23,7 +27,8 @@ class GainCurve:
     """log10 gain against lag for each stack, drawn as wide as the console that asks, to 100 columns."""
 
     def __init__(self, stacks: Sequence[StackMeasures], band: tuple[float, float]) -> None:
-        self.stacks = [stack for stack in stacks if stack.gradient is not None]
+        drawn = [stack for stack in stacks if stack.gradient is not None]
+        self.stacks = sorted(drawn, key=lambda stack: WORST_FIRST.index(stack.verdict))
         self.band = band
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -35,12 +40,14 @@ class GainCurve:
         plotext.theme("clear")
         plotext.plot_size(width, HEIGHT)
         lowest, highest = 0.0, 0.0
-        for stack in self.stacks:
+        for stack in self.stacks[:MOST_CURVES]:
             assert stack.gradient is not None  # filtered in __init__
             gains = [0.0, *(max(FLOOR, gain) for gain in stack.gradient.log10_by_lag if not math.isnan(gain))]
             gains = [min(-FLOOR, gain) for gain in gains]
             lowest, highest = min(lowest, *gains), max(highest, *gains)
-            plotext.plot(list(range(len(gains))), gains, marker="braille", label=stack.name)
+            plotext.plot(
+                list(range(len(gains))), gains, marker="braille", label=stack.name if len(self.stacks) > 1 else None
+            )
         # The threshold that is nearer to being crossed is always in view.
         vanishing, exploding = self.band
         lowest, highest = (lowest, max(highest, exploding)) if highest > -lowest else (min(lowest, vanishing), highest)
@@ -48,6 +55,9 @@ class GainCurve:
         for threshold in self.band:
             if lowest <= threshold <= highest:
                 plotext.hline(threshold)
+        length = len(self.stacks[0].gradient.log10_by_lag) if self.stacks[0].gradient else 0
+        ticks = sorted({round(length * i / 4) for i in range(5)})
+        plotext.xticks(ticks, [str(tick) for tick in ticks])
         plotext.xlabel("lag (steps back from the last)")
         plotext.ylabel("log10 gain")
         drawn: str = plotext.build()

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from rnndiag.report import Report, to_builtins
 
 
-def render(reports: Sequence[Report]) -> str:
-    """One report as an object, several as an array in the order given."""
+def render(reports: Sequence[Report], *, array: bool = False) -> str:
+    """One report as an object; several, or with ``array``, as an array in the order given."""
     built = [to_builtins(report) for report in reports]
-    document = built[0] if len(built) == 1 else built
+    document = built[0] if len(built) == 1 and not array else built
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

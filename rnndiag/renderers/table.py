@@ -11,6 +11,7 @@ from rich.text import Text
 
 from rnndiag.config import Thresholds
 from rnndiag.measures.layer import LayerMeasures, StackMeasures
+from rnndiag.measures.statistics import FEWEST
 from rnndiag.renderers.curve import GainCurve
 from rnndiag.renderers.findings import findings_section
 from rnndiag.renderers.numbers import percent, short, signed
@@ -39,7 +40,7 @@ def _sections(report: Report, *, verbose: bool) -> Iterator[RenderableType]:
     if gated and verbose:
         yield _blocks(gated)
     judged = [stack for stack in report.stacks if stack.gradient is not None]
-    if len(report.layers) > len(report.stacks):
+    if any(len(stack.layers) > 1 for stack in report.stacks):
         yield _stacks(report.stacks)
     if judged and report.probe.length > 1:
         defaults = Thresholds()
@@ -87,7 +88,8 @@ def _layers(report: Report) -> RenderableType:
     table.add_column("layer\ncell, size", overflow="fold")
     table.add_column("‖W_hh‖\nradius", justify="right")
     table.add_column("‖J_t‖\nmax", justify="right")
-    table.add_column("log10 gain\n95 %", justify="right", no_wrap=True)
+    interval = "95 %" if report.probe.batch >= FEWEST else "range"
+    table.add_column(f"log10 gain\n{interval}", justify="right", no_wrap=True)
     table.add_column("horizon", justify="right")
     table.add_column("exponent\n± s.e.", justify="right")
     table.add_column("satu-\nrated", justify="right")
@@ -122,7 +124,7 @@ def _gates(layers: list[LayerMeasures]) -> RenderableType:
     table = titled_table("Gates")
     for heading in ("layer", "gate"):
         table.add_column(heading, overflow="fold")
-    for heading in ("mean", "open >0.95", "closed <0.05", "keeps a state for"):
+    for heading in ("mean", "open >0.95", "closed <0.05", "gate alone keeps"):
         table.add_column(heading, justify="right")
     for layer in layers:
         for name, gate in layer.gates.items():
@@ -157,7 +159,7 @@ def _blocks(layers: list[LayerMeasures]) -> RenderableType:
 def _stacks(stacks: tuple[StackMeasures, ...]) -> RenderableType:
     table = titled_table("Stacks, judged by the gradient through all their layers")
     table.add_column("stack", overflow="fold")
-    for heading in ("layers", "log10 gain", "95 % interval", "at the input", "horizon"):
+    for heading in ("layers", "log10 gain", "interval", "at the input", "horizon"):
         table.add_column(heading, justify="right")
     table.add_column("verdict", no_wrap=True)
     for stack in stacks:
@@ -179,8 +181,8 @@ def _stacks(stacks: tuple[StackMeasures, ...]) -> RenderableType:
 
 def _credit(report: Report) -> RenderableType:
     lines = [
-        f"{layer.name}: 99 % of the gradient of W_hh comes from the last {layer.gradient.credit_99_steps} of "
-        f"{report.probe.length} steps"
+        f"{layer.name}: the last {layer.gradient.credit_99_steps} of {report.probe.length} steps make up 99 % of the "
+        "contributions to dL/dW_hh"
         for layer in report.layers
         if layer.gradient is not None and layer.gradient.credit_99_steps is not None
     ]

@@ -91,9 +91,8 @@ class CreditIsRecent(LayerRule):
             return  # beside a memory elsewhere in the stack, a layer may well look at the recent past
         if gradient.credit_99_steps > at["share_of_lag"] * lag:
             return
-        message = (
-            f"99 % of the gradient of W_hh comes from the last {steps(gradient.credit_99_steps)}; the lag is {lag}"
-        )
+        recent = steps(gradient.credit_99_steps)
+        message = f"the last {recent} make up 99 % of the contributions to dL/dW_hh; the lag is {lag}"
         suggestion = Suggestion(
             "truncation",
             f"backpropagation through more than {steps(gradient.credit_99_steps)} is wasted on this net as it is",

@@ -45,7 +45,7 @@ class GradientExplodes(StackRule):
         gradient = subject.stack.gradient
         if gradient is None or subject.stack.verdict != "exploding":
             return
-        lag, horizon = gradient.lag, gradient.horizon or gradient.lag
+        lag, horizon = gradient.lag, gradient.settled_from or gradient.lag
         message = (
             f"the gradient grows to {power(gradient.log10_gain)} times its size over {lag} steps: a factor of "
             f"{gradient.multiplier:.3g} a step, over a thousand after {steps(horizon)}"
@@ -74,7 +74,7 @@ class GradientExplodes(StackRule):
                 f"lag {horizon} is where the gradient passes a thousand times its size",
             )
         )
-        evidence = {"log10_gain": gradient.log10_gain, "multiplier": gradient.multiplier, "horizon": horizon}
+        evidence = {"log10_gain": gradient.log10_gain, "multiplier": gradient.multiplier, "horizon": gradient.horizon}
         yield self.finding(subject.stack.name, message, evidence, tuple(suggestions))
 
 
@@ -113,8 +113,8 @@ class ChaoticDynamics(LayerRule):
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         spectrum = layer.lyapunov
-        if spectrum is None:
-            return
+        if spectrum is None or layer.cell == "relu":
+            return  # a ReLU net that diverges grows in proportion, without folding: that is no chaos
         top, error = spectrum.exponents[0], spectrum.standard_errors[0]
         # A NaN error (one block of one sequence) cannot show that the exponent is above zero.
         certain = top > at["standard_errors"] * error

@@ -83,8 +83,9 @@ class NonfiniteStates(LayerRule):
     code, name, severity = "NUM002", "nonfinite-states", "error"
 
     def lacks(self, layer: LayerMeasures) -> str | None:
-        broken = layer.numerics.nonfinite_parameters
-        return f"{', '.join(broken)} not finite, so no state is" if broken else None
+        if layer.numerics.nonfinite_parameters:
+            return f"{', '.join(layer.numerics.nonfinite_parameters)} not finite, so no state is"
+        return None if layer.numerics.inputs_finite else "its inputs are not finite"
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         step = layer.numerics.first_nonfinite_step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rnndiag.measures.gradient import GradientThroughTime
 from rnndiag.measures.layer import LayerMeasures, StackMeasures
 from rnndiag.measures.verdict import WORST_FIRST
 from rnndiag.rules.words import power, steps
@@ -24,18 +25,13 @@ def summarise(stacks: Sequence[StackMeasures], layers: Sequence[LayerMeasures]) 
 def _clause(stack: StackMeasures, layers: Sequence[LayerMeasures]) -> str:
     gradient = stack.gradient
     if gradient is None:
-        broken = next(layer for layer in layers if layer.gradient is None)
-        if broken.numerics.nonfinite_parameters:
-            return f"is broken: {broken.name} holds weights that are NaN or infinite, so its outputs are too"
-        step = broken.numerics.first_nonfinite_step
-        return f"overflows: a state of {broken.name} is no longer a finite number at step {step}"
+        return _broken(next(layer for layer in layers if layer.gradient is None))
     lag, gain = steps(gradient.lag), power(gradient.log10_gain)
-    low, high = (power(end) for end in gradient.log10_gain_interval)
     match stack.verdict:
         case "vanishing":
             return (
                 f"forgets: of a gradient at the last step, {gain} is left {lag} earlier, so what happened more "
-                f"than {steps(gradient.horizon or gradient.lag)} ago hardly teaches it anything"
+                f"than {steps(gradient.settled_from or gradient.lag)} ago hardly teaches it anything"
             )
         case "exploding":
             return (
@@ -43,13 +39,31 @@ def _clause(stack: StackMeasures, layers: Sequence[LayerMeasures]) -> str:
                 "then upsets everything after it, and updates without clipping will jump"
             )
         case "mixed":
-            return f"depends on the input: over {lag} some sequences keep their gradient and others do not"
+            return f"depends on the input: over {lag} the gradient fares very differently in different sequences"
         case "inconclusive":
+            low, high = (power(end) for end in gradient.log10_gain_interval)
             more = gradient.sequences_to_settle
-            advice = f"; about {more} sequences would settle it (--batch {more})" if more else ""
-            return f"is at the edge: over {lag} the gradient keeps between {low} and {high} of its size{advice}"
+            advice = f"; about {more} sequences would settle it" if more else ""
+            return f"is at the edge: over {lag} the gradient comes to between {low} and {high} times its size{advice}"
         case _:
-            return (
-                f"is healthy: over {lag} the gradient keeps {gain} of its size, neither vanishing nor "
-                "exploding, so training can see that far back"
-            )
+            return f"is healthy: {_healthy(gradient)}"
+
+
+def _healthy(gradient: GradientThroughTime) -> str:
+    gain, lag = power(gradient.log10_gain), steps(gradient.lag)
+    kept = f"keeps {gain} of its size" if gradient.log10_gain < 0 else f"comes to {gain} times its size"
+    said = f"over {lag} the gradient {kept}, neither vanishing nor exploding, so training can see that far back"
+    horizon = gradient.horizon
+    if horizon is None or horizon >= gradient.lag:
+        return said
+    return f"{said}, though at lag {horizon} it is {power(gradient.log10_by_lag[horizon - 1])} times its size"
+
+
+def _broken(layer: LayerMeasures) -> str:
+    numerics = layer.numerics
+    if numerics.nonfinite_parameters:
+        holds = ", ".join(numerics.nonfinite_parameters)
+        return f"is broken: {layer.name} holds weights that are NaN or infinite ({holds}), so its outputs are too"
+    if not numerics.inputs_finite:
+        return f"cannot be judged: the inputs of {layer.name} are NaN or infinite"
+    return f"overflows: a state of {layer.name} is no longer a finite number at step {numerics.first_nonfinite_step}"

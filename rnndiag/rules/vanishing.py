@@ -48,16 +48,16 @@ class GradientVanishes(StackRule):
         gradient = subject.stack.gradient
         if gradient is None or subject.stack.verdict != "vanishing":
             return
-        lag, horizon = gradient.lag, gradient.horizon
+        lag, horizon = gradient.lag, gradient.settled_from or gradient.lag
         layer = subject.layers[-1]
         message = (
             f"the gradient shrinks to {power(gradient.log10_gain)} of its size over {lag} steps: a factor of "
-            f"{gradient.multiplier:.3g} a step, gone after {steps(horizon or lag)}"
+            f"{gradient.multiplier:.3g} a step, gone after {steps(horizon)}"
         )
         evidence = {
             "log10_gain": gradient.log10_gain,
             "multiplier": gradient.multiplier,
-            "horizon": horizon,
+            "horizon": gradient.horizon,
             "credit_99_steps": layer.gradient.credit_99_steps if layer.gradient else None,
         }
         yield self.finding(subject.stack.name, message, evidence, tuple(self._suggestions(subject)))
@@ -66,7 +66,7 @@ class GradientVanishes(StackRule):
     def _suggestions(subject: Subject) -> Iterator[Suggestion]:
         gradient = subject.stack.gradient
         assert gradient is not None  # assess_stack has looked
-        lag, horizon = gradient.lag, gradient.horizon or gradient.lag
+        lag, horizon = gradient.lag, gradient.settled_from or gradient.lag
         saturated = max(subject.layers, key=lambda layer: layer.saturation.rate if layer.saturation else 0.0)
         if saturated.saturation and saturated.saturation.rate > 0.2 and saturated.cell != "relu":
             yield Suggestion(
@@ -86,7 +86,7 @@ class GradientVanishes(StackRule):
             yield Suggestion(
                 "gated",
                 "use an LSTM or GRU, whose gates can carry a state unchanged",
-                f"the horizon is {steps(horizon)}, the lag {lag}",
+                f"it sees {steps(horizon)} back, the lag is {lag}",
             )
         else:
             yield from _open_gates(subject, lag)
@@ -130,9 +130,8 @@ class LayerForgets(LayerRule):
         gradient = layer.gradient
         if gradient is None or layer.verdict != "vanishing" or subject.stack.verdict in ("vanishing", "invalid"):
             return
-        message = (
-            f"this layer alone forgets within {steps(gradient.horizon or gradient.lag)}; the stack as a whole does not"
-        )
+        reach = steps(gradient.settled_from or gradient.lag)
+        message = f"this layer alone forgets within {reach}; the stack as a whole does not"
         yield self.finding(layer.name, message, {"log10_gain": gradient.log10_gain, "horizon": gradient.horizon})
 
 

@@ -126,7 +126,7 @@ def test_compare_as_json_and_with_a_kept_report(cli: Cli, tmp_path: Path) -> Non
     changes = {(c["where"], c["measure"]): c for c in document["changes"]}
     assert changes["rnn", "log10 gain"]["significant"] is True
     assert changes["rnn.l0", "spectral norm"]["significant"] is None
-    assert [f["rule"] for f in document["findings"]["worse"]][0] == "VAN001"
+    assert document["findings"]["worse"][0]["rule"] == "VAN001"
 
 
 def test_a_small_step_of_training_changes_nothing_significantly(cli: Cli, tmp_path: Path) -> None:
