@@ -123,7 +123,7 @@ def read(path: Path) -> Located:
     try:
         return Located(path, msgspec.convert(tree if tree is not None else {}, ConfigFile))
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {_explained(str(error))}") from error
+        raise ConfigError(f"{path}: {_explained(_named(str(error), tree))}") from error
 
 
 def _tool_table(path: Path) -> dict[str, Any]:
@@ -157,6 +157,20 @@ def _explained(message: str) -> str:
     near = get_close_matches(unknown[1], list(_keys()), 1, 0.5)
     hint = f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(sorted(set(_keys())))}"
     return f"at {place}: unknown key {unknown[1]!r}{hint}"
+
+
+def _named(message: str, tree: Any) -> str:
+    """The message with the keys that msgspec writes as ``[...]``: the first entry that fails by itself."""
+    for table, kind in (("rules", RuleSettings), ("layers", LayerSettings)):
+        entries = tree.get(table) if isinstance(tree, dict) else None
+        if f"$.{table}[...]" not in message or not isinstance(entries, dict):
+            continue
+        for key, entry in entries.items():
+            try:
+                msgspec.convert(entry, kind)
+            except msgspec.ValidationError:
+                return message.replace(f"$.{table}[...]", f"$.{table}[{key!r}]", 1)
+    return message
 
 
 _ALLOWED = {

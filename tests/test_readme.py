@@ -80,17 +80,20 @@ def test_links_lead_somewhere() -> None:
 
 
 TABLE = re.findall(
-    r"^\| `(\w+\.pt)` \|.*?\| \*\*(\w+)\*\*", (ROOT / "sample_models" / "README.md").read_text(encoding="utf-8"), re.M
+    r"^\| `(\w+\.pt)` \|.*?\| \*\*(\w+)\*\*.*? \| ([01]) \| ",
+    (ROOT / "sample_models" / "README.md").read_text(encoding="utf-8"),
+    re.M,
 )
 
 
-@pytest.mark.parametrize(("file", "verdict"), TABLE)
-def test_the_sample_models_verdicts(cli: Cli, file: str, verdict: str) -> None:  # noqa: F811
+@pytest.mark.parametrize(("file", "verdict", "code"), TABLE)
+def test_the_sample_models_verdicts(cli: Cli, file: str, verdict: str, code: str) -> None:  # noqa: F811
     path = ROOT / "sample_models" / file
     done = cli("inspect", path, "--T", "64", "--format", "json")
     assert json.loads(done.out)["verdict"] == verdict
     assert path.stat().st_size < 300_000
+    assert cli("check", path, "--T", "64").code == int(code)
 
 
 def test_every_sample_model_is_in_the_table() -> None:
-    assert {file for file, _ in TABLE} == {path.name for path in (ROOT / "sample_models").glob("*.pt")}
+    assert {file for file, *_ in TABLE} == {path.name for path in (ROOT / "sample_models").glob("*.pt")}

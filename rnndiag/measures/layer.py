@@ -50,6 +50,13 @@ class LayerMeasures:
 
 
 @dataclass(frozen=True, slots=True)
+class Trainability:
+    """How likely a net like this one learns a dependency at the lag."""
+
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
 class StackMeasures:
     """Layers that feed one another, judged by the adjoint through all of them."""
 
@@ -58,6 +65,8 @@ class StackMeasures:
     verdict: Verdict
     lag: int
     gradient: GradientThroughTime | None
+    trainability: Trainability | None = None
+    """None: not determined"""
 
 
 def measure_layer(

@@ -50,8 +50,10 @@ def cases(report: Report) -> Iterator[Case]:
 
 
 def explained(finding: Finding) -> Iterator[str]:
-    """The finding in lines of plain text: its message, then what to try and why."""
+    """The finding in lines of plain text: what was measured, the likely cause, what to try and why."""
     yield visible(finding.message)
+    if finding.cause:
+        yield f"likely cause: {visible(finding.cause)}"
     for suggestion in finding.suggestions:
         yield f"try: {visible(suggestion.action)} (because {visible(suggestion.evidence)})"
 

@@ -39,4 +39,5 @@ def _finding(finding: Finding) -> RenderableType:
     for suggestion in finding.suggestions:
         tries.add_row("try", suggestion.action)
         tries.add_row("", Text(f"because {suggestion.evidence}", style="dim"))
-    return Group(heading, Padding(Group(finding.message, tries), (0, 0, 0, 2)))
+    cause = Text(f"likely cause: {finding.cause}", style="italic")
+    return Group(heading, Padding(Group(Text(finding.message), cause, tries), (0, 0, 0, 2)))

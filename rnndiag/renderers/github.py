@@ -29,8 +29,8 @@ def _lines(report: Report) -> Iterator[str]:
 
 def _message(finding: Finding) -> str:
     if not finding.suggestions:
-        return finding.message
-    return f"{finding.message}\ntry: {finding.suggestions[0].action}"
+        return f"{finding.message}\nlikely cause: {finding.cause}"
+    return f"{finding.message}\nlikely cause: {finding.cause}\ntry: {finding.suggestions[0].action}"
 
 
 def _verdict(report: Report) -> Iterator[str]:

@@ -47,7 +47,9 @@ def _finding(finding: Finding) -> RenderableType:
     )
     if finding.severity == "info" or not finding.suggestions:
         return line
-    return Group(line, Padding(Text(f"try: {finding.suggestions[0].action}", style="green"), (0, 0, 0, 2)))
+    cause = Text(f"likely cause: {finding.cause}", style="italic")
+    first = Text(f"try: {finding.suggestions[0].action}", style="green")
+    return Group(line, Padding(Group(cause, first), (0, 0, 0, 2)))
 
 
 def _counted(severities: Counter[str]) -> str:

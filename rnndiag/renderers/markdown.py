@@ -74,6 +74,7 @@ def _row(cells: Iterable[str]) -> str:
 def _finding(finding: Finding) -> Iterator[str]:
     what = f"**{finding.severity}** {finding.rule} {prose(finding.name)}"
     yield f"- {what} in {code(finding.layer)}: {prose(finding.message)}"
+    yield f"  - likely cause: {prose(finding.cause)}"
     for suggestion in finding.suggestions:
         yield f"  - try: {prose(suggestion.action)}"
         yield f"    - because {prose(suggestion.evidence)}"

@@ -42,8 +42,11 @@ class Finding:
     severity: Severity
     layer: str
     message: str
+    """what was measured"""
     evidence: Evidence = field(default_factory=dict)
     suggestions: tuple[Suggestion, ...] = ()
+    cause: str = ""
+    """what is likely behind it"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,8 @@ class Rule(ABC):
     code: ClassVar[str]
     name: ClassVar[str]
     severity: ClassVar[Severity]
+    cause: ClassVar[str]
+    """the likely cause, where a finding does not know better"""
     thresholds: ClassVar[Mapping[str, float]] = {}
     grows_worse: ClassVar[str] = ""
     """the number in a finding's evidence that grows as the defect does; none: it is there or not"""
@@ -105,10 +110,16 @@ class Rule(ABC):
         return f"{', '.join(missing)} not measured: the layer's numbers are not finite" if missing else None
 
     def finding(
-        self, where: str, message: str, evidence: Evidence, suggestions: tuple[Suggestion, ...] = ()
+        self,
+        where: str,
+        message: str,
+        evidence: Evidence,
+        suggestions: tuple[Suggestion, ...] = (),
+        *,
+        cause: str = "",
     ) -> Finding:
         """A finding of this rule."""
-        return Finding(self.code, self.name, self.severity, where, message, evidence, suggestions)
+        return Finding(self.code, self.name, self.severity, where, message, evidence, suggestions, cause or self.cause)
 
 
 class LayerRule(Rule):

@@ -40,6 +40,7 @@ class HorizonShortOfLag(StackRule):
     """
 
     code, name, severity = "VAN004", "horizon-short-of-lag", "info"
+    cause = "strongly driven or saturated steps cut the gradient for a while"
 
     def assess_stack(self, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         gradient = subject.stack.gradient
@@ -82,6 +83,7 @@ class CreditIsRecent(LayerRule):
     """
 
     code, name, severity = "VAN005", "gradient-credit-is-recent", "info"
+    cause = "the gradient through time vanishes (VAN001)"
     thresholds: ClassVar = {"share_of_lag": 0.25}
     needs = ("gradient",)
 

@@ -40,6 +40,7 @@ class GradientExplodes(StackRule):
     """
 
     code, name, severity = "EXP001", "gradient-explodes", "error"
+    cause = "W_hh stretches the state more than the slopes contract it"
 
     def assess_stack(self, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         gradient = subject.stack.gradient
@@ -107,6 +108,7 @@ class ChaoticDynamics(LayerRule):
     """
 
     code, name, severity = "EXP002", "chaotic-dynamics", "warning"
+    cause = "the recurrent scale lies beyond the edge of chaos for these inputs"
     grows_worse = "exponent"
     needs = ("lyapunov", "gradient")
     thresholds: ClassVar = {"standard_errors": 3.0, "log_separation": 6.907755}
@@ -159,6 +161,7 @@ class SingleStepSpikes(LayerRule):
     """
 
     code, name, severity = "EXP003", "single-step-spikes", "warning"
+    cause = "unusual inputs, or a gate that opens at few steps only"
     grows_worse = "norm_max"
     thresholds: ClassVar = {"ratio": 10.0, "norm": 10.0}
     needs = ("jacobian",)

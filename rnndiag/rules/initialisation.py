@@ -39,6 +39,7 @@ class ForgetBiasNearZero(LayerRule):
     """
 
     code, name, severity = "INI001", "forget-bias-near-zero", "warning"
+    cause = "PyTorch draws both forget biases around zero"
     thresholds: ClassVar = {"bias": 1.0}
     needs = ("saturation",)
 
@@ -90,6 +91,7 @@ class ScaleOffCritical(LayerRule):
     """
 
     code, name, severity = "INI002", "recurrent-scale-off-critical", "info"
+    cause = "an initialisation that does not fit the width or the input"
     thresholds: ClassVar = {"low": 0.8, "high": 1.25, "saturation": 0.2}
     needs = ("gradient", "saturation", "recurrent_weight")
 

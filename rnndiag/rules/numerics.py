@@ -38,6 +38,7 @@ class NonfiniteWeights(LayerRule):
     """
 
     code, name, severity = "NUM001", "nonfinite-weights", "error"
+    cause = "training had diverged before this checkpoint was written"
     grows_worse = "entries"
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
@@ -81,6 +82,7 @@ class NonfiniteStates(LayerRule):
     """
 
     code, name, severity = "NUM002", "nonfinite-states", "error"
+    cause = "unbounded units with growing dynamics"
 
     def lacks(self, layer: LayerMeasures) -> str | None:
         if layer.numerics.nonfinite_parameters:
@@ -127,6 +129,7 @@ class GradientUnderflows(LayerRule):
     """
 
     code, name, severity = "NUM003", "gradient-underflows", "warning"
+    cause = "the gradient vanishes, and the stored precision cannot hold what is left"
     needs = ("gradient",)
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:

@@ -39,6 +39,7 @@ class UnitsSaturated(LayerRule):
     """
 
     code, name, severity = "SAT001", "units-saturated", "warning"
+    cause = "inputs, biases or weights too large for tanh, often by a learning rate too high"
     grows_worse = "rate"
     thresholds: ClassVar = {"rate": 0.5}
     needs = ("saturation",)
@@ -87,6 +88,7 @@ class ForgetGateShut(LayerRule):
     """
 
     code, name, severity = "SAT002", "forget-gate-shut", "warning"
+    cause = "a negative forget bias, or forget weights that large inputs drive"
     grows_worse = "closed"
     thresholds: ClassVar = {"closed": 0.5}
     needs = ("saturation",)
@@ -132,6 +134,7 @@ class DeadUnits(LayerRule):
     """
 
     code, name, severity = "SAT003", "dead-units", "warning"
+    cause = "biases that large updates have pushed negative"
     grows_worse = "dead_units"
     thresholds: ClassVar = {"share": 0.25}
     needs = ("saturation",)
@@ -176,6 +179,7 @@ class GatesStuck(LayerRule):
     """
 
     code, name, severity = "SAT004", "gates-stuck", "warning"
+    cause = "gate biases, weights or inputs too large"
     thresholds: ClassVar = {"stuck": 0.95}
     needs = ("saturation",)
 

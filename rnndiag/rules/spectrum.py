@@ -38,6 +38,7 @@ class IllConditioned(LayerRule):
     """
 
     code, name, severity = "SPC001", "recurrent-weight-ill-conditioned", "info"
+    cause = "rows or columns of W_hh that nearly depend on one another: low rank, or pruned units"
     grows_worse = "condition_number"
     thresholds: ClassVar = {"condition_number": 1e6}
     needs = ("recurrent_weight",)
@@ -82,6 +83,7 @@ class OutsideTheBulk(LayerRule):
     """
 
     code, name, severity = "SPC002", "eigenvalues-outside-the-bulk", "info"
+    cause = "entries with a mean, or a direction that training has singled out"
     grows_worse = "spectral_radius"
     thresholds: ClassVar = {"factor": 3.0}
     needs = ("recurrent_weight",)
@@ -129,6 +131,7 @@ class StronglyNonnormal(LayerRule):
     """
 
     code, name, severity = "SPC003", "recurrent-weight-nonnormal", "info"
+    cause = "a feed-forward chain within W_hh"
     grows_worse = "nonnormality"
     thresholds: ClassVar = {"nonnormality": 0.95}
     needs = ("recurrent_weight",)

@@ -43,6 +43,7 @@ class GradientVanishes(StackRule):
     """
 
     code, name, severity = "VAN001", "gradient-vanishes", "error"
+    cause = "the step Jacobians shrink a vector more than they stretch it, step after step"
 
     def assess_stack(self, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         gradient = subject.stack.gradient
@@ -60,7 +61,9 @@ class GradientVanishes(StackRule):
             "horizon": gradient.horizon,
             "credit_99_steps": layer.gradient.credit_99_steps if layer.gradient else None,
         }
-        yield self.finding(subject.stack.name, message, evidence, tuple(self._suggestions(subject)))
+        yield self.finding(
+            subject.stack.name, message, evidence, tuple(self._suggestions(subject)), cause=_cause(subject)
+        )
 
     @staticmethod
     def _suggestions(subject: Subject) -> Iterator[Suggestion]:
@@ -97,6 +100,20 @@ class GradientVanishes(StackRule):
         )
 
 
+def _cause(subject: Subject) -> str:
+    """The part of the step Jacobian that shrinks, if one stands out."""
+    for layer in subject.layers:
+        if layer.saturation and layer.saturation.rate > 0.5 and layer.cell != "relu":
+            share = f"{layer.saturation.rate:.0%} of the slopes of {layer.name}"
+            return f"{share} are saturated, and each multiplies the gradient"
+        if layer.gradient and layer.gradient.contraction_guaranteed:
+            return f"the largest singular value of {layer.name}'s W_hh is under 1"
+        forget = layer.gates.get("forget")
+        if forget is not None and forget.mean < 0.6:
+            return f"the forget gate of {layer.name} lets {forget.mean:.0%} of the cell state through at each step"
+    return ""
+
+
 class LayerForgets(LayerRule):
     """One layer forgets inside a stack that remembers.
 
@@ -124,6 +141,7 @@ class LayerForgets(LayerRule):
     """
 
     code, name, severity = "VAN002", "layer-forgets", "info"
+    cause = "it works on recent inputs while another layer carries the memory"
     needs = ("gradient",)
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
@@ -164,6 +182,7 @@ class ContractionGuaranteed(LayerRule):
     """
 
     code, name, severity = "VAN003", "contraction-guaranteed", "warning"
+    cause = "W_hh was initialised small, or weight decay has shrunk it"
     thresholds: ClassVar = {"log10_bound": -3.0}
     needs = ("gradient", "recurrent_weight")
 

@@ -123,6 +123,8 @@ def test_show_config_names_the_source_of_each_value(cli: Cli, here: Path) -> Non
         ("rules: {SAT001: {rat: 1}}\n", "at rules.SAT001: unknown key 'rat'; did you mean 'rate'?"),
         ("rules: {SAT001: {rate: high}}\n", "at rules.SAT001.rate: expected a number, got 'high'"),
         ("rules: {SAT001: {severity: bad}}\n", "at rules.SAT001.severity: expected error, warning, info or off"),
+        ("rules: {SAT001: 5}\n", "at rules['SAT001']: expected `object`, got `int`"),
+        ("layers: {'a*': {ignor: [X]}}\n", "at layers['a*']: unknown key 'ignor'; did you mean 'ignore'?"),
         ("layers: {'a*': {ignore: [XYZ]}}\n", "at layers['a*'].ignore: no rule begins with 'XYZ'"),
         ("select: [QQQ]\n", "at select: no rule begins with 'QQQ'"),
         ("lag: 0\n", "--lag: expected at least 1 step, got 0"),

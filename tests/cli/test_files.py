@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,3 +112,39 @@ def test_streams_that_are_closed_or_full(saved: Path) -> None:
     full = shell(f"rnndiag inspect {saved} --T 12 --format json >/dev/full")
     assert full.returncode == 2
     assert "could not be written" in full.stderr
+
+
+def test_interrupted_with_nothing_half_written(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    command = [
+        sys.executable,
+        "-m",
+        "rnndiag",
+        "simulate",
+        "--hidden",
+        "400",
+        "--T",
+        "20000",
+        "--format",
+        f"json={out}",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(6)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bug_is_one_line_and_a_traceback_if_asked_for(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("of ours")
+
+    monkeypatch.setattr("rnndiag.api.simulate", broken)
+    done = cli("simulate")
+    assert (done.code, done.out) == (3, "")
+    (line,) = done.err.splitlines()
+    assert "a bug in rnndiag: ZeroDivisionError: of ours" in line
+    loud = cli("simulate", "-v")
+    assert loud.code == 3
+    assert "Traceback" in loud.err

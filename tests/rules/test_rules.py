@@ -137,6 +137,17 @@ FIRES = {
 }
 """A net for each rule that must set it off."""
 
+VANISHES = {"VAN"}
+CONSEQUENCES = {
+    **dict.fromkeys(
+        ("SAT001", "SAT002", "SAT003", "INI001", "INI002", "SPC001", "SPC002", "SPC003", "NUM003"), VANISHES
+    ),
+    "SAT004": {"VAN", "EXP"},
+    "EXP003": VANISHES,
+    "EXP002": {"EXP"},
+}
+"""Families whose errors a defect brings about by its nature."""
+
 SILENT = {
     "orthogonal": lambda: random(init="orthogonal", input_scale=0.05),
     "LSTM that remembers": lambda: random(cell="lstm", init="pytorch", forget_bias=4.0),
@@ -149,8 +160,11 @@ SILENT = {
 def test_a_rule_fires_where_it_must(code: str) -> None:
     measured = report(FIRES[code]())
     assert code in codes(measured)
+    families = {finding.rule[:3] for finding in measured.findings if finding.severity == "error"}
+    assert families <= {code[:3]} | CONSEQUENCES.get(code, set())
     for finding in measured.findings:
         assert finding.message
+        assert finding.cause
         names = {layer.name for layer in measured.layers} | {stack.name for stack in measured.stacks}
         assert finding.layer in names
         for suggestion in finding.suggestions:
