@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-import yaml
 
 from rnndiag.errors import ConfigError
 
@@ -115,6 +114,8 @@ def read(path: Path) -> Located:
         if tree is None:
             raise ConfigError(f"{path}: expected a table [tool.rnndiag], got none")
     else:
+        import yaml  # not for those who configure in pyproject.toml
+
         try:
             tree = yaml.safe_load(_text(path))
         except (yaml.YAMLError, RecursionError) as error:

@@ -141,7 +141,6 @@ def choose(options: Mapping[str, Any], config: Path | None) -> Choices:
 
 
 def _located(config: Path | None) -> Located | None:
-    # A command without a config file in sight need not wait for yaml.
     if config is not None:
         from rnndiag.config_file import read
 
@@ -149,12 +148,20 @@ def _located(config: Path | None) -> Located | None:
             raise ConfigError(f"--config {config}: no such file")
         return read(config)
     here = Path.cwd()
-    names = ("rnndiag.yaml", "rnndiag.yml", "pyproject.toml")
-    if not any((folder / name).is_file() for folder in (here, *here.parents) for name in names):
-        return None
+    if not any(_may_configure(folder) for folder in (here, *here.parents)):
+        return None  # and nothing to import for it
     from rnndiag.config_file import find
 
     return find(here)
+
+
+def _may_configure(folder: Path) -> bool:
+    if any((folder / name).is_file() for name in ("rnndiag.yaml", "rnndiag.yml")):
+        return True
+    try:
+        return b"rnndiag" in (folder / "pyproject.toml").read_bytes()
+    except OSError:
+        return False
 
 
 def _overrides(file: Located, rules: tuple[Rule, ...]) -> Iterator[Override]:

