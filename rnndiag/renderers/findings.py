@@ -21,8 +21,10 @@ def findings_section(report: Report) -> RenderableType:
         parts += ["", Text("No findings.", style="green")]
     if report.not_assessed:
         rules = ", ".join(dict.fromkeys(item.rule for item in report.not_assessed))
-        reasons = "; ".join(dict.fromkeys(f"{item.layer}: {item.reason}" for item in report.not_assessed))
-        parts += ["", Text(f"Not assessed: {rules} ({reasons})", style="dim")]
+        where = ", ".join(dict.fromkeys(item.layer for item in report.not_assessed))
+        # Each reason names the measures that were missing; what they have in common comes last.
+        reasons = "; ".join(dict.fromkeys(item.reason.rpartition(": ")[2] for item in report.not_assessed))
+        parts += ["", Text(f"Not assessed in {where}: {rules} ({reasons})", style="dim")]
     return Group(*parts)
 
 
