@@ -136,5 +136,5 @@ def _conditions(report: Report) -> str:
     probe = report.probe
     return (
         f"probe {probe.kind}, T={probe.length}, B={probe.batch}, scale {probe.scale:g}, seed {probe.seed}, "
-        f"lag {report.stacks[0].lag}"
+        f"lag {report.stacks[0].lag}, healthy band {report.thresholds.vanishing:g} to {report.thresholds.exploding:g}"
     )

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 import msgspec
 
@@ -151,8 +151,7 @@ def _explained(message: str) -> str:
     place = place.rstrip("`").removeprefix("key in ").removeprefix("$").removeprefix(".") or "top level"
     unknown = re.fullmatch(r"Object contains unknown field `(.*)`", problem, re.S)
     if problem.startswith("Invalid enum value"):
-        allowed = ", ".join(_ALLOWED.get(place.rpartition(".")[2], ()))
-        return f"at {place}: expected {allowed}, got {problem.removeprefix('Invalid enum value ')}"
+        return f"at {place}: expected {_allowed(place)}, got {problem.removeprefix('Invalid enum value ')}"
     if unknown is None:
         return f"at {place}: {problem[:1].lower()}{problem[1:]}"
     near = get_close_matches(unknown[1], list(_keys()), 1, 0.5)
@@ -174,12 +173,14 @@ def _named(message: str, tree: Any) -> str:
     return message
 
 
-_ALLOWED = {
-    "fail-on": ("error", "warning", "info", "never"),
-    "nonlinearity": ("tanh", "relu"),
-    "dtype": ("float64", "float32"),
-    "exponents": ("a whole number", "all"),
-}
+def _allowed(key: str) -> str:
+    """The values that a key of the file may take, from its type."""
+    hint = get_type_hints(ConfigFile).get(key.replace("-", "_"))
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+    literals = [str(value) for kind in kinds for value in get_args(kind)] or [
+        str(k) for k in kinds if isinstance(k, str)
+    ]
+    return ", ".join(["a whole number"] * (int in kinds) + literals)
 
 
 def _keys() -> Iterator[str]:

@@ -84,6 +84,7 @@ def diagnose(
         probe=ProbeReport(probe.kind, probe.length, probe.batch, probe.scale, probe.seed),
         measured_in=settings.dtype,
         device=settings.device,
+        thresholds=settings.thresholds,
         verdict=worst([subject.stack.verdict for subject in measured]),
         summary=summarise([s.stack for s in measured], [la for s in measured for la in s.layers]),
         layers=layers,

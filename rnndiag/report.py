@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from rnndiag.checkpoint.model import Source
+from rnndiag.config import Thresholds
 from rnndiag.measures.layer import LayerMeasures, StackMeasures
 from rnndiag.measures.verdict import Verdict
 from rnndiag.rules.base import Finding, NotAssessed
@@ -54,6 +55,8 @@ class Report:
     measured_in: str
     """dtype of the measurement"""
     device: str
+    thresholds: Thresholds
+    """the healthy band of the verdict, and what counts as saturated, open or closed"""
     verdict: Verdict
     summary: str
     layers: tuple[LayerMeasures, ...]

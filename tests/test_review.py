@@ -9,12 +9,13 @@ import torch
 
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.checkpoint.model import Model, Source
-from rnndiag.config import Settings
+from rnndiag.config import Settings, Thresholds
 from rnndiag.diagnose import diagnose
 from rnndiag.measures.lyapunov import lyapunov
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet
 from rnndiag.report import Report
+from rnndiag.rules.words import power
 from rnndiag.seeds import generator
 from rnndiag.trajectory import run_layer
 from tests.oracles.nets import KINDS, layer, stack
@@ -166,3 +167,17 @@ def test_huge_weights_keep_their_nonnormality() -> None:
 def test_choosing_a_layer_leaves_out_the_findings_of_the_others() -> None:
     measured = report(stack("tanh", 2), layers="rnn.l0")
     assert {finding.layer for finding in measured.findings} <= {"rnn", "rnn.l0"}
+
+
+def test_words_and_report_go_by_the_thresholds_in_force() -> None:
+    measured = diagnose(
+        RandomNet(sigma=0.9, hidden=24).build(), Probe(length=60), Settings(thresholds=Thresholds(vanishing=-1.0))
+    )
+    (gradient,) = (each.gradient for each in measured.stacks)
+    assert gradient is not None
+    assert gradient.settled_from is not None
+    assert measured.thresholds.vanishing == -1.0
+    there = max(gradient.log10_by_lag[gradient.settled_from - 1 :])
+    assert -3 < there < -1
+    attention = [s for f in measured.findings for s in f.suggestions if s.checklist == "attention"]
+    assert f"passes {power(there)} or less" in attention[0].evidence

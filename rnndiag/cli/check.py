@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -88,8 +89,9 @@ def check(
 
         write_whole(write_baseline, render(reports, array=measured.several).encode())
     shown = reports if baseline is None else only_worse(reports, baseline, chosen)
-    emit(targets, shown, table=lines.render, several=measured.several, quiet=quiet)
     findings = [finding for report in shown for finding in report.findings]
+    known = sum(len(report.findings) for report in reports) - len(findings)
+    emit(targets, shown, table=partial(lines.render, known=known), several=measured.several, quiet=quiet)
     return max(measured.code, FAILED if fails(findings, chosen["fail_on"]) else 0)
 
 

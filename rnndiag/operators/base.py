@@ -80,11 +80,6 @@ class BatchedOperator(ABC):
         columns = self.mv(basis.reshape(n, *(1,) * len(self.batch), n).expand(n, *self.batch, n))
         return columns.movedim(0, -1)
 
-    def bytes_per_map(self) -> int:
-        """Bytes that one map's own fields take."""
-        own = (getattr(self, name) for name in self._present())
-        return sum(t.element_size() * t.shape[-1] for t in own)
-
     def __len__(self) -> int:
         return math.prod(self.batch)
 

@@ -16,22 +16,24 @@ from rnndiag.rules.base import Finding
 PLURAL = {"error": "errors", "warning": "warnings", "info": "infos"}
 
 
-def render(reports: Sequence[Report]) -> RenderableType:
-    """Models in the order given, and a last line that counts."""
-    lines = [line for report in reports for line in _model(report)]
+def render(reports: Sequence[Report], *, known: int = 0) -> RenderableType:
+    """Models in the order given, and a last line that counts; ``known`` findings of a baseline are left out."""
+    lines = [line for report in reports for line in _model(report, beside_baseline=known > 0)]
     total: Counter[str] = Counter(finding.severity for report in reports for finding in report.findings)
     models = "1 model" if len(reports) == 1 else f"{len(reports)} models"
-    return Group(*lines, Text(f"Checked {models}: {_counted(total)}.", style="bold"))
+    counted = _counted(total, "nothing new" if known else "nothing found")
+    left_out = f" Known from the baseline: {known}." if known else ""
+    return Group(*lines, Text(f"Checked {models}: {counted}.{left_out}", style="bold"))
 
 
-def _model(report: Report) -> list[RenderableType]:
+def _model(report: Report, *, beside_baseline: bool) -> list[RenderableType]:
     counts: Counter[str] = Counter(finding.severity for finding in report.findings)
     lag = report.stacks[0].lag
     head = Text.assemble(
         (report.source.path, "bold"),
         ": ",
         (report.verdict, VERDICT_STYLES[report.verdict]),
-        f" at lag {lag}; {_counted(counts)}",
+        f" at lag {lag}; {_counted(counts, 'nothing new' if beside_baseline else 'nothing found')}",
     )
     missed = sorted({item.rule for item in report.not_assessed})
     tail = [Padding(Text(f"not assessed: {', '.join(missed)}", style="dim"), (0, 0, 0, 2))] if missed else []
@@ -52,6 +54,6 @@ def _finding(finding: Finding) -> RenderableType:
     return Group(line, Padding(Group(cause, first), (0, 0, 0, 2)))
 
 
-def _counted(severities: Counter[str]) -> str:
+def _counted(severities: Counter[str], none: str) -> str:
     counts = [(severities[name], name) for name in PLURAL if severities[name]]
-    return ", ".join(f"{n} {name if n == 1 else PLURAL[name]}" for n, name in counts) or "nothing found"
+    return ", ".join(f"{n} {name if n == 1 else PLURAL[name]}" for n, name in counts) or none

@@ -9,7 +9,6 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from rnndiag.config import Thresholds
 from rnndiag.measures.layer import LayerMeasures, StackMeasures
 from rnndiag.measures.statistics import FEWEST
 from rnndiag.renderers.curve import GainCurve
@@ -43,9 +42,8 @@ def _sections(report: Report, *, verbose: bool) -> Iterator[RenderableType]:
     if any(len(stack.layers) > 1 for stack in report.stacks):
         yield _stacks(report.stacks)
     if judged and report.probe.length > 1:
-        defaults = Thresholds()
         yield Text("\nGradient through time, from the last step back", style="bold")
-        yield GainCurve(judged, (defaults.vanishing, defaults.exploding))
+        yield GainCurve(judged, (report.thresholds.vanishing, report.thresholds.exploding))
         yield _credit(report)
     if judged:
         yield _bounds(report.layers)

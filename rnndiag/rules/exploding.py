@@ -47,16 +47,17 @@ class GradientExplodes(StackRule):
         if gradient is None or subject.stack.verdict != "exploding":
             return
         lag, horizon = gradient.lag, gradient.settled_from or gradient.lag
+        least = power(min(gradient.log10_by_lag[horizon - 1 : lag]))
         message = (
-            f"the gradient grows to {power(gradient.log10_gain)} times its size over {lag} steps: a factor of "
-            f"{gradient.multiplier:.3g} a step, over a thousand after {steps(horizon)}"
+            f"the gradient grows to {power(gradient.log10_gain)} times its size over {steps(lag)}: a factor of "
+            f"{gradient.multiplier:.3g} a step, {least} times after {steps(horizon)}"
         )
         growth = f"a step multiplies the gradient by {gradient.multiplier:.3g}"
         suggestions = [
             Suggestion(
                 "clipping",
                 "clip the gradient's norm before each update: g <- g * c/||g|| where ||g|| > c",
-                f"{growth}, so single sequences can give gradients {power(gradient.log10_gain)} times the usual",
+                f"{growth}: what {steps(lag)} back contributes is {power(gradient.log10_gain)} times the last one's",
             )
         ]
         if subject.elman:
@@ -72,7 +73,7 @@ class GradientExplodes(StackRule):
             Suggestion(
                 "truncation",
                 f"truncate backpropagation through time at {steps(horizon)}",
-                f"lag {horizon} is where the gradient passes a thousand times its size",
+                f"from lag {horizon} on the gradient is {least} times its size or more",
             )
         )
         evidence = {"log10_gain": gradient.log10_gain, "multiplier": gradient.multiplier, "horizon": gradient.horizon}

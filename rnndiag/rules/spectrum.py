@@ -100,7 +100,11 @@ class OutsideTheBulk(LayerRule):
             f"modulus {weight.spectral_radius:.3g}, the bulk's radius is {bulk:.3g}"
         )
         evidence = {"outliers": weight.outliers, "spectral_radius": weight.spectral_radius, "bulk": bulk}
-        suggestion = Suggestion("init", "draw W_hh with mean zero, or initialise it orthogonal", message)
+        suggestion = Suggestion(
+            "init",
+            "draw W_hh with mean zero, or initialise it orthogonal",
+            f"the largest eigenvalue is {weight.spectral_radius / bulk:.2g} times the bulk's radius",
+        )
         yield self.finding(layer.name, message, evidence, (suggestion,))
 
 

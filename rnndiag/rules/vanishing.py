@@ -52,7 +52,7 @@ class GradientVanishes(StackRule):
         lag, horizon = gradient.lag, gradient.settled_from or gradient.lag
         layer = subject.layers[-1]
         message = (
-            f"the gradient shrinks to {power(gradient.log10_gain)} of its size over {lag} steps: a factor of "
+            f"the gradient shrinks to {power(gradient.log10_gain)} of its size over {steps(lag)}: a factor of "
             f"{gradient.multiplier:.3g} a step, gone after {steps(horizon)}"
         )
         evidence = {
@@ -82,7 +82,7 @@ class GradientVanishes(StackRule):
             radius = max(la.recurrent_weight.spectral_radius for la in subject.layers if la.recurrent_weight)
             yield Suggestion(
                 "init",
-                "initialise W_hh orthogonal (Xavier scale helps less), or raise its scale towards the edge of chaos",
+                "initialise W_hh orthogonal or by Xavier, or raise its scale towards the edge of chaos",
                 f"a step multiplies the gradient by {gradient.multiplier:.3g}; the spectral radius of W_hh is "
                 f"{radius:.3g}",
             )
@@ -96,7 +96,8 @@ class GradientVanishes(StackRule):
         yield Suggestion(
             "attention",
             f"attend to earlier steps, if dependencies longer than {steps(horizon)} matter",
-            f"attention's path has length 1 at any lag; beyond lag {horizon} this net passes less than a thousandth",
+            f"attention's path has length 1 at any lag; from lag {horizon} on this net passes "
+            f"{power(max(gradient.log10_by_lag[horizon - 1 : lag]))} or less",
         )
 
 

@@ -73,7 +73,10 @@ def test_check_against_a_baseline(cli: Cli, tmp_path: Path) -> None:
     kept = tmp_path / "kept.json"
     bad, sound = SAMPLES / "saturated_tanh.pt", SAMPLES / "healthy_tanh.pt"
     assert cli("check", bad, sound, *T, "--write-baseline", kept).code == 1
-    assert cli("check", bad, sound, *T, "--baseline", kept).code == 0
+    both = cli("check", bad, sound, *T, "--baseline", kept)
+    assert both.code == 0
+    assert "nothing new" in both.out
+    assert "Known from the baseline: 3" in both.out
     assert cli("check", bad, *T, "--baseline", kept).code == 0
     assert cli("check", bad, *T, "--baseline", bad).code == 0  # a checkpoint serves too
     document = json.loads(kept.read_text(encoding="utf-8"))

@@ -7,9 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnndiag.operators.structured import CarryReadout, DiagonalPlusShared, StepJacobian
+from rnndiag.cells.layer import CellKind
+from rnndiag.operators.structured import StepJacobian
 from rnndiag.trajectory import run_layer
-from tests.oracles.nets import layers
+from tests.oracles.nets import KINDS, layer, layers
 
 CLOSE = {"rtol": 1e-12, "atol": 1e-12}
 
@@ -53,10 +54,11 @@ def test_indexing_and_flattening_keep_the_maps(op: StepJacobian) -> None:
     torch.testing.assert_close(op.flatten()[mask].to_dense(), dense.flatten(0, 1)[mask])
 
 
-@pytest.mark.parametrize("kind", [DiagonalPlusShared, CarryReadout])
-def test_memory_of_a_map_is_its_diagonals(kind: type[StepJacobian]) -> None:
-    hidden = 32
-    gain = torch.ones(5, hidden if kind is DiagonalPlusShared else 4 * hidden, dtype=torch.float64)
-    rows = torch.ones(gain.shape[-1], hidden, dtype=torch.float64)
-    op = DiagonalPlusShared(gain, rows) if kind is DiagonalPlusShared else CarryReadout(gain, gain[:, :hidden], rows)
-    assert op.bytes_per_map() <= 8 * 5 * hidden
+@pytest.mark.parametrize("kind", KINDS)
+def test_memory_of_a_map_is_its_diagonals(kind: CellKind) -> None:
+    """Nothing of a trajectory's Jacobians grows as T * B * H * H."""
+    net = layer(kind, 4, 64)
+    op = run_layer(net, torch.randn(20, 3, 4, dtype=torch.float64)).along.state_jacobian
+    held = sum(getattr(op, name).numel() for name in op.per_map if getattr(op, name) is not None)
+    assert held <= 20 * 3 * 64 * 6
+    assert op.weight is net.weight_hh
