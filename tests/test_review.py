@@ -181,3 +181,8 @@ def test_words_and_report_go_by_the_thresholds_in_force() -> None:
     assert -3 < there < -1
     attention = [s for f in measured.findings for s in f.suggestions if s.checklist == "attention"]
     assert f"passes {power(there)} or less" in attention[0].evidence
+
+
+def test_a_constant_weight_has_no_bulk_to_divide_by() -> None:
+    net = RecurrentLayer("r", "tanh", torch.ones(4, 2).double(), torch.full((4, 4), 0.5).double())
+    assert "SPC002" in {finding.rule for finding in report(Stack("rnn", ((net,),))).findings}

@@ -103,7 +103,7 @@ class OutsideTheBulk(LayerRule):
         suggestion = Suggestion(
             "init",
             "draw W_hh with mean zero, or initialise it orthogonal",
-            f"the largest eigenvalue is {weight.spectral_radius / bulk:.2g} times the bulk's radius",
+            f"entries of the same scale and mean zero would keep all eigenvalues within {bulk:.3g}",
         )
         yield self.finding(layer.name, message, evidence, (suggestion,))
 
