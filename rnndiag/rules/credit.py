@@ -97,7 +97,7 @@ class CreditIsRecent(LayerRule):
         message = f"the last {recent} make up 99 % of the contributions to dL/dW_hh; the lag is {lag}"
         suggestion = Suggestion(
             "truncation",
-            f"truncate backpropagation at {steps(gradient.credit_99_steps)}, unless the net is mended: more is wasted on it",
+            f"truncate backpropagation at {steps(gradient.credit_99_steps)}: more is wasted on this net as it is",
             "the steps before contribute 1 % in all",
         )
         yield self.finding(layer.name, message, {"credit_99_steps": gradient.credit_99_steps}, (suggestion,))
