@@ -15,7 +15,7 @@ PACKAGE = Path(rnndiag.__file__).parent
 
 ROOMS = (
     {"errors", "config", "config_file", "seeds"},
-    {"operators", "cells", "probes"},
+    {"operators", "cells", "probes", "parsers"},
     {"checkpoint", "random_nets", "trajectory"},
     {"measures"},
     {"rules"},
@@ -37,6 +37,10 @@ LIBRARIES = {
     "junitparser": {"renderers"},
     "msgspec": {"report", "config_file", "baseline", "renderers"},
     "yaml": {"config_file"},
+    "safetensors": {"parsers", "checkpoint"},
+    "onnx": {"parsers"},
+    "h5py": {"parsers"},
+    "fsspec": {"checkpoint"},
 }
 """Which rooms may import a library."""
 
@@ -93,6 +97,11 @@ def test_only_the_command_line_prints_or_exits(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_files_stay_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room(p) == "parsers"], ids=lambda p: p.name)
+def test_parsers_start_without_torch(path: Path) -> None:
+    assert not {name.partition(".")[0] for name in imports(path)} & {"torch", "msgspec", "yaml", "rich", "typer"}
 
 
 def test_every_room_is_on_a_floor() -> None:

@@ -44,6 +44,8 @@ class RecurrentLayer:
     direction: Direction = "forward"
     nonlinearity_assumed: bool = False
     """True where the file did not say tanh or relu and tanh was taken."""
+    reset_after: bool = True
+    """GRU: whether the reset gate multiplies ``W_hn h- + b_hn``, as in PyTorch, or ``h-`` itself (Cho et al. 2014)."""
 
     @property
     def input_size(self) -> int:

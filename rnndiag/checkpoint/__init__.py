@@ -1,39 +1,36 @@
 """Saved models: from the bytes of a file to recurrent layers, without running anything in it.
 
-A reader per format (``READERS``) turns a file into named tensors; ``find`` turns those into stacks.
+A reader per format (``formats.READERS``) turns a file into named tensors; ``find`` turns those into stacks.
 """
 
 from __future__ import annotations
 
 import difflib
 import hashlib
-import stat
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from rnndiag.checkpoint import torch_legacy, torch_zip
-from rnndiag.checkpoint.contents import HEAD, Contents, Reader
+from rnndiag.checkpoint import formats
 from rnndiag.checkpoint.find import find
-from rnndiag.checkpoint.foreign import describe
 from rnndiag.checkpoint.model import Model, Skipped, Source
 from rnndiag.checkpoint.text import listing, printable
 from rnndiag.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from rnndiag.checkpoint.contents import Nonlinearity
+    from rnndiag.checkpoint.contents import Contents, Nonlinearity
 
 __all__ = ["Model", "Skipped", "Source", "load", "read_contents"]
 
-READERS: Final[tuple[Reader, ...]] = (torch_zip.READER, torch_legacy.READER)
-"""A new format is a file with a ``Reader`` in it, and its entry here."""
+MAX_DIGESTED: Final = 1 << 29
+"""Bytes up to which a file's digest is taken; beyond, it would take longer than the measurement."""
 
 
 def load(path: str | Path, *, nonlinearity: Nonlinearity | None = None) -> Model:
     """Read the recurrent stacks of a saved model. Nothing that the file describes is executed.
 
     Args:
-        path: a file written by ``torch.save``: a state_dict, a training checkpoint, or a pickled module.
+        path: a file or folder of any format in ``formats.READERS``.
         nonlinearity: that of plain recurrent layers, for which a state_dict does not tell tanh from relu.
 
     Returns:
@@ -44,12 +41,12 @@ def load(path: str | Path, *, nonlinearity: Nonlinearity | None = None) -> Model
             one line that begins with the path.
     """
     path = Path(path)
-    reader, digest, contents = _read(path)
+    format_, contents = _read(path)
     findings = find(contents, nonlinearity)
     if not findings.stacks:
         raise CheckpointError(f"{path}: {_nothing_found(findings.skipped)}")
-    source = Source(str(path), reader.format, digest, findings.skipped)
-    return Model(source, findings.stacks, findings.notes)
+    source = Source(str(path), format_, _digest(path), findings.skipped)
+    return Model(source, findings.stacks, (*contents.notes, *findings.notes))
 
 
 def read_contents(path: str | Path) -> Contents:
@@ -58,43 +55,24 @@ def read_contents(path: str | Path) -> Contents:
     Raises:
         CheckpointError: the file cannot be read or is refused.
     """
-    return _read(Path(path))[2]
+    return _read(Path(path))[1]
 
 
-def _read(path: Path) -> tuple[Reader, str, Contents]:
-    """The reader that accepts the file, the file's SHA-256, and its contents."""
+def _read(path: Path) -> tuple[str, Contents]:
     try:
-        reader, digest = _identify(path)
-        return reader, digest, reader.read(path)
-    except CheckpointError:
-        raise
+        return formats.read(path)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file{_nearest(path)}") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
-    # Damage shows up as almost any exception, from struct.error and KeyError to torch's RuntimeError, and
-    # a file must never look like a bug in rnndiag.
-    except Exception as error:
-        reason = printable(" ".join(str(error).split()), 200) or type(error).__name__
-        raise CheckpointError(
-            f"{path}: cannot be read as torch.save's format: {reason}; the file is damaged or was made by"
-            " other means: copy it again or save it anew"
-        ) from error
 
 
-def _identify(path: Path) -> tuple[Reader, str]:
-    status = path.stat()
-    if stat.S_ISDIR(status.st_mode):
-        raise CheckpointError(f"{path}: a directory; expected a file written by torch.save")
-    if not stat.S_ISREG(status.st_mode):  # opening a pipe could wait for ever
-        raise CheckpointError(f"{path}: not a regular file; expected a file written by torch.save")
+def _digest(path: Path) -> str:
+    """The SHA-256 of a file; empty for a folder and for a file too large to be read whole."""
+    if path.is_dir() or path.stat().st_size > MAX_DIGESTED:
+        return ""
     with path.open("rb") as file:
-        head = file.read(HEAD)
-        for reader in READERS:
-            if reader.accepts(head):
-                file.seek(0)
-                return reader, hashlib.file_digest(file, "sha256").hexdigest()
-    raise CheckpointError(f"{path}: {describe(head, status.st_size)}; expected a file written by torch.save")
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _nearest(path: Path) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rnndiag.checkpoint import read_contents
-from rnndiag.checkpoint.contents import Contents
+from rnndiag.checkpoint.contents import Contents, Deferred, Unusable
 from rnndiag.checkpoint.text import listing, printable
 from rnndiag.errors import CheckpointError, ProbeError
 
@@ -72,6 +72,8 @@ def _only_tensor(path: Path, contents: Contents) -> Tensor:
     if len(tensors) != 1:
         raise ProbeError(f"{path}: expected a file with one tensor [T, D] or [B, T, D], got {len(tensors)} tensors")
     (leaf,) = tensors
-    if not isinstance(leaf, Tensor):
+    if isinstance(leaf, Deferred):
+        leaf = leaf.read()
+    if isinstance(leaf, Unusable):
         raise ProbeError(f"{path}: its tensor cannot be used: {leaf.reason}")
     return leaf

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    import pathlib
     from collections.abc import Callable, Mapping
 
     from rnndiag.checkpoint.model import Skipped
@@ -53,16 +53,28 @@ class Unusable:
     reason: str
 
 
-Leaf: TypeAlias = Tensor | Unusable
+@dataclass(frozen=True, slots=True, eq=False)
+class Deferred:
+    """A tensor that is still in its file: compressed, in pieces, or elsewhere. It is read when a layer needs it."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    read: Callable[[], Tensor | Unusable]
+    """Gives the same tensor, or an equal one, at each call; raises what damaged data raise."""
+
+
+Leaf: TypeAlias = Tensor | Deferred | Unusable
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleFacts:
-    """What a pickled module says of itself that its parameters do not."""
+    """What a file says of a module that its parameters do not."""
 
-    class_path: str
-    """Module and qualified name, e.g. ``torch.nn.modules.rnn.GRU``."""
+    class_path: str = ""
+    """Module and qualified name, e.g. ``torch.nn.modules.rnn.GRU``; empty: the file names no class."""
     nonlinearity: Nonlinearity | None = None
+    reset_after: bool = True
+    """False: a GRU whose reset gate multiplies the state, not its product with ``W_hn``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,25 +94,11 @@ class Contents:
     """All of a file that may matter, in the file's order."""
 
     size: int
-    """Bytes of the file."""
+    """Bytes of tensors that the file can hold: its size, or what it unpacks to."""
     containers: tuple[Container, ...]
     skipped: tuple[Skipped, ...] = ()
     """Whole parts that hold no layers, such as optimizer state."""
     statements: tuple[tuple[str, Nonlinearity], ...] = ()
     """Where a setting of the file names a nonlinearity, and which."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """One file format: an entry of the registry in ``rnndiag.checkpoint``."""
-
-    format: str
-    """The name in ``Source.format``."""
-    accepts: Callable[[bytes], bool]
-    """Whether a file that begins with these bytes (``HEAD`` of them, or the whole file) is of this format."""
-    read: Callable[[pathlib.Path], Contents]
-    """Raises ``CheckpointError`` for a refusal; anything else it lets through is wrapped by ``load``."""
-
-
-HEAD = 512
-"""How many bytes tell a format: a tar header is the longest, at 512."""
+    notes: tuple[str, ...] = ()
+    """What the reader took for granted or converted, such as an order of gates; one sentence each."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from torch import Tensor
 
+from rnndiag.checkpoint.contents import Deferred, Unusable
 from rnndiag.checkpoint.shapes import DTYPES
 
 if TYPE_CHECKING:
@@ -26,7 +27,11 @@ class Table:
     """An embedding: the path of its module and its ``weight``, ``[V, D]``."""
 
     path: str
-    weight: Tensor
+    weight: Tensor | Deferred
+
+    def read(self) -> Tensor | Unusable:
+        """The weight itself."""
+        return self.weight.read() if isinstance(self.weight, Deferred) else self.weight
 
 
 class Tables:
@@ -38,9 +43,9 @@ class Tables:
     def offer(self, path: str, parameters: Mapping[str, Leaf], facts: ModuleFacts | None) -> None:
         """Keep the module at ``path`` if it is an embedding."""
         weight = parameters.get("weight")
-        if len(parameters) > 1 or not isinstance(weight, Tensor) or weight.ndim != 2:
+        if len(parameters) > 1 or not isinstance(weight, Tensor | Deferred) or len(weight.shape) != 2:
             return
-        if weight.numel() and weight.dtype in DTYPES and _is_embedding(path, facts):
+        if 0 not in weight.shape and weight.dtype in DTYPES and _is_embedding(path, facts):
             self._by_width[weight.shape[1]].append(Table(path, weight))
 
     def nearest(self, path: str, width: int) -> Table | None:

@@ -10,7 +10,7 @@ import torch
 
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.checkpoint.contents import Unusable
-from rnndiag.checkpoint.embedding import Table, Tables
+from rnndiag.checkpoint.embedding import Tables
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.names import Place, name_modules, prefixes, shown, unwrapped
 from rnndiag.checkpoint.nonlinearity import Choice
@@ -45,7 +45,10 @@ class _Found:
     place: Place
     module: RecurrentModule
     facts: ModuleFacts | None
-    table: Table | None = None
+    table: str | None = None
+    """The path of the embedding that it reads."""
+    embedding: Tensor | None = None
+    """That embedding's weight, ``[V, D]``."""
 
 
 def find(contents: Contents, nonlinearity: Nonlinearity | None = None) -> Findings:
@@ -99,7 +102,7 @@ class _Search:
                 tables.offer(name, parameters, facts)
                 others.append((place, parameters))
         self._furnish(start, tables)
-        read = {found.table.path for found in self.found[start:] if found.table}
+        read = {found.table for found in self.found[start:]}
         self.passed_over += [(p, _other(parameters, p.module in read)) for p, parameters in others]
 
     def _recurrent(self, place: Place, parameters: Mapping[str, Leaf], facts: ModuleFacts | None) -> None:
@@ -112,20 +115,23 @@ class _Search:
             self.found.append(_Found(place, module, facts))
 
     def _admit(self, place: Place, module: RecurrentModule) -> None:
-        first = self._places.setdefault(tuple(map(_view, module.tensors)), place)
-        if first is not place:
+        views = tuple(map(_view, module.tensors))
+        first = self._places.get(views)
+        if first is not None:
             raise UnfitError(f"its weights are those of {shown((*first.container, first.module)) or 'the top level'}")
         if len(self.found) >= MAX_STACKS:
             raise UnfitError(f"the file has more than {MAX_STACKS} recurrent modules")
         if not self._spend(module.tensors):
             raise UnfitError("its tensors overlap those of other modules")
+        self._places[views] = place  # of kept tensors only: what is let go may make room for another
 
     def _furnish(self, start: int, tables: Tables) -> None:
         """Give the modules from ``start`` on the tables they read."""
         for i, found in enumerate(self.found[start:], start):
             table = tables.nearest(found.place.module, found.module.input_size)
-            if table and self._spend([table.weight]):
-                self.found[i] = replace(found, table=table)
+            weight = table.read() if table else None
+            if table and isinstance(weight, torch.Tensor) and self._spend([weight]):
+                self.found[i] = replace(found, table=table.path, embedding=weight)
 
     def _spend(self, tensors: Iterable[Tensor]) -> bool:
         """Whether the budget allows these tensors; one that is shared is paid for once."""
@@ -155,6 +161,7 @@ def _stack(found: _Found, name: str, choice: Choice, copies: dict[Hashable, Tens
     module, own = found.module, name or found.module.kind
     prefix = f"{name}." if name else ""
     cell, assumed = cast("CellKind", module.kind), False
+    reset_after = found.facts is None or found.facts.reset_after
     if module.kind == "rnn":
         cell, assumed = choice.of(own, found.facts.nonlinearity if found.facts else None)
 
@@ -162,13 +169,15 @@ def _stack(found: _Found, name: str, choice: Choice, copies: dict[Hashable, Tens
         path = own if module.is_cell else f"{prefix}l{level}" + ".reverse" * reverse
         parameters: dict[str, Any] = {kind: _copy(tensor, copies) for kind, tensor in slot.items()}
         direction: Direction = "reverse" if reverse else "forward"
-        return RecurrentLayer(path, cell, **parameters, direction=direction, nonlinearity_assumed=assumed)
+        return RecurrentLayer(
+            path, cell, **parameters, direction=direction, nonlinearity_assumed=assumed, reset_after=reset_after
+        )
 
     levels = tuple(
         tuple(layer(i, bool(reverse), slot) for reverse, slot in enumerate(level))
         for i, level in enumerate(module.levels)
     )
-    return Stack(own, levels, _copy(found.table.weight, copies) if found.table else None)
+    return Stack(own, levels, None if found.embedding is None else _copy(found.embedding, copies))
 
 
 def _copy(tensor: Tensor, copies: dict[Hashable, Tensor]) -> Tensor:
@@ -202,5 +211,5 @@ def _class_notes(found: Sequence[_Found], stacks: Sequence[Stack]) -> list[str]:
     return [
         f"{stack.name} is a {printable(each.facts.class_path)}; it was measured as PyTorch's {each.module.kind}"
         for each, stack in zip(found, stacks, strict=True)
-        if each.facts and not each.facts.class_path.startswith("torch.nn.")
+        if each.facts and each.facts.class_path and not each.facts.class_path.startswith("torch.nn.")
     ]

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import pickle
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from rnndiag.checkpoint.text import listing, printable
+
+if TYPE_CHECKING:
+    from rnndiag.checkpoint.reader import Candidate
 
 _MAGIC: Final = (
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras or h5py), which is not read"),
@@ -19,8 +24,13 @@ _MAGIC: Final = (
 )
 
 
-def describe(head: bytes, size: int) -> str:
-    """Say what a file of ``size`` bytes that begins with ``head`` seems to be, and what to do if that helps."""
+def describe(candidate: Candidate) -> str:
+    """Say what a file or folder that no reader accepts seems to be, and what to do if that helps."""
+    head, size = candidate.head, candidate.size
+    if candidate.is_folder or candidate.members:
+        kind = "a folder" if candidate.is_folder else "a zip archive"
+        held = listing([printable(name, 60) for name in sorted(candidate.names)], 4)
+        return f"{kind} in which no model was recognised (it holds {held or 'nothing'})"
     if not size:
         return "an empty file"
     for magic, what in _MAGIC:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import torch
 from torch import Tensor
 
-from rnndiag.checkpoint.contents import Leaf, Unusable
+from rnndiag.checkpoint.contents import Deferred, Leaf, Unusable
 from rnndiag.checkpoint.text import shape_of
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ def read_module(parameters: Mapping[str, Leaf]) -> RecurrentModule:
 
 
 def _usable(name: str, leaf: Leaf) -> Tensor:
+    if isinstance(leaf, Deferred):
+        leaf = leaf.read()
     if isinstance(leaf, Unusable):
         raise UnfitError(f"{name}: {leaf.reason}")
     if leaf.dtype not in DTYPES or leaf.layout != torch.strided:

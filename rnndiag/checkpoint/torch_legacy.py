@@ -6,8 +6,8 @@ import pickle
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from rnndiag.checkpoint.contents import Contents, Reader
 from rnndiag.checkpoint.inert import InertPickle, load_inertly
+from rnndiag.checkpoint.reader import Candidate, Reader
 from rnndiag.checkpoint.text import printable
 from rnndiag.checkpoint.tree import walk
 from rnndiag.errors import CheckpointError
@@ -15,12 +15,14 @@ from rnndiag.errors import CheckpointError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rnndiag.checkpoint.contents import Contents
+
 MAGIC: Final = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The pickled integer that such a file begins with, after the protocol and, from protocol 4 on, a frame."""
 
 
-def accepts(head: bytes) -> bool:
-    """Whether a file that begins with ``head`` is of this format."""
+def _accepts(candidate: Candidate) -> bool:
+    head = candidate.head
     start = 11 if head[2:3] == pickle.FRAME else 2
     return head.startswith(pickle.PROTO) and head.startswith(MAGIC, start)
 
@@ -42,7 +44,7 @@ def read(path: Path) -> Contents:
     return walk(loaded, size)
 
 
-READER: Final = Reader("torch-legacy", accepts, read)
+READER: Final = Reader("torch-legacy", _accepts, read)
 
 
 class _Storages:

@@ -7,18 +7,17 @@ import struct
 import zipfile
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from rnndiag.checkpoint.contents import Contents, Reader
 from rnndiag.checkpoint.inert import InertPickle, load_inertly
-from rnndiag.checkpoint.text import listing, printable
+from rnndiag.checkpoint.reader import Candidate, Reader
+from rnndiag.checkpoint.text import printable
 from rnndiag.checkpoint.tree import walk
+from rnndiag.checkpoint.zips import MAX_DIRECTORY, members
 from rnndiag.errors import CheckpointError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SIGNATURE: Final = b"PK\x03\x04"
-MAX_DIRECTORY: Final = 64 * 2**20
-"""Bytes of the member list, some 80 a tensor; each member becomes objects ten times as large."""
+    from rnndiag.checkpoint.contents import Contents
 
 _END = struct.Struct("<4s4H2LH")  # end of central directory: ..., size, offset, length of comment
 _END64 = struct.Struct("<4sQ2H2L4Q")  # the same with wide fields: ..., size, offset
@@ -34,7 +33,7 @@ def read(path: Path) -> Contents:
     if path.suffix == ".safetensors":  # torch.load goes by this name, whatever the content
         raise CheckpointError(f"{path}: a torch.save file under the name .safetensors: rename it to .pt")
     size = path.stat().st_size
-    sizes = _storage_sizes(path, size)
+    sizes = stored_sizes(path)
 
     def admit(key: str, nbytes: int) -> None:
         held = sizes.get(f"data/{key}")
@@ -44,40 +43,38 @@ def read(path: Path) -> Contents:
     return walk(load_inertly(path, InertPickle(admit)), size)
 
 
-READER: Final = Reader("torch", lambda head: head.startswith(SIGNATURE), read)
+def folder_of(candidate: Candidate) -> str:
+    """The folder in which torch's writers put all members, with its slash; empty for another archive."""
+    first = candidate.members[0].filename if candidate.members else ""
+    folder, slash, _ = first.partition("/")
+    return f"{folder}/" if slash and f"{folder}/data.pkl" in candidate.names else ""
 
 
-def _storage_sizes(path: Path, size: int) -> dict[str, int]:
-    """Bytes of each member by its name within the archive's folder, all members having been checked."""
+def _accepts(candidate: Candidate) -> bool:
+    folder = folder_of(candidate)
+    return bool(folder) and f"{folder}constants.pkl" not in candidate.names
+
+
+READER: Final = Reader("torch", _accepts, read)
+
+
+def stored_sizes(path: Path) -> dict[str, int]:
+    """Bytes of each member by its name within the archive's folder, all members having been checked.
+
+    Raises:
+        CheckpointError: members that torch's writers do not write.
+    """
+    size = path.stat().st_size
     with path.open("rb") as file:
         _check_directory(file, path, size)
-        with zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-    names = [member.filename for member in members]
-    folder = names[0].partition("/")[0] + "/" if names else ""
-    if f"{folder}data.pkl" not in names or f"{folder}constants.pkl" in names:
-        raise CheckpointError(f"{path}: {_other_kind(names)}; expected a file written by torch.save")
-    for member in members:
-        problem = _problem(member, size)
-        if problem:
-            raise CheckpointError(f"{path}: member {printable(member.filename)} {problem}; torch.save writes none")
-    if len({name.casefold() for name in names}) < len(names):
-        raise CheckpointError(f"{path}: two members have the same name; torch.save writes each once")
-    if sum(member.file_size for member in members) > size:
+    held = members(path)
+    for member in held:
+        if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
+            raise CheckpointError(f"{path}: member {printable(member.filename)} is compressed; torch.save writes none")
+    if sum(member.file_size for member in held) > size:
         raise CheckpointError(f"{path}: its members overlap: together they are larger than the file")
-    return {name.removeprefix(folder): m.file_size for name, m in zip(names, members, strict=True)}
-
-
-def _problem(member: zipfile.ZipInfo, size: int) -> str:
-    if member.flag_bits & 0x41:
-        return "is encrypted"
-    if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
-        return "is compressed"
-    if "\0" in member.orig_filename:
-        return "has a zero byte in its name"
-    if member.header_offset + member.file_size > size:
-        return f"is larger than the file: {member.file_size} bytes in {size}"
-    return ""
+    folder = held[0].filename.partition("/")[0] + "/" if held else ""
+    return {member.filename.removeprefix(folder): member.file_size for member in held}
 
 
 def _check_directory(file: BinaryIO, path: Path, size: int) -> None:
@@ -105,11 +102,3 @@ def _check_directory(file: BinaryIO, path: Path, size: int) -> None:
             f"{path}: the zip archive's member list is not where torch.save puts it:"
             f" expected {length} bytes that end at {stop}, got offset {offset}"
         )
-
-
-def _other_kind(names: list[str]) -> str:
-    if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
-        return "a TorchScript archive, which is not read yet: save the module's state_dict with torch.save"
-    if names and all(name.endswith(".npy") for name in names):
-        return "a NumPy .npz archive, which is not read yet"
-    return f"a zip archive without data.pkl (it holds {listing([printable(n, 60) for n in names], 4) or 'nothing'})"

@@ -47,7 +47,7 @@ def test_foreign_files(refusal, tmp_path, content, words):
 
 def test_numpy_files(refusal, tmp_path):
     np.savez(tmp_path / "model.npz", weight=np.zeros(3))
-    assert "a NumPy .npz archive, which is not read yet" in refusal(tmp_path / "model.npz")
+    assert "a zip archive in which no model was recognised" in refusal(tmp_path / "model.npz")
     np.save(tmp_path / "model.npy", np.zeros(3))
     assert "a NumPy array" in refusal(tmp_path / "model.npy")
 
@@ -62,7 +62,7 @@ def test_tar_files(refusal, tmp_path):
 def test_torchscript_is_named(refusal, tmp_path):
     path = tmp_path / "scripted.pt"
     torch.jit.script(nn.Linear(2, 2)).save(path)
-    assert "a TorchScript archive, which is not read yet" in refusal(path)
+    assert "a zip archive in which no model was recognised" in refusal(path)
 
 
 def test_other_zip_archives(refusal, tmp_path):
@@ -71,7 +71,7 @@ def test_other_zip_archives(refusal, tmp_path):
             archive.writestr(name, json.dumps({}))
     message = refusal(tmp_path / "model.keras")
     assert (
-        "a zip archive without data.pkl (it holds metadata.json, config.json, model.weights.h5, a and 2 more)"
+        "a zip archive in which no model was recognised (it holds a, b, c, config.json and 2 more)"
         in message
     )
 
@@ -95,12 +95,12 @@ def test_a_missing_file_and_its_neighbour(refusal, save):
 
 
 def test_a_directory(refusal, tmp_path):
-    assert "a directory; expected a file" in refusal(tmp_path)
+    assert "a folder in which no model was recognised (it holds nothing)" in refusal(tmp_path)
 
 
 def test_a_pipe_is_not_waited_for(refusal, tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    assert "not a regular file" in refusal(tmp_path / "pipe")
+    assert "neither a regular file nor a folder" in refusal(tmp_path / "pipe")
 
 
 def test_a_file_in_the_way_of_a_directory(refusal, save):

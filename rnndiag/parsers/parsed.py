@@ -1,0 +1,48 @@
+"""What a parser hands over: recurrent modules as named arrays, in PyTorch's own names, layout and gate order."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+import numpy as np
+from safetensors.numpy import save
+
+
+class RefusedError(Exception):
+    """A file that is not read; the message, one line without the path, says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the file says of a recurrent module that its arrays do not."""
+
+    nonlinearity: Literal["tanh", "relu"] | None = None
+    reset_after: bool = True
+    """False: a GRU whose reset gate multiplies the state, not its product with ``W_hn``."""
+
+
+@dataclass(slots=True)
+class Parsed:
+    """All of a file that matters, filled while it is parsed."""
+
+    tensors: dict[str, np.ndarray] = field(default_factory=dict)
+    """float16, float32 or float64 by dotted name, as in a state_dict: ``encoder.rnn.weight_hh_l0_reverse``;
+    an embedding that a module reads as ``<its name>.weight``"""
+    facts: dict[str, Facts] = field(default_factory=dict)
+    """by module: the dotted name without its last component"""
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    """what was passed over, by name, and why"""
+    notes: list[str] = field(default_factory=list)
+    """conversions and assumptions, such as an order of gates; one sentence each"""
+
+    def encode(self) -> bytes:
+        """A line of JSON, then the tensors as safetensors."""
+        header = {
+            "facts": {name: asdict(facts) for name, facts in self.facts.items()},
+            "skipped": self.skipped,
+            "notes": self.notes,
+        }
+        arrays = {name: np.ascontiguousarray(array) for name, array in self.tensors.items()}
+        return json.dumps(header).encode() + b"\n" + save(arrays)

@@ -1,0 +1,67 @@
+"""``python -m rnndiag.parsers.worker FORMAT PATH``: parse one file under limits, write the result to stdout."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+PARSERS: Final = {"onnx": "rnndiag.parsers.onnx_model", "keras": "rnndiag.parsers.keras_model"}
+"""The module of each format, with a function ``parse(path) -> Parsed``."""
+
+MEMORY: Final = 256 << 20
+"""Bytes beyond what the libraries take, and beyond three times the file."""
+
+
+def main(format_: str, name: str) -> int:
+    """Parse; the outcome, good or bad, is the output, and the exit code tells only of crashes."""
+    path = Path(name)
+    try:
+        parse: Callable[[Path], object] = importlib.import_module(PARSERS[format_]).parse
+    except ImportError as error:
+        return _put({"missing": error.name or str(error)})
+    from rnndiag.parsers.parsed import Parsed, RefusedError
+
+    _limit(MEMORY + 3 * path.stat().st_size)
+    try:
+        parsed = parse(path)
+        assert isinstance(parsed, Parsed)
+        data = parsed.encode()
+    except RefusedError as error:
+        return _put({"refused": str(error)})
+    except MemoryError:
+        return _put({"refused": "it takes more memory than any sound file of its size"})
+    # Damage shows up as almost any exception of the libraries.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return _put({"refused": f"damaged or made by other means ({reason[:200]}): copy it again or save it anew"})
+    sys.stdout.buffer.write(data)
+    return 0
+
+
+def _put(outcome: dict[str, str]) -> int:
+    sys.stdout.buffer.write(json.dumps(outcome).encode() + b"\n")
+    return 0
+
+
+def _limit(extra: int) -> None:
+    """No more than ``extra`` bytes from here on, no file written, no core dumped."""
+    try:
+        import resource
+    except ImportError:  # Windows: the parent's time limit remains
+        return
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except OSError:  # macOS has no such file, and does not enforce the limit
+        return
+    held = pages * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + extra, held + extra))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
