@@ -65,7 +65,9 @@ def _run(format_: str, path: pathlib.Path, seconds: float) -> bytes:
             command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=seconds, check=False
         )
     except subprocess.TimeoutExpired:
-        raise CheckpointError(f"{path}: it took longer than {seconds:.0f} s to parse, more than any sound file") from None
+        raise CheckpointError(
+            f"{path}: it took longer than {seconds:.0f} s to parse, more than any sound file"
+        ) from None
     if done.returncode or not done.stdout:
         raise CheckpointError(f"{path}: its parser crashed on it (exit status {done.returncode}): copy it again")
     return done.stdout

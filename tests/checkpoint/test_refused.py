@@ -70,10 +70,7 @@ def test_other_zip_archives(refusal, tmp_path):
         for name in ("metadata.json", "config.json", "model.weights.h5", "a", "b", "c"):
             archive.writestr(name, json.dumps({}))
     message = refusal(tmp_path / "model.keras")
-    assert (
-        "a zip archive in which no model was recognised (it holds a, b, c, config.json and 2 more)"
-        in message
-    )
+    assert "a zip archive in which no model was recognised (it holds a, b, c, config.json and 2 more)" in message
 
 
 def test_a_torch_file_under_a_misleading_name(refusal, save):
