@@ -84,7 +84,7 @@ def test_imports_go_one_way(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_only_the_command_line_prints_or_exits(path: Path) -> None:
-    if room(path) in ("cli", "__main__"):
+    if room(path) in ("cli", "__main__") or path.name == "worker.py":  # the main of its own process
         return
     calls = {
         ast.unparse(node.func)
