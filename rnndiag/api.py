@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from rnndiag import checkpoint
 from rnndiag.checkpoint.arrays import read_array
+from rnndiag.checkpoint.mapping import RoleMap, parse_map
 from rnndiag.config import Settings
 from rnndiag.diagnose import Progress, diagnose
 from rnndiag.errors import ProbeError
@@ -33,6 +35,7 @@ def inspect(
     batch: int | None = None,
     scale: float = 1.0,
     nonlinearity: Literal["tanh", "relu"] | None = None,
+    mapping: str | Sequence[str | RoleMap] = (),
     settings: Settings | None = None,
     policy: Policy | None = None,
     progress: Progress | None = None,
@@ -46,6 +49,7 @@ def inspect(
         batch: sequences ``B``; default 16, or all that an array holds.
         scale: multiplies the probe.
         nonlinearity: of Elman layers, where the file does not say.
+        mapping: which tensors are what, where their names do not tell: ``"hh=*.U,ih=*.W,cell=gru"``, or several.
         settings: lag, precision, thresholds.
         policy: which rules apply, and their thresholds.
         progress: told before each piece of work.
@@ -54,7 +58,9 @@ def inspect(
         RnndiagError: with one line that says what to do.
     """
     settings = settings or Settings()
-    model = checkpoint.load(path, nonlinearity=nonlinearity)
+    given = [mapping] if isinstance(mapping, str) else mapping
+    maps = [parse_map(each, "mapping") if isinstance(each, str) else each for each in given]
+    model = checkpoint.load(path, nonlinearity=nonlinearity, maps=maps)
     built = make_probe(probe, length=length, batch=batch, scale=scale, settings=settings)
     return diagnose(model, built, settings, policy=policy, progress=progress)
 

@@ -70,6 +70,7 @@ class ConfigFile(_Strict, frozen=True):
     lag: int | None = None
     layer: str | None = None
     nonlinearity: Literal["tanh", "relu"] | None = None
+    map: tuple[str, ...] = ()
     exponents: int | Literal["all"] | None = None
     dtype: Literal["float64", "float32"] | None = None
     device: str | None = None

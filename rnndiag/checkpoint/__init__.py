@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING, Final
 from rnndiag.checkpoint import formats
 from rnndiag.checkpoint.find import find
 from rnndiag.checkpoint.model import Model, Skipped, Source
+from rnndiag.checkpoint.spellings import likely, mapping_for
 from rnndiag.checkpoint.text import listing, printable
 from rnndiag.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rnndiag.checkpoint.contents import Contents, Nonlinearity
+    from rnndiag.checkpoint.mapping import RoleMap
 
 __all__ = ["Model", "Skipped", "Source", "load", "read_contents"]
 
@@ -26,12 +30,13 @@ MAX_DIGESTED: Final = 1 << 29
 """Bytes up to which a file's digest is taken; beyond, it would take longer than the measurement."""
 
 
-def load(path: str | Path, *, nonlinearity: Nonlinearity | None = None) -> Model:
+def load(path: str | Path, *, nonlinearity: Nonlinearity | None = None, maps: Sequence[RoleMap] = ()) -> Model:
     """Read the recurrent stacks of a saved model. Nothing that the file describes is executed.
 
     Args:
         path: a file or folder of any format in ``formats.READERS``.
         nonlinearity: that of plain recurrent layers, for which a state_dict does not tell tanh from relu.
+        maps: which tensors are what, where their names do not tell or tell wrong.
 
     Returns:
         At least one stack, what was passed over and why, and the assumptions made.
@@ -42,9 +47,12 @@ def load(path: str | Path, *, nonlinearity: Nonlinearity | None = None) -> Model
     """
     path = Path(path)
     format_, contents = _read(path)
-    findings = find(contents, nonlinearity)
+    findings = find(contents, nonlinearity, maps)
+    if findings.unmatched:
+        names = [printable(name, 80) for part in contents.containers for name in part.tensors]
+        raise CheckpointError(f"{path}: {findings.unmatched[0]}; the file holds {listing(names, 8) or 'no tensors'}")
     if not findings.stacks:
-        raise CheckpointError(f"{path}: {_nothing_found(findings.skipped)}")
+        raise CheckpointError(f"{path}: {_nothing_found(findings.skipped)}{_mapping_to_try(contents)}")
     source = Source(str(path), format_, _digest(path), findings.skipped)
     return Model(source, findings.stacks, (*contents.notes, *findings.notes))
 
@@ -83,6 +91,12 @@ def _nearest(path: Path) -> str:
         return f", nor a directory {path.parent}"
     close = difflib.get_close_matches(path.name, names, n=1)
     return f"; did you mean {path.with_name(printable(close[0]))}?" if close else ""
+
+
+def _mapping_to_try(contents: Contents) -> str:
+    pairs = (likely(container.tensors) for container in contents.containers)
+    names = next((pair for pair in pairs if pair), None)
+    return f"; if it has a layer under other names, say which: {mapping_for(names)}" if names else ""
 
 
 def _nothing_found(skipped: tuple[Skipped, ...]) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rnndiag.checkpoint import read_contents
-from rnndiag.checkpoint.contents import Contents, Deferred, Unusable
+from rnndiag.checkpoint.contents import Contents, Unusable, value_of
 from rnndiag.checkpoint.text import listing, printable
 from rnndiag.errors import CheckpointError, ProbeError
 
@@ -72,8 +72,7 @@ def _only_tensor(path: Path, contents: Contents) -> Tensor:
     if len(tensors) != 1:
         raise ProbeError(f"{path}: expected a file with one tensor [T, D] or [B, T, D], got {len(tensors)} tensors")
     (leaf,) = tensors
-    if isinstance(leaf, Deferred):
-        leaf = leaf.read()
-    if isinstance(leaf, Unusable):
-        raise ProbeError(f"{path}: its tensor cannot be used: {leaf.reason}")
-    return leaf
+    value = value_of(leaf)
+    if isinstance(value, Unusable):
+        raise ProbeError(f"{path}: its tensor cannot be used: {value.reason}")
+    return value

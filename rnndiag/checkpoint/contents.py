@@ -66,6 +66,11 @@ class Deferred:
 Leaf: TypeAlias = Tensor | Deferred | Unusable
 
 
+def value_of(leaf: Leaf) -> Tensor | Unusable:
+    """The tensor itself, read now if it is still in its file."""
+    return leaf.read() if isinstance(leaf, Deferred) else leaf
+
+
 @dataclass(frozen=True, slots=True)
 class ModuleFacts:
     """What a file says of a module that its parameters do not."""

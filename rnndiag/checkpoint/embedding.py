@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from torch import Tensor
 
-from rnndiag.checkpoint.contents import Deferred, Unusable
+from rnndiag.checkpoint.contents import Deferred, Unusable, value_of
 from rnndiag.checkpoint.shapes import DTYPES
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Table:
 
     def read(self) -> Tensor | Unusable:
         """The weight itself."""
-        return self.weight.read() if isinstance(self.weight, Deferred) else self.weight
+        return value_of(self.weight)
 
 
 class Tables:

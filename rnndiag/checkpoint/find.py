@@ -14,7 +14,10 @@ from rnndiag.checkpoint.embedding import Tables
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.names import Place, name_modules, prefixes, shown, unwrapped
 from rnndiag.checkpoint.nonlinearity import Choice
+from rnndiag.checkpoint.parametrised import effective
+from rnndiag.checkpoint.renamed import Renamed
 from rnndiag.checkpoint.shapes import PARAMETER, RecurrentModule, UnfitError, read_module
+from rnndiag.checkpoint.spellings import respell
 from rnndiag.checkpoint.text import listing, printable, shape_of
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
     from rnndiag.cells.layer import CellKind, Direction
     from rnndiag.checkpoint.contents import Container, Contents, Leaf, ModuleFacts, Nonlinearity
+    from rnndiag.checkpoint.mapping import RoleMap
 
 MAX_STACKS: Final = 1000
 """Recurrent modules measured in one file."""
@@ -38,6 +42,8 @@ class Findings:
     stacks: tuple[Stack, ...]
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
+    unmatched: tuple[str, ...] = ()
+    """The user's mappings that no tensors answered to, and why."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,17 +57,18 @@ class _Found:
     """That embedding's weight, ``[V, D]``."""
 
 
-def find(contents: Contents, nonlinearity: Nonlinearity | None = None) -> Findings:
+def find(contents: Contents, nonlinearity: Nonlinearity | None = None, maps: Sequence[RoleMap] = ()) -> Findings:
     """Find every recurrent module, and a reason for everything else.
 
     Args:
         contents: what a reader made of a file.
         nonlinearity: the user's answer where a pickled module does not say tanh or relu.
+        maps: the user's word on which tensors are what; it comes before their names.
 
     Returns:
         One stack per recurrent module, whose tensors are copies in the file's own precision.
     """
-    search = _Search(contents.size)
+    search = _Search(contents.size, maps)
     for container in contents.containers:
         search.enter(container)
     names = name_modules([found.place for found in search.found])
@@ -71,7 +78,8 @@ def find(contents: Contents, nonlinearity: Nonlinearity | None = None) -> Findin
     skipped = [*_named(search), *contents.skipped]
     if len(skipped) > MAX_SKIPPED:
         skipped[MAX_SKIPPED - 1 :] = [Skipped(f"{len(skipped) - MAX_SKIPPED + 1} more", "not listed")]
-    return Findings(tuple(stacks), tuple(skipped), (*_class_notes(search.found, stacks), *choice.notes))
+    notes = (*_class_notes(search.found, stacks), *search.notes, *choice.notes)
+    return Findings(tuple(stacks), tuple(skipped), notes, search.unmatched)
 
 
 class _Search:
@@ -79,11 +87,15 @@ class _Search:
 
     Args:
         budget: how many bytes of tensors to accept, the size of the file: more are views that overlap.
+        maps: the user's mappings.
     """
 
-    def __init__(self, budget: int) -> None:
+    def __init__(self, budget: int, maps: Sequence[RoleMap]) -> None:
         self.found: list[_Found] = []
         self.passed_over: list[tuple[Place, str]] = []
+        self.notes: list[str] = []
+        self._problems = {each.text: "no two tensors answer to hh and ih with the same *" for each in maps}
+        self._maps = maps
         self._budget = budget
         self._places: dict[Hashable, Place] = {}
         self._spent: set[Hashable] = set()
@@ -94,8 +106,10 @@ class _Search:
         others: list[tuple[Place, Mapping[str, Leaf]]] = []
         tables = Tables()
         start = len(self.found)
-        for name, parameters in _modules(container.tensors).items():
-            place, facts = Place(path, name), container.facts.get(name)
+        renamed = self._renamed(container)
+        self.passed_over += [(Place(path, name), reason) for name, reason in renamed.misfits]
+        for name, parameters in _modules(renamed.tensors).items():
+            place, facts = Place(path, name), renamed.facts.get(name)
             if any(map(PARAMETER.fullmatch, parameters)):
                 self._recurrent(place, parameters, facts)
             else:
@@ -104,6 +118,26 @@ class _Search:
         self._furnish(start, tables)
         read = {found.table for found in self.found[start:]}
         self.passed_over += [(p, _other(parameters, p.module in read)) for p, parameters in others]
+
+    @property
+    def unmatched(self) -> tuple[str, ...]:
+        """The mappings that came to nothing, and why."""
+        return tuple(f"--map {text!r}: {problem}" for text, problem in self._problems.items())
+
+    def _renamed(self, container: Container) -> Renamed:
+        """The container with its parametrised weights evaluated, and PyTorch's names where others tell the roles."""
+        tensors, notes = effective(container.tensors)
+        renamed = Renamed(tensors, dict(container.facts), notes=list(notes))
+        for each in self._maps:
+            try:
+                if each.apply(renamed):
+                    self._problems.pop(each.text, None)
+            except UnfitError as unfit:
+                self._problems[each.text] = str(unfit)
+        own = {name for name in renamed.tensors if PARAMETER.fullmatch(name.rpartition(".")[2])}
+        respell(renamed, own)
+        self.notes += renamed.notes
+        return renamed
 
     def _recurrent(self, place: Place, parameters: Mapping[str, Leaf], facts: ModuleFacts | None) -> None:
         try:

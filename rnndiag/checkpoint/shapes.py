@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import torch
 from torch import Tensor
 
-from rnndiag.checkpoint.contents import Deferred, Leaf, Unusable
+from rnndiag.checkpoint.contents import Leaf, Unusable, value_of
 from rnndiag.checkpoint.text import shape_of
 
 if TYPE_CHECKING:
@@ -84,13 +84,12 @@ def read_module(parameters: Mapping[str, Leaf]) -> RecurrentModule:
 
 
 def _usable(name: str, leaf: Leaf) -> Tensor:
-    if isinstance(leaf, Deferred):
-        leaf = leaf.read()
-    if isinstance(leaf, Unusable):
-        raise UnfitError(f"{name}: {leaf.reason}")
-    if leaf.dtype not in DTYPES or leaf.layout != torch.strided:
-        raise UnfitError(f"{name}: expected float16, bfloat16, float32 or float64, got {leaf.dtype}")
-    return leaf
+    value = value_of(leaf)
+    if isinstance(value, Unusable):
+        raise UnfitError(f"{name}: {value.reason}")
+    if value.dtype not in DTYPES or value.layout != torch.strided:
+        raise UnfitError(f"{name}: expected float16, bfloat16, float32 or float64, got {value.dtype}")
+    return value
 
 
 def _extent(levels: set[str], directions: set[bool]) -> tuple[int, tuple[bool, ...]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rnndiag.errors import ConfigError, SettingsError
 
 if TYPE_CHECKING:
+    from rnndiag.checkpoint.mapping import RoleMap
     from rnndiag.config import Settings, Thresholds
     from rnndiag.config_file import ConfigFile, Located
     from rnndiag.probes import Probe
@@ -26,6 +27,7 @@ DEFAULTS: dict[str, Any] = {
     "lag": None,
     "layer": "*",
     "nonlinearity": None,
+    "map": (),
     "exponents": 8,
     "dtype": "float64",
     "device": "cpu",
@@ -97,6 +99,19 @@ class Choices:
         if self.file is None or self.origins["paths"] != str(self.file.path):
             return list(self["paths"])
         return [str(self.file.path.parent / path) for path in self["paths"]]
+
+    @property
+    def maps(self) -> list[RoleMap]:
+        """Which tensors are what, in the user's word.
+
+        Raises:
+            SettingsError: for a mapping that is not understood.
+        """
+        if not self["map"]:
+            return []
+        from rnndiag.checkpoint.mapping import parse_map
+
+        return [parse_map(text, self._where("map")) for text in self["map"]]
 
     @property
     def policy(self) -> Policy:

@@ -30,6 +30,7 @@ def compare(
     scale: opt.Scale = None,
     layer: opt.Layer = None,
     nonlinearity: opt.Nonlinearity = None,
+    map: opt.Map = None,  # noqa: A002  # the option is called so
     exponents: opt.Exponents = None,
     dtype: opt.Dtype = None,
     device: opt.Device = None,
@@ -84,6 +85,7 @@ def _report(path: str, chosen: Choices, *, quiet: bool) -> Report:
                 path,
                 probe=chosen.probe,
                 nonlinearity=chosen["nonlinearity"],
+                mapping=chosen.maps,
                 settings=chosen.settings,
                 policy=chosen.policy,
                 progress=progress,

@@ -20,6 +20,7 @@ def inspect(
     scale: opt.Scale = None,
     layer: opt.Layer = None,
     nonlinearity: opt.Nonlinearity = None,
+    map: opt.Map = None,  # noqa: A002  # the option is called so
     exponents: opt.Exponents = None,
     dtype: opt.Dtype = None,
     device: opt.Device = None,

@@ -31,7 +31,7 @@ def measure_paths(chosen: Choices, *, quiet: bool) -> Measured:
     """Measure each file; one that cannot be read is reported, and the rest are still measured."""
     from rnndiag import api
 
-    paths, probe, settings, policy = chosen.paths, chosen.probe, chosen.settings, chosen.policy
+    paths, probe, settings, policy, maps = chosen.paths, chosen.probe, chosen.settings, chosen.policy, chosen.maps
     reports: list[Report] = []
     code = 0
     files = list(expand(paths))
@@ -45,6 +45,7 @@ def measure_paths(chosen: Choices, *, quiet: bool) -> Measured:
                         path,
                         probe=probe,
                         nonlinearity=chosen["nonlinearity"],
+                        mapping=maps,
                         settings=settings,
                         policy=policy,
                         progress=progress,

@@ -50,6 +50,12 @@ Nonlinearity = Annotated[
     typer.Option("--nonlinearity", rich_help_panel=_MEASURE, show_default="tanh",
                  help="Of Elman layers, where the file does not say."),
 ]  # fmt: skip
+Map = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="hh=PATTERN,ih=PATTERN,cell=CELL", rich_help_panel=_MEASURE,
+                 help="Which tensors are recurrent and input weights, where their names do not tell; * stands for the "
+                 "same text in both."),
+]  # fmt: skip
 Exponents = Annotated[
     str | None,
     typer.Option(

@@ -69,13 +69,6 @@ def test_what_does_not_fit_together_is_passed_over_with_the_reason(reload, state
     assert reason in reasons(model)["rnn"]
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm])
-def test_weight_norm_is_named(reload, norm):
-    model = reload(nn.ModuleDict({"rnn": norm(nn.LSTM(2, 3), "weight_hh_l0"), "ok": nn.RNN(1, 2)}).state_dict())
-    assert "weight_norm" in reasons(model)["rnn"]
-
-
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 def test_quantised_modules_are_passed_over(reload):
     weight = torch.quantize_per_tensor(torch.zeros(3, 3), 0.1, 0, torch.qint8)

@@ -1,0 +1,175 @@
+"""Recurrent parameters under names other than PyTorch's: ``enc_w_hh``, ``recurrent_kernel``, ``rnn.0.U``."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from rnndiag.checkpoint.arrange import CANONICAL, AmbiguousError, Convention
+from rnndiag.checkpoint.contents import Unusable
+from rnndiag.checkpoint.shapes import GATES_OF, UnfitError
+from rnndiag.checkpoint.text import listing, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Container as Container_
+    from collections.abc import Iterator, Mapping
+
+    from rnndiag.checkpoint.contents import Leaf
+    from rnndiag.checkpoint.renamed import Renamed
+
+_HIDDEN: Final = r"(?:h2h|hh|hid(?:den)?_?(?:to|2)_?hid(?:den)?|recurrent|rec|lin(?:ear)?_hh|fc_hh)"
+_INPUT: Final = r"(?:i2h|x2h|ih|xh|in(?:put)?_?(?:to|2)_?hid(?:den)?|input|lin(?:ear)?_(?:ih|xh)|fc_(?:ih|xh))"
+_ROLES: Final = {
+    "hh": rf"(?i:weight_?hh|w_?hh|hh_weight|w_?rec|weight_rec|(?:recurrent|rec)_(?:weights?|kernel)|w_?recurrent"
+    rf"|weight_recurrent|w_?h2h|{_HIDDEN}\.(?:weight|kernel))|U|R",
+    "ih": rf"(?i:weight_?[ix]h|w_?[ix]h|[ix]h_weight|w_?in|weight_in|(?:input|in)_(?:weights?|kernel)|w_?input"
+    rf"|weight_input|w_?[ix]2h|kernel|{_INPUT}\.(?:weight|kernel))|W",
+    "bias_hh": rf"(?i:bias_?hh|b_?hh|hh_bias|recurrent_bias|b_?h2h|{_HIDDEN}\.bias)",
+    "bias_ih": rf"(?i:bias_?[ix]h|b_?[ix]h|[ix]h_bias|input_bias|b_?[ix]2h|{_INPUT}\.bias)",
+    "bias": r"(?i:bias|b_?h|b)",
+}
+_NAME: Final = {
+    role: re.compile(
+        rf"(?P<stem>(?:.*[._/])?)(?P<own>{own})(?P<tail>(?:_?l?[0-9]{{1,3}}|_[A-Za-z0-9]{{1,40}})?(?:_reverse)?)",
+        re.DOTALL,
+    )
+    for role, own in _ROLES.items()
+}
+MAX_TENSORS: Final = 20_000
+"""Of a container whose names are looked at; beyond, only PyTorch's own are recognised."""
+MAX_SIBLINGS: Final = 20
+"""Matrices of one module that are looked at for a likely pair."""
+MAX_TELLING: Final = 100
+"""Characters at the end of a name that are looked at, so that a long one takes no long search."""
+_LEVEL: Final = re.compile(r"_l(?:0|[1-9][0-9]{0,2})(?:_reverse)?")
+_KERAS: Final = re.compile(r"(?i:recurrent_kernel)")
+
+
+@dataclass(slots=True)
+class _Module:
+    """Tensors that share all but the role in their names."""
+
+    names: dict[str, str] = field(default_factory=dict)
+    """By role."""
+    own: dict[str, str] = field(default_factory=dict)
+    """The part of the name that tells the role, by role."""
+    rivals: list[str] = field(default_factory=list)
+    """Names with a role that another has already."""
+
+
+def respell(container: Renamed, taken: Container_[str]) -> None:
+    """Give recurrent parameters PyTorch's names, where their own tell their roles.
+
+    Args:
+        container: is changed in place; what looks recurrent and does not fit goes to its ``misfits``.
+        taken: names that are known to be something else, such as PyTorch's own.
+    """
+    if len(container.tensors) > MAX_TENSORS:
+        return
+    taken_as: defaultdict[tuple[str, bool, bool], list[str]] = defaultdict(list)
+    for (stem, tail), module in _modules(container.tensors, taken).items():
+        path, suffix = _path(stem, tail)
+        shown = printable(path) or "(top level)"
+        keras = bool(_KERAS.fullmatch(module.own["hh"]))
+        try:
+            if module.rivals:
+                rivals = listing([printable(name, 80) for name in module.rivals], 3)
+                raise AmbiguousError(f"more tensors may be parts of it: {rivals}")
+            known = _convention(module, keras, container.tensors)
+            arranged = container.take(module.names, known, path, suffix)
+        except UnfitError as error:
+            hint = f"; say how with {mapping_for(module.names)}" if isinstance(error, AmbiguousError) else ""
+            container.misfits.append((path, f"recurrent, but {error}{hint}"))
+            container.drop(module.names)
+        else:
+            taken_as[arranged.kind, keras, known.layout == "rows"].append(shown)
+    container.notes += _notes(taken_as)
+
+
+def mapping_for(names: Mapping[str, str]) -> str:
+    """The option that would settle what these tensors, given by role, are."""
+    roles = ",".join(f"{role}={printable(name, 200)}" for role, name in names.items())
+    return f'--map "{roles},layout=rows,cell=tanh" (or layout=columns; cell relu, gru, lstm)'
+
+
+def likely(tensors: Mapping[str, Leaf]) -> dict[str, str] | None:
+    """Two tensors of one module whose shapes would make them its ``hh`` and ``ih``; None without such a pair."""
+    siblings: defaultdict[str, list[tuple[str, tuple[int, ...]]]] = defaultdict(list)
+    for name, leaf in tensors.items():
+        if len(shape := _shape(leaf)) == 2:
+            siblings[name.rpartition(".")[0]].append((name, shape))
+    for matrices in siblings.values():
+        for recurrent, shape in matrices[:MAX_SIBLINGS]:
+            gates, rest = divmod(max(shape), max(min(shape), 1))
+            if rest or gates not in GATES_OF:
+                continue
+            others = (name for name, other in matrices[:MAX_SIBLINGS] if name != recurrent and max(shape) in other)
+            if feeding := next(others, None):
+                return {"hh": recurrent, "ih": feeding}
+    return None
+
+
+def _modules(tensors: Mapping[str, Leaf], taken: Container_[str]) -> dict[tuple[str, str], _Module]:
+    """Modules with a recurrent and an input weight, by what their names have before and after the role."""
+    found: defaultdict[tuple[str, str], _Module] = defaultdict(_Module)
+    for name in tensors:
+        if name in taken:
+            continue
+        start = max(0, len(name) - MAX_TELLING)
+        for role, pattern in _NAME.items():
+            match = pattern.fullmatch(name, start)
+            if match:
+                module = found[name[:start] + (match["stem"] or ""), match["tail"]]
+                if role in module.names:
+                    module.rivals.append(name)
+                else:
+                    module.names[role], module.own[role] = name, match["own"]
+                break
+    return {place: module for place, module in found.items() if {"hh", "ih"} <= module.names.keys()}
+
+
+def _path(stem: str, tail: str) -> tuple[str, str]:
+    """The module's path, and the suffix by which PyTorch would number its level."""
+    if _LEVEL.fullmatch(tail):
+        return stem.rstrip("._/"), tail
+    parts = [part for part in (stem.rstrip("._/"), tail.strip("_")) if part]
+    return ".".join(parts), ""
+
+
+def _convention(module: _Module, keras: bool, tensors: Mapping[str, Leaf]) -> Convention:
+    hh, ih = (_shape(tensors[module.names[role]]) for role in ("hh", "ih"))
+    if not keras:
+        # Where the shapes leave W h and h W open, names that say whence and whither follow PyTorch's;
+        # single letters leave it open still.
+        is_open = hh[:1] == hh[1:] == ih[:1] == ih[1:]
+        return Convention(layout="rows" if is_open and module.own["hh"] not in ("U", "R") else None)
+    if len(hh) != 2 or hh[1] != 3 * hh[0]:
+        return Convention(layout="columns")
+    bias = module.names.get("bias")
+    return Convention(
+        layout="columns", order="zrh", reset_after=None if bias is None else len(_shape(tensors[bias])) == 2
+    )
+
+
+def _shape(leaf: Leaf) -> tuple[int, ...]:
+    return () if isinstance(leaf, Unusable) else tuple(leaf.shape)
+
+
+def _notes(taken: Mapping[tuple[str, bool, bool], list[str]]) -> Iterator[str]:
+    """What was assumed, one sentence for all modules of a kind."""
+    for (kind, keras, is_open), names in taken.items():
+        if kind != "rnn":
+            framework = "Keras" if keras else "PyTorch"
+            order = "z, r, h" if keras and kind == "gru" else ", ".join(CANONICAL[kind])
+            why = "recurrent_kernel is Keras's name" if keras else "the names do not tell of another"
+            yield (
+                f"{framework}'s gate order {order} was taken for {listing(names)}: {why};"
+                " --map hh=...,ih=...,cell=...,order=... states another"
+            )
+        elif is_open:
+            yield (
+                f"the square weights of {listing(names)} were taken to multiply from the left, W h, as in PyTorch;"
+                " --map hh=...,ih=...,layout=columns states the other way"
+            )
