@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rnndiag.checkpoint import formats
+from rnndiag.checkpoint.at_hand import at_hand
+from rnndiag.checkpoint.contents import combined
 from rnndiag.checkpoint.find import find
+from rnndiag.checkpoint.folders import models_in
 from rnndiag.checkpoint.model import Model, Skipped, Source
 from rnndiag.checkpoint.spellings import likely, mapping_for
 from rnndiag.checkpoint.text import listing, printable
@@ -21,6 +25,7 @@ from rnndiag.errors import CheckpointError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rnndiag.checkpoint.at_hand import AtHand
     from rnndiag.checkpoint.contents import Contents, Nonlinearity
     from rnndiag.checkpoint.mapping import RoleMap
 
@@ -34,7 +39,8 @@ def load(path: str | Path, *, nonlinearity: Nonlinearity | None = None, maps: Se
     """Read the recurrent stacks of a saved model. Nothing that the file describes is executed.
 
     Args:
-        path: a file or folder of any format in ``formats.READERS``.
+        path: a file or folder of any format in ``formats.READERS``, a zip or tar archive of such, a URL that
+            fsspec opens, or ``-`` for stdin.
         nonlinearity: that of plain recurrent layers, for which a state_dict does not tell tanh from relu.
         maps: which tensors are what, where their names do not tell or tell wrong.
 
@@ -45,16 +51,47 @@ def load(path: str | Path, *, nonlinearity: Nonlinearity | None = None, maps: Se
         CheckpointError: the file cannot be read, is refused, or holds no recurrent layer; the message is
             one line that begins with the path.
     """
-    path = Path(path)
-    format_, contents = _read(path)
-    findings = find(contents, nonlinearity, maps)
+    path = str(path)
+    try:
+        with at_hand(path) as found:
+            format_, contents = _archived(found) if found.archive else formats.read(found.content)
+            # Before the copies go: tensors may be mapped from them until they are found.
+            findings = find(contents, nonlinearity, maps)
+            digest = _digest(found.file)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file{_nearest(Path(path))}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     if findings.unmatched:
         names = [printable(name, 80) for part in contents.containers for name in part.tensors]
         raise CheckpointError(f"{path}: {findings.unmatched[0]}; the file holds {listing(names, 8) or 'no tensors'}")
     if not findings.stacks:
         raise CheckpointError(f"{path}: {_nothing_found(findings.skipped)}{_mapping_to_try(contents)}")
-    source = Source(str(path), format_, _digest(path), findings.skipped)
+    source = Source(path, format_, digest, findings.skipped)
     return Model(source, findings.stacks, (*contents.notes, *findings.notes))
+
+
+def _archived(found: AtHand) -> tuple[str, Contents]:
+    """All models of an unpacked archive as one, each under its own name in it."""
+    parts: dict[str, Contents] = {}
+    skipped: list[Skipped] = []
+    name, format_ = "", ""
+    for path in models_in(found.content):
+        name = path.relative_to(found.content).as_posix()
+        try:
+            format_, parts[name] = formats.read(path)
+        except CheckpointError as error:
+            skipped.append(Skipped(printable(name), str(error).removeprefix(f"{path}: ")))
+    if not parts and len(skipped) == 1:
+        raise CheckpointError(f"{found.content / name}: {skipped[0].reason}")
+    if not parts:
+        held = [printable(each.name, 60) for each in found.content.iterdir()]
+        raise CheckpointError(
+            f"{found.file}: a {found.archive} archive without a model: it holds {listing(held, 6) or 'no file'}"
+        )
+    whole = combined(parts)
+    kind = f"{found.archive}/{format_}" if len(parts) == 1 else found.archive
+    return kind, replace(whole, skipped=(*whole.skipped, *skipped))
 
 
 def read_contents(path: str | Path) -> Contents:
@@ -63,14 +100,9 @@ def read_contents(path: str | Path) -> Contents:
     Raises:
         CheckpointError: the file cannot be read or is refused.
     """
-    return _read(Path(path))[1]
-
-
-def _read(path: Path) -> tuple[str, Contents]:
+    path = Path(path)
     try:
-        return formats.read(path)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file{_nearest(path)}") from None
+        return formats.read(path)[1]
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
 

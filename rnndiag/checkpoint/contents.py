@@ -5,7 +5,7 @@ A reader knows one format and nothing of recurrent layers; ``find`` knows recurr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import torch
@@ -107,3 +107,24 @@ class Contents:
     """Where a setting of the file names a nonlinearity, and which."""
     notes: tuple[str, ...] = ()
     """What the reader took for granted or converted, such as an order of gates; one sentence each."""
+
+
+def combined(parts: Mapping[str, Contents]) -> Contents:
+    """The contents of several files as one, each file's parts under its name."""
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    containers = []
+    for name, contents in parts.items():
+        for container in contents.containers:
+            path = Path().child(name)
+            for key in container.path.parts:
+                path = path.child(key)
+            containers.append(replace(container, path=path))
+    each = parts.values()
+    return Contents(
+        sum(contents.size for contents in each),
+        tuple(containers),
+        tuple(skipped for contents in each for skipped in contents.skipped),
+        tuple(statement for contents in each for statement in contents.statements),
+        tuple(dict.fromkeys(note for contents in each for note in contents.notes)),
+    )

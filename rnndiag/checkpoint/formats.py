@@ -19,6 +19,19 @@ READERS: Final[tuple[Reader, ...]] = (torch_zip.READER, torch_legacy.READER)
 """A new format is a file with a ``Reader`` in it, and its entry here. The first that accepts a file reads it."""
 
 
+def is_model(path: Path) -> bool:
+    """Whether a reader accepts a file or folder.
+
+    Raises:
+        OSError: it is not there, or may not be read.
+    """
+    candidate = Candidate(path)
+    try:
+        return any(reader.accepts(candidate) for reader in READERS)
+    except CheckpointError:  # damaged: for its reader to say
+        return False
+
+
 def identify(path: Path) -> Reader:
     """The reader of a file or folder, by its content.
 

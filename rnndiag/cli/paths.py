@@ -8,13 +8,11 @@ from pathlib import Path
 
 from rnndiag.errors import CheckpointError
 
-SUFFIXES = (".bin", ".ckpt", ".pt", ".pth")
-
 
 def expand(paths: Sequence[str]) -> Iterator[str | CheckpointError]:
     """Each file once, in the order given; an error in place of a path that leads nowhere.
 
-    A directory stands for the checkpoints in it, by suffix, at any depth.
+    A folder that is no model itself stands for the models in it, at any depth.
     """
     seen: set[str] = set()
     for path in paths:
@@ -36,12 +34,13 @@ def _files(path: str) -> Iterator[str]:
     if not path:
         raise CheckpointError("an empty PATH; expected a file, a folder or a pattern")
     if path == "-" or "://" in path:
-        what = "stdin" if path == "-" else "a URL"
-        raise CheckpointError(f"{path}: reading from {what} is not supported; save the model to a file first")
-    if Path(path).is_dir():
-        found = [str(file) for file in sorted(Path(path).rglob("*")) if file.suffix in SUFFIXES and file.is_file()]
+        yield path
+    elif Path(path).is_dir():
+        from rnndiag.checkpoint.folders import SUFFIXES, models_in
+
+        found = [str(model) for model in models_in(Path(path))]
         if not found:
-            raise CheckpointError(f"{path}: a directory without any {', '.join(SUFFIXES)} file; name a file")
+            raise CheckpointError(f"{path}: a folder in which nothing is named like a model ({', '.join(SUFFIXES)})")
         yield from found
     elif glob.has_magic(path) and not Path(path).exists():
         matched = sorted(glob.glob(path, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute pattern

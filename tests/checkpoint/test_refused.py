@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import pickle
 import struct
-import tarfile
-import zipfile
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -43,34 +39,6 @@ def test_foreign_files(refusal, tmp_path, content, words):
     path = tmp_path / "model.pt"
     path.write_bytes(content)
     assert words in refusal(path)
-
-
-def test_numpy_files(refusal, tmp_path):
-    np.savez(tmp_path / "model.npz", weight=np.zeros(3))
-    assert "a zip archive in which no model was recognised" in refusal(tmp_path / "model.npz")
-    np.save(tmp_path / "model.npy", np.zeros(3))
-    assert "a NumPy array" in refusal(tmp_path / "model.npy")
-
-
-def test_tar_files(refusal, tmp_path):
-    with tarfile.open(tmp_path / "model.pt", "w") as archive:
-        archive.add(__file__, "storages")
-    assert "a tar archive" in refusal(tmp_path / "model.pt")
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_torchscript_is_named(refusal, tmp_path):
-    path = tmp_path / "scripted.pt"
-    torch.jit.script(nn.Linear(2, 2)).save(path)
-    assert "a zip archive in which no model was recognised" in refusal(path)
-
-
-def test_other_zip_archives(refusal, tmp_path):
-    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
-        for name in ("metadata.json", "config.json", "model.weights.h5", "a", "b", "c"):
-            archive.writestr(name, json.dumps({}))
-    message = refusal(tmp_path / "model.keras")
-    assert "a zip archive in which no model was recognised (it holds a, b, c, config.json and 2 more)" in message
 
 
 def test_a_torch_file_under_a_misleading_name(refusal, save):

@@ -163,8 +163,6 @@ def test_formats_go_to_files_whole(cli: Cli, saved: Path, tmp_path: Path) -> Non
         (("inspect",), "no PATH given"),
         (("inspct",), "No such command 'inspct'"),
         (("inspect", "missing.pt"), "missing.pt: no such file"),
-        (("inspect", "-"), "reading from stdin is not supported"),
-        (("inspect", "https://example.org/a.pt"), "reading from a URL is not supported"),
         (("inspect", "no*.pt"), "the pattern matches no file"),
         (("simulate", "--sigma", "0"), "--sigma: expected a number above 0, got 0.0"),
         (("simulate", "--sigma", "nan"), "--sigma: expected a number above 0"),
@@ -339,3 +337,21 @@ def test_explain_prints_the_page(cli: Cli, rule: Rule) -> None:
 def test_unknown_codes(cli: Cli) -> None:
     assert "no rule 'VAN01'; did you mean VAN001 gradient-vanishes?" in one_line(cli("explain", "VAN01"))
     assert "--select: no rule begins with 'VNA'; did you mean VAN?" in one_line(cli("check", "x.pt", "--select", "VNA"))
+
+
+def test_a_mapping_by_option_and_by_config(
+    cli: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.pt"
+    torch.save({"a.x": torch.eye(4), "a.y": torch.eye(4)}, path)
+    told = ("inspect", path, "--T", "10", "--format", "json")
+    monkeypatch.chdir(tmp_path)
+    assert '--map "hh=a.x,ih=a.y,' in cli(*told).err
+    done = cli(*told, "--map", "hh=a.x,ih=a.y,cell=relu,layout=rows")
+    assert json.loads(done.out)["layers"][0]["cell"] == "relu"
+    (tmp_path / "rnndiag.yaml").write_text('map: ["hh=*.x,ih=*.y,cell=tanh,layout=rows"]\n', encoding="utf-8")
+    assert json.loads(cli(*told).out)["layers"][0]["cell"] == "tanh"
+    (tmp_path / "rnndiag.yaml").write_text('map: ["hh=*.x"]\n', encoding="utf-8")
+    done = cli(*told)
+    assert done.code == 2
+    assert "rnndiag.yaml: at map 'hh=*.x': ih= is missing" in done.err
