@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rnndiag.checkpoint.contents import Leaf, ModuleFacts
 
 _NAME: Final = re.compile("emb|tok|wte|word|lookup", re.IGNORECASE)
+_WORDS: Final = re.compile("[._/]")
 MAX_CANDIDATES: Final = 16
 """Among more tables of one width no choice by name is sound."""
 
@@ -53,9 +54,14 @@ class Tables:
         candidates = self._by_width.get(width, [])
         if not candidates or len(candidates) > MAX_CANDIDATES:
             return None
-        shared = [_shared(path.split("."), table.path.split(".")) for table in candidates]
+        shared = [_shared(_WORDS.split(path), _WORDS.split(table.path)) for table in candidates]
         best = max(shared)
         return candidates[shared.index(best)] if shared.count(best) == 1 else None
+
+
+def is_table(own: str, leaf: Leaf) -> bool:
+    """Whether a tensor of this name, without its module's, says itself that it is an embedding: ``enc_emb``."""
+    return not isinstance(leaf, Unusable) and len(leaf.shape) == 2 and _NAME.search(own) is not None
 
 
 def _is_embedding(path: str, facts: ModuleFacts | None) -> bool:

@@ -10,7 +10,7 @@ import torch
 
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.checkpoint.contents import Unusable
-from rnndiag.checkpoint.embedding import Tables
+from rnndiag.checkpoint.embedding import Tables, is_table
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.names import Place, name_modules, prefixes, shown, unwrapped
 from rnndiag.checkpoint.nonlinearity import Choice
@@ -182,6 +182,8 @@ def _modules(tensors: Mapping[str, Leaf]) -> Mapping[str, Mapping[str, Leaf]]:
     modules: defaultdict[str, dict[str, Leaf]] = defaultdict(dict)
     for name, leaf in tensors.items():
         module, _, own = name.rpartition(".")
+        if is_table(own, leaf):  # a parameter that is an embedding without being a module
+            module, own = name, "weight"
         modules[module][own] = leaf
     return modules
 

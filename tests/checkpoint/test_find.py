@@ -208,3 +208,13 @@ class TestNonlinearity:
         model = reload(rnn(nn.LSTM(2, 3)))
         assert self.cell(model) == ("lstm", False)
         assert model.notes == ()
+
+
+def test_embeddings_that_are_no_modules(reload):
+    """As NumPy ports keep them: each layer reads the table whose name shares most with its own."""
+    state = {"enc_emb": torch.zeros(7, 2), "dec_emb": torch.zeros(9, 2)}
+    for prefix in ("enc", "dec"):
+        state |= {f"{prefix}_w_ih": torch.zeros(9, 2), f"{prefix}_w_hh": torch.zeros(9, 3)}
+    model = reload(state | {"fc_w": torch.zeros(4, 3)})
+    assert [(stack.name, len(stack.embedding)) for stack in model.stacks] == [("enc", 7), ("dec", 9)]
+    assert reasons(model)["enc_emb"] == "embedding; --probe tokens draws its rows"
