@@ -87,7 +87,7 @@ class _Walker:
                 place = path.child(key)
                 later = _is_optimizer(value, key) and not self._in_optimizer
                 (self._optimizers if later else parts).append((place, value))
-            elif key == "nonlinearity" and _is_nonlinearity(value):
+            elif key == "nonlinearity" and is_nonlinearity(value):
                 self.statements.append((_shown(path.child(key)), value))
         if tensors:
             self.containers.append(Container(path, tensors))
@@ -161,10 +161,11 @@ def _is_module(part: object) -> bool:
 def _nonlinearity_of(state: dict[str, Any]) -> Nonlinearity | None:
     mode = state.get("mode")  # of nn.RNN; nn.RNNCell has nonlinearity
     stated = mode.removeprefix("RNN_").lower() if isinstance(mode, str) else state.get("nonlinearity")
-    return stated if _is_nonlinearity(stated) else None
+    return stated if is_nonlinearity(stated) else None
 
 
-def _is_nonlinearity(value: object) -> TypeGuard[Nonlinearity]:
+def is_nonlinearity(value: object) -> TypeGuard[Nonlinearity]:
+    """Whether ``value`` is the name of one."""
     return isinstance(value, str) and value in ("tanh", "relu")
 
 
