@@ -19,6 +19,7 @@ from rnndiag.checkpoint.zips import MAX_DIRECTORY, members
 from rnndiag.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from rnndiag.checkpoint.reader import Candidate
@@ -28,8 +29,8 @@ _END64 = struct.Struct("<4sQ2H2L4Q")  # the same with wide fields: ..., size, of
 _LOCATOR = struct.Struct("<4sLQL")  # between the two: ..., offset of the wide record, ...
 _LOCAL = struct.Struct("<4s5H3L2H")  # before each member: ..., lengths of its name and of an extra field
 
-MAX_TEXT: Final = 1 << 20
-"""Bytes of a small member: a version, an order of bytes."""
+MAX_TEXT: Final = 100
+"""Bytes of the member that names the order of bytes, of six."""
 
 
 def folder_of(candidate: Candidate) -> str:
@@ -58,10 +59,14 @@ class Archive:
         self.members = {m.filename.removeprefix(folder): m for m in held if m.filename.startswith(folder)}
         self._storages: dict[tuple[str, torch.dtype], TypedStorage] = {}
 
-    def text(self, name: str, limit: int = MAX_TEXT) -> str:
-        """A member as text, of which at most ``limit`` bytes are unpacked; bytes that are no UTF-8 are replaced."""
-        with zipfile.ZipFile(self.path) as archive, archive.open(self.members[name]) as member:
-            return member.read(limit).decode(errors="replace")
+    def texts(self, names: Iterable[str], limit: int) -> Iterator[tuple[str, str]]:
+        """Members as text, each with its name, of which at most ``limit`` bytes are unpacked in all."""
+        with zipfile.ZipFile(self.path) as archive:
+            for name in names:
+                with archive.open(self.members[name]) as member:
+                    data = member.read(limit)
+                limit -= len(data)
+                yield name, data.decode(errors="replace")
 
     def unpickle(self, name: str, folder: str) -> object:
         """The object in the member ``name``, read inertly, its tensors mapped from the members in ``folder``.
@@ -108,7 +113,8 @@ class Archive:
 
     @cached_property
     def _is_swapped(self) -> bool:
-        return "byteorder" in self.members and self.text("byteorder") != sys.byteorder
+        order = dict(self.texts(self.members.keys() & {"byteorder"}, MAX_TEXT))
+        return order.get("byteorder", "little") != sys.byteorder
 
 
 class _Unpickler(InertUnpickler):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from typing import TYPE_CHECKING, Final
 
+from rnndiag.checkpoint import torchscript
 from rnndiag.checkpoint.archive import Archive, folder_of
 from rnndiag.checkpoint.reader import Candidate, Reader
 from rnndiag.checkpoint.text import printable
@@ -32,7 +33,8 @@ def read(path: Path) -> Contents:
 
 def _accepts(candidate: Candidate) -> bool:
     folder = folder_of(candidate)
-    return f"{folder}data.pkl" in candidate.names and f"{folder}constants.pkl" not in candidate.names
+    others = {f"{folder}{each}" for each in torchscript.MARKS}
+    return f"{folder}data.pkl" in candidate.names and not others & candidate.names
 
 
 READER: Final = Reader("torch", _accepts, read)

@@ -56,13 +56,6 @@ def test_tar_files(refusal, tmp_path):
     assert "a tar archive" in refusal(tmp_path / "model.pt")
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_torchscript_is_named(refusal, tmp_path):
-    path = tmp_path / "scripted.pt"
-    torch.jit.script(nn.Linear(2, 2)).save(path)
-    assert "a zip archive in which no model was recognised" in refusal(path)
-
-
 def test_other_zip_archives(refusal, tmp_path):
     with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
         for name in ("metadata.json", "config.json", "model.weights.h5", "a", "b", "c"):
