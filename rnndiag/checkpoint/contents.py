@@ -21,6 +21,9 @@ Nonlinearity: TypeAlias = Literal["tanh", "relu"]
 MAX_NAME: Final = 1000
 """Characters of a key, or of a path from the top of the file; real ones stay below a hundred or two."""
 
+MAX_TENSORS: Final = 100_000
+"""Tensors of one file that a reader names one by one; each takes some 20 microseconds to be passed over."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Path:

@@ -38,8 +38,6 @@ def describe(candidate: Candidate) -> str:
             return what
     if head[257:262] == b"ustar":
         return "a tar archive, which is not read: unpack it, or save the state_dict again with torch.save"
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size:
-        return "a safetensors file, which is not read yet: load it and write the tensors with torch.save"
     if head.startswith(b"\x08") and head[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x3a"):
         return "an ONNX model, which is not read yet"
     if head.startswith(pickle.PROTO) and head[1:2] <= bytes([pickle.HIGHEST_PROTOCOL]):

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from rnndiag.checkpoint import torch_legacy, torch_zip
+from rnndiag.checkpoint import safetensors, torch_legacy, torch_zip, torchscript
+from rnndiag.checkpoint.contents import Deferred
 from rnndiag.checkpoint.foreign import describe
 from rnndiag.checkpoint.reader import EXPECTED, Candidate, Reader
 from rnndiag.checkpoint.text import printable
 from rnndiag.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from rnndiag.checkpoint.contents import Contents
+    from torch import Tensor
 
-READERS: Final[tuple[Reader, ...]] = (torch_zip.READER, torch_legacy.READER)
+    from rnndiag.checkpoint.contents import Contents, Leaf, Unusable
+
+READERS: Final[tuple[Reader, ...]] = (torch_zip.READER, torch_legacy.READER, torchscript.READER, safetensors.READER)
 """A new format is a file with a ``Reader`` in it, and its entry here. The first that accepts a file reads it."""
 
 
@@ -50,19 +57,43 @@ def read(path: Path) -> tuple[str, Contents]:
     """The name of a file's format, and what it holds; nothing that the file describes is executed.
 
     Raises:
-        CheckpointError: the file is refused or damaged.
+        CheckpointError: the file is refused or damaged, here or when a tensor that was left in it is read.
         OSError: it is not there, or may not be read.
     """
     reader = identify(path)
+    with _one_line(path, reader.format):
+        contents = reader.read(path)
+
+    def guarded(leaf: Leaf) -> Leaf:
+        return replace(leaf, read=partial(_deferred, path, reader.format, leaf)) if isinstance(leaf, Deferred) else leaf
+
+    containers = tuple(replace(c, tensors={k: guarded(v) for k, v in c.tensors.items()}) for c in contents.containers)
+    return reader.format, replace(contents, containers=containers)
+
+
+@contextmanager
+def _one_line(path: Path, format_: str) -> Iterator[None]:
+    """Make a refusal of whatever damage brings out.
+
+    It shows up as almost any exception, from struct.error and KeyError to torch's RuntimeError, and a file must
+    never look like a bug in rnndiag.
+    """
     try:
-        return reader.format, reader.read(path)
+        yield
     except (CheckpointError, OSError):
         raise
-    # Damage shows up as almost any exception, from struct.error and KeyError to torch's RuntimeError, and
-    # a file must never look like a bug in rnndiag.
     except Exception as error:
         reason = printable(" ".join(str(error).split()), 200) or type(error).__name__
         raise CheckpointError(
-            f"{path}: cannot be read as {reader.format}: {reason}; the file is damaged or was made by"
+            f"{path}: cannot be read as {format_}: {reason}; the file is damaged or was made by"
             " other means: copy it again or save it anew"
         ) from error
+
+
+def _deferred(path: Path, format_: str, leaf: Deferred) -> Tensor | Unusable:
+    """Read a tensor that was left in the file, long after the file was opened."""
+    try:
+        with _one_line(path, format_):
+            return leaf.read()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error

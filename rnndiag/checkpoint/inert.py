@@ -1,42 +1,44 @@
 """A pickle reader that runs nothing: rebuilding a tensor is all it can do.
 
-``torch.load`` takes a pickle module. The one given here builds on ``pickle._Unpickler``, the pure Python
-one, whose every opcode is a method that can be replaced. What remains of pickle's power is: numbers,
-strings, tuples, lists, dicts with string keys, the handful of functions in ``REBUILDS``, and for every
-other name a ``StandIn`` that notes what it was given. Nothing is imported, hashed beyond strings, or given
-attributes, and nothing is allocated that the file does not hold.
+It builds on ``pickle._Unpickler``, the pure Python one, whose every opcode is a method that can be replaced.
+What remains of pickle's power is: numbers, strings, tuples, lists, dicts with string keys, the handful of
+functions in ``REBUILDS``, and for every other name a ``StandIn`` that notes what it was given. Nothing is
+imported, hashed beyond strings, or given attributes, and nothing is allocated that the file does not hold.
 """
 
 from __future__ import annotations
 
 import io
-import os
 import pickle
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
-import torch
 from torch.serialization import StorageType
 
 from rnndiag.checkpoint.rebuild import REBUILDS, StandIn, call, is_count, is_short, store
-from rnndiag.errors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 MAX_OPERATIONS: Final = 10_000_000
 """Each pickle opcode may cost some 150 bytes and a microsecond; a real model takes some ten per tensor."""
 
 
-class _File(Protocol):
+class File(Protocol):
+    """What is asked of a file."""
+
     def read(self, size: int, /) -> bytes: ...
-    def readline(self) -> bytes: ...
+    def readline(self, size: int = -1, /) -> bytes: ...
     def seek(self, offset: int, whence: int = 0, /) -> int: ...
     def tell(self) -> int: ...
 
 
 class InertUnpickler(pickle._Unpickler):
     """One pickle, read without running it.
+
+    Args:
+        file: where it begins.
+        size: bytes that it may take, to the end of the file by default.
+        options: those of ``pickle.Unpickler``.
 
     Raises:
         pickle.UnpicklingError: the pickle is damaged, or asks for something that no model needs.
@@ -49,8 +51,8 @@ class InertUnpickler(pickle._Unpickler):
     append: Callable[[Any], None]
     pop_mark: Callable[[], list[Any]]
 
-    def __init__(self, file: _File, **options: Any) -> None:
-        bounded = _Bounded(file)
+    def __init__(self, file: File, size: int | None = None, **options: Any) -> None:
+        bounded = _Bounded(file, size)
         super().__init__(bounded, **options)
         self.read = bounded.read
         self.readline = bounded.readline
@@ -213,53 +215,13 @@ class InertUnpickler(pickle._Unpickler):
     """Every opcode that is read. Left out: extension codes, out-of-band buffers, textual references."""
 
 
-class InertPickle:
-    """The pickle module to give to ``torch.load``.
-
-    Args:
-        admit: raises ``pickle.UnpicklingError`` unless the file can hold the storage of that key and
-            number of bytes; asked before torch allocates it.
-    """
-
-    def __init__(self, admit: Callable[[str, int], None]) -> None:
-        self.__name__ = __name__  # torch.load asks for it
-        self.Unpickler = type("Unpickler", (InertUnpickler,), {"admit": staticmethod(admit)})
-        self.storage_keys: list[str] = []
-        """The keys of a legacy file's storages, in the order of their data."""
-
-    def load(self, file: _File, **options: Any) -> object:
-        """Read one of a legacy file's plain values: magic number, version, platform or storage keys."""
-        value = InertUnpickler(file, **options).load()
-        if type(value) is list and all(type(key) is str for key in value):
-            self.storage_keys = value
-        elif type(value) not in (int, dict):
-            raise pickle.UnpicklingError("its header is malformed")
-        return value
-
-
-def load_inertly(path: Path, pickles: InertPickle, stream: BinaryIO | None = None) -> object:
-    """``torch.load`` with the pickle module ``pickles``: of ``stream`` if given, else mapped from ``path``.
-
-    Raises:
-        CheckpointError: the environment forbids torch.load any pickle module but its own.
-    """
-    if os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0").lower() in ("1", "y", "yes", "true"):
-        raise CheckpointError(
-            f"{path}: TORCH_FORCE_WEIGHTS_ONLY_LOAD is set, and torch.load then takes no reader but its own:"
-            " unset it for rnndiag, which runs nothing out of a file"
-        )
-    # Mapped, optimizer state is never read, and no storage can be larger than the file.
-    mapped = stream is None
-    return torch.load(stream or path, map_location="cpu", pickle_module=pickles, weights_only=False, mmap=mapped)
-
-
 class _Bounded:
     """A file that is never asked for more than it holds, since asking is allocating."""
 
-    def __init__(self, file: _File) -> None:
+    def __init__(self, file: File, size: int | None) -> None:
         self._file = file
         here = file.tell()
-        self._left = file.seek(0, io.SEEK_END) - here
+        self._left = (file.seek(0, io.SEEK_END) - here) if size is None else size
         file.seek(here)
 
     def read(self, size: int) -> bytes:
@@ -269,6 +231,6 @@ class _Bounded:
         return self._file.read(size)
 
     def readline(self) -> bytes:
-        line = self._file.readline()
+        line = self._file.readline(self._left)
         self._left -= len(line)
         return line

@@ -107,8 +107,8 @@ def _ordered_dict(pairs: object = None) -> dict[str, object]:
     return result
 
 
-def _parameter(data: object, *_: object) -> object:
-    return data
+def _first(value: object, *_: object) -> object:
+    return value
 
 
 def _from_type(function: object, _type: object, args: object, *_: object) -> object:
@@ -150,8 +150,10 @@ REBUILDS: Final = {
     ("collections", "OrderedDict"): Rebuild(_ordered_dict),
     ("torch._utils", "_rebuild_tensor"): Rebuild(_tensor),
     ("torch._utils", "_rebuild_tensor_v2"): Rebuild(_tensor),
-    ("torch._utils", "_rebuild_parameter"): Rebuild(_parameter),
-    ("torch._utils", "_rebuild_parameter_with_state"): Rebuild(_parameter),
+    ("torch._utils", "_rebuild_parameter"): Rebuild(_first),
+    ("torch._utils", "_rebuild_parameter_with_state"): Rebuild(_first),
+    ("torch.jit._pickle", "restore_type_tag"): Rebuild(_first),
+    ("torch.jit._pickle", "build_tensorlist"): Rebuild(_first),
     ("torch._tensor", "_rebuild_from_type"): Rebuild(_from_type),
     ("torch._tensor", "_rebuild_from_type_v2"): Rebuild(_from_type),
 }

@@ -6,7 +6,7 @@ The walk keeps its own stack and enters each part once, so depth, cycles and sha
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, cast
 
 from torch import Tensor
 
@@ -16,9 +16,11 @@ from rnndiag.checkpoint.rebuild import StandIn
 from rnndiag.checkpoint.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from rnndiag.checkpoint.contents import Nonlinearity
+
+_Items: TypeAlias = "list[tuple[str, Any]]"
 
 _OPTIMIZER: Final = re.compile(
     r"(?:.*_)?(?:opt|optim|optims|optimizer|optimizers)(?:[_A-Z0-9].*)?"
@@ -26,23 +28,35 @@ _OPTIMIZER: Final = re.compile(
 )
 """Names under which training keeps optimizer state, some of it by the names of the parameters."""
 
+SCRIPTED: Final = "__torch__"
+"""The package under which TorchScript keeps all classes of an archive."""
+
 _REBUILDERS: Final = ("torch._utils", "torch._tensor", "torch.nn.parameter")
 """Where a stand-in's name comes from if it stands for a tensor: sparse, quantised, meta, uninitialised."""
 
 
-def walk(root: object, size: int) -> Contents:
+def facts_of(module: StandIn) -> ModuleFacts:
+    """What a module's class and own attributes say of it."""
+    state = cast("dict[str, Any]", module.state)
+    mode = state.get("mode")  # of nn.RNN; nn.RNNCell has nonlinearity
+    stated = mode.removeprefix("RNN_").lower() if isinstance(mode, str) else state.get("nonlinearity")
+    return ModuleFacts(module.path, stated if is_nonlinearity(stated) else None)
+
+
+def walk(root: object, size: int, describe: Callable[[StandIn], ModuleFacts] = facts_of) -> Contents:
     """All tensors under ``root``, the object in a file of ``size`` bytes, in the file's order.
 
     A pickled module is one container with all its children; any other part that holds tensors directly is
-    one. Optimizer state is passed over whole.
+    one. Optimizer state is passed over whole. ``describe`` is asked about each module.
     """
-    walker = _Walker()
+    walker = _Walker(describe)
     walker.run({"tensor": root} if _leaf(root) is not None else root)
     return Contents(size, tuple(walker.containers), tuple(walker.skipped), tuple(walker.statements))
 
 
 class _Walker:
-    def __init__(self) -> None:
+    def __init__(self, describe: Callable[[StandIn], ModuleFacts]) -> None:
+        self._describe = describe
         self.containers: list[Container] = []
         self.skipped: list[Skipped] = []
         self.statements: list[tuple[str, Nonlinearity]] = []
@@ -87,7 +101,7 @@ class _Walker:
                 place = path.child(key)
                 later = _is_optimizer(value, key) and not self._in_optimizer
                 (self._optimizers if later else parts).append((place, value))
-            elif key == "nonlinearity" and _is_nonlinearity(value):
+            elif key == "nonlinearity" and is_nonlinearity(value):
                 self.statements.append((_shown(path.child(key)), value))
         if tensors:
             self.containers.append(Container(path, tensors))
@@ -111,21 +125,27 @@ class _Walker:
             state = cast("dict[str, Any]", module.state)
             if not self._first_visit(state) or len(name) > MAX_NAME:
                 continue
-            facts[name] = ModuleFacts(module.path, _nonlinearity_of(state))
-            for key, value in (*self._table(state, "_parameters"), *self._table(state, "_buffers")):
+            facts[name] = self._describe(module)
+            scripted = module.module.startswith(SCRIPTED)
+            values, modules, own = _by_kind(state) if scripted else self._by_table(state)
+            for key, value in values:
                 leaf = _leaf(value)
                 if leaf is not None:
                     tensors[_join(name, key)] = leaf
-            children = [(_join(name, k), v) for k, v in self._table(state, "_modules") if _is_module(v)]
-            todo += reversed(children)
-            own = {key: value for key, value in state.items() if not key.startswith("_")}
-            self._entries(path.child(name) if name else path, own.items())
+            todo += [(_join(name, key), value) for key, value in reversed(modules) if _is_module(value)]
+            self._entries(path.child(name) if name else path, own)
         if tensors:
             self.containers.append(Container(path, tensors, facts))
 
-    def _table(self, state: dict[str, Any], key: str) -> Iterable[tuple[str, Any]]:
-        table = state.get(key)
-        return table.items() if isinstance(table, dict) and self._first_visit(table) else ()
+    def _by_table(self, state: dict[str, Any]) -> tuple[_Items, _Items, _Items]:
+        """The tensors, children and own attributes of a pickled module."""
+
+        def table(key: str) -> _Items:
+            found = state.get(key)
+            return list(found.items()) if isinstance(found, dict) and self._first_visit(found) else []
+
+        own = [(key, value) for key, value in state.items() if not key.startswith("_")]
+        return [*table("_parameters"), *table("_buffers")], table("_modules"), own
 
     def _first_visit(self, part: object) -> bool:
         # Ids are safe here: the root keeps every part alive.
@@ -155,16 +175,21 @@ def _is_optimizer(part: object, key: str = "") -> bool:
 def _is_module(part: object) -> bool:
     if not isinstance(part, StandIn) or not isinstance(part.state, dict):
         return False
+    if part.module.startswith(SCRIPTED):
+        return True
     return isinstance(part.state.get("_parameters"), dict) and isinstance(part.state.get("_modules"), dict)
 
 
-def _nonlinearity_of(state: dict[str, Any]) -> Nonlinearity | None:
-    mode = state.get("mode")  # of nn.RNN; nn.RNNCell has nonlinearity
-    stated = mode.removeprefix("RNN_").lower() if isinstance(mode, str) else state.get("nonlinearity")
-    return stated if _is_nonlinearity(stated) else None
+def _by_kind(state: dict[str, Any]) -> tuple[_Items, _Items, _Items]:
+    """The same of a TorchScript module, which keeps all in one dict."""
+    modules = [(key, value) for key, value in state.items() if _is_module(value)]
+    values = [(key, value) for key, value in state.items() if _leaf(value) is not None]
+    found = {key for key, _ in (*modules, *values)}
+    return values, modules, [(k, v) for k, v in state.items() if k not in found and not k.startswith("_")]
 
 
-def _is_nonlinearity(value: object) -> TypeGuard[Nonlinearity]:
+def is_nonlinearity(value: object) -> TypeGuard[Nonlinearity]:
+    """Whether ``value`` is the name of one."""
     return isinstance(value, str) and value in ("tanh", "relu")
 
 

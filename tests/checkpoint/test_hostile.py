@@ -396,12 +396,22 @@ class TestArchives:
         path.write_bytes(data)
         assert "its members overlap" in sandbox(path)["refused"]
 
+    def test_a_local_header_that_says_otherwise(self, sandbox, tmp_path):
+        """The list of members says where each begins; a header there, how long its own name is."""
+        path = zip_of(tmp_path / "model.pt", self.GOOD, DATA)
+        data = bytearray(path.read_bytes())
+        at = data.index(b"archive/data/0") - 30
+        path.write_bytes(data[: at + 26] + b"\xff\xff" + data[at + 28 :])
+        assert "not where the archive's list puts it" in sandbox(path)["refused"]
+        path.write_bytes(data[:at] + b"PKPK" + data[at + 4 :])
+        assert "not where the archive's list puts it" in sandbox(path)["refused"]
+
     def test_two_member_lists(self, sandbox, tmp_path):
         """One reader might take the first and another the second."""
         path = zip_of(tmp_path / "model.pt", self.GOOD, DATA)
         bare = path.read_bytes()
         path.write_bytes(bare + bare)
-        assert "member list is not where torch.save puts it" in sandbox(path)["refused"]
+        assert "member list is not where PyTorch's writer puts it" in sandbox(path)["refused"]
         path.write_bytes(bare[:-2] + struct.pack("<H", len(bare)) + bare)
         assert "refused" in sandbox(path)
 

@@ -1,0 +1,116 @@
+"""safetensors: a header of JSON and raw numbers, mapped from the file by the library of that name."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from safetensors import safe_open
+
+from rnndiag.checkpoint.contents import MAX_NAME, MAX_TENSORS, Container, Contents, Deferred, Leaf, Path, Unusable
+from rnndiag.checkpoint.model import Skipped
+from rnndiag.checkpoint.reader import Candidate, Reader
+from rnndiag.checkpoint.text import printable
+from rnndiag.checkpoint.tree import is_nonlinearity
+from rnndiag.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import pathlib
+
+    from rnndiag.checkpoint.contents import Nonlinearity
+
+MAX_HEADER: Final = 16 << 20
+"""Bytes of the header, some 80 to 100 a tensor."""
+MAX_DIMENSIONS: Final = 64
+"""As many as a tensor of PyTorch can have."""
+
+DTYPES: Final = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+"""The types that a weight or a counter beside weights may have; the others are passed over by name."""
+
+
+def read(path: pathlib.Path) -> Contents:
+    """Check the header; each tensor stays in the file until a layer needs it.
+
+    Raises:
+        CheckpointError: a header that does not describe the rest of the file.
+    """
+    size = path.stat().st_size
+    tensors, skipped, statements = open_tensors(path)
+    return Contents(size, (Container(Path(), tensors),), tuple(skipped), tuple(statements))
+
+
+def open_tensors(
+    path: pathlib.Path,
+) -> tuple[dict[str, Leaf], list[Skipped], list[tuple[str, Nonlinearity]]]:
+    """The tensors of one file by name, what was passed over, and what the file's own words say of tanh and relu."""
+    _check_header(path)
+    file: Any = safe_open(path, framework="pt", device="cpu")  # verifies each offset against shapes and the file's size
+    tensors: dict[str, Leaf] = {}
+    skipped = []
+    names = file.keys()
+    if len(names) > MAX_TENSORS:
+        raise CheckpointError(f"{path}: it holds {len(names):,} tensors, more than any model has")
+    for name in names:
+        if len(name) > MAX_NAME:
+            skipped.append(Skipped(printable(name, 60), f"a name of {len(name)} characters"))
+        else:
+            tensors[name] = _leaf(file, name)
+    stated = (file.metadata() or {}).get("nonlinearity")
+    return tensors, skipped, [("__metadata__.nonlinearity", stated)] if is_nonlinearity(stated) else []
+
+
+def _leaf(file: Any, name: str) -> Leaf:
+    view = file.get_slice(name)
+    shape, kind = tuple(view.get_shape()), view.get_dtype()
+    if len(shape) > MAX_DIMENSIONS:
+        return Unusable(f"it has {len(shape)} dimensions")
+    if kind not in DTYPES:
+        return Unusable(f"expected F64, F32, F16 or BF16, got {kind}")
+    return Deferred(shape, DTYPES[kind], partial(file.get_tensor, name))
+
+
+def _check_header(path: pathlib.Path) -> None:
+    """Bound what the library will parse, and refuse what it lets pass."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > MAX_HEADER:
+            raise CheckpointError(f"{path}: a safetensors header of {length:,} bytes, more than any model needs")
+        header = file.read(length)
+    if len(header) < length:
+        raise CheckpointError(
+            f"{path}: cut short in its header: expected {length} bytes, got {len(header)}: copy it again"
+        )
+    try:
+        json.loads(header, object_pairs_hook=_distinct)
+    except (ValueError, RecursionError) as error:
+        reason = "its JSON is nested too deep" if isinstance(error, RecursionError) else printable(str(error), 200)
+        raise CheckpointError(f"{path}: a safetensors file with a damaged header: {reason}; copy it again") from error
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> None:
+    """Keep nothing; the library takes the last of several entries of one name, and another reader might not."""
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise ValueError("two entries have the same name")
+
+
+def _accepts(candidate: Candidate) -> bool:
+    # The upper bytes of a length: text that has a brace there is no safetensors file.
+    return candidate.head[5:9] == b"\0\0\0{"
+
+
+READER: Final = Reader("safetensors", _accepts, read)
