@@ -60,6 +60,7 @@ def test_the_two_forms_differ_in_every_measure_of_the_trajectory() -> None:
     one, two = (diagnose(Model(source, (each,)), Probe(length=20, batch=3)) for each in (first, after))
     for a, b in zip(one.layers, two.layers, strict=True):
         assert a.cell == b.cell == "gru"
+        assert (a.reset_after, b.reset_after) == (False, True)
         assert a.recurrent_weight == b.recurrent_weight
         assert set(a.gates) == set(b.gates) == {"reset", "update"}
         assert a.jacobian != b.jacobian
