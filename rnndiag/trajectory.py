@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rnndiag.cells import CELLS
-from rnndiag.cells.cell import Linearisation, hidden_states
+from rnndiag.cells import cell_of
+from rnndiag.cells.cell import Linearisation
 from rnndiag.cells.layer import RecurrentLayer, Stack
 
 
@@ -57,8 +57,8 @@ def run_layer(layer: RecurrentLayer, inputs: Tensor) -> Trajectory:
     """Drive one layer: ``inputs [T, B, D]`` in the sequence's order, whatever the layer's direction."""
     if layer.direction == "reverse":
         inputs = inputs.flip(0)
-    cell = CELLS[layer.cell]
-    hidden = hidden_states(cell, layer, inputs)
+    cell = cell_of(layer)
+    hidden = cell.hidden_states(layer, inputs)
     return Trajectory(layer, inputs, hidden, cell.linearise(layer, inputs, shifted(hidden)))
 
 

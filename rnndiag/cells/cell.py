@@ -1,7 +1,8 @@
-"""What every cell gives: hidden states by the fused kernel, and the linearisation along them."""
+"""What every cell gives: its hidden states, and the linearisation along them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,6 +28,8 @@ class Linearisation:
     """``phi'`` of each squashing nonlinearity that the gradient passes, gates not included"""
     gates: dict[str, Tensor]
     """Values in (0, 1) of the sigmoid gates; empty for Elman nets"""
+    operand_norms: Tensor
+    """Norm of what ``W_hh`` multiplies: ``[T, B, 1]``, or ``[T, B, G]`` where its blocks differ in that"""
     cell_state: Tensor | None = None
     """``c``: ``[T, B, H]``, LSTM only"""
 
@@ -34,8 +37,8 @@ class Linearisation:
 class Cell(Protocol):
     """One kind of recurrent cell."""
 
-    def kernel(self, layer: RecurrentLayer) -> nn.RNNBase:
-        """PyTorch's module of this kind and shape, with uninitialised parameters."""
+    def hidden_states(self, layer: RecurrentLayer, inputs: Tensor) -> Tensor:
+        """``h_1 .. h_T`` from ``h_0 = 0``: ``[T, B, D] -> [T, B, R]``."""
         ...
 
     def linearise(self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor) -> Linearisation:
@@ -43,15 +46,21 @@ class Cell(Protocol):
         ...
 
 
-def hidden_states(cell: Cell, layer: RecurrentLayer, inputs: Tensor) -> Tensor:
-    """``h_1 .. h_T`` from ``h_0 = 0``: ``[T, B, D] -> [T, B, R]``, by PyTorch's own fused kernel."""
+def fused_states(kernel: Callable[[RecurrentLayer], nn.RNNBase], layer: RecurrentLayer, inputs: Tensor) -> Tensor:
+    """``h_1 .. h_T`` by PyTorch's own fused kernel, given as a module of the layer's kind and shape."""
     with torch.device("meta"):
-        module = cell.kernel(layer)
+        module = kernel(layer)
     for name, parameter in layer.parameters.items():
         setattr(module, f"{name}_l0", nn.Parameter(parameter, requires_grad=False))
     with torch.no_grad():
         states: Tensor = module(inputs)[0]
     return states
+
+
+def norms(vectors: Tensor) -> Tensor:
+    """``[T, B, n] -> [T, B, 1]``."""
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return lengths
 
 
 def preactivation(layer: RecurrentLayer, inputs: Tensor, previous: Tensor) -> Tensor:

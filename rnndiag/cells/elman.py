@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from rnndiag.cells.cell import Linearisation, preactivation, sech_squared
+from rnndiag.cells.cell import Linearisation, fused_states, norms, preactivation, sech_squared
 from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.operators.structured import DiagonalPlusShared
 
@@ -19,12 +19,16 @@ class Elman:
     nonlinearity: Literal["tanh", "relu"]
 
     def kernel(self, layer: RecurrentLayer) -> nn.RNNBase:
+        """PyTorch's module of this kind and shape, with uninitialised parameters."""
         return nn.RNN(
             layer.input_size,
             layer.hidden_size,
             nonlinearity=self.nonlinearity,
             bias=layer.bias_ih is not None,
         )
+
+    def hidden_states(self, layer: RecurrentLayer, inputs: Tensor) -> Tensor:
+        return fused_states(self.kernel, layer, inputs)
 
     def linearise(self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor) -> Linearisation:
         a = preactivation(layer, inputs, previous)
@@ -34,4 +38,5 @@ class Elman:
             input_jacobian=DiagonalPlusShared(slope, layer.weight_ih),
             slopes={self.nonlinearity: slope},
             gates={},
+            operand_norms=norms(previous),
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rnndiag.cells.cell import Linearisation, sech_squared, sigmoid_slope
+from rnndiag.cells.cell import Linearisation, fused_states, norms, sech_squared, sigmoid_slope
 from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.operators.structured import DiagonalPlusShared
 
@@ -20,7 +20,11 @@ class GRU:
     """``nn.GRU`` and ``nn.GRUCell``."""
 
     def kernel(self, layer: RecurrentLayer) -> nn.RNNBase:
+        """PyTorch's module of this kind and shape, with uninitialised parameters."""
         return nn.GRU(layer.input_size, layer.hidden_size, bias=layer.bias_ih is not None)
+
+    def hidden_states(self, layer: RecurrentLayer, inputs: Tensor) -> Tensor:
+        return fused_states(self.kernel, layer, inputs)
 
     def linearise(self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor) -> Linearisation:
         """Differentiates ``h`` by ``h-`` through r, z, n and the direct term (Cho et al. 2014).
@@ -48,4 +52,5 @@ class GRU:
             input_jacobian=DiagonalPlusShared(torch.cat((b_r, b_z, b_n), -1), layer.weight_ih, None, 3),
             slopes={"candidate": slope},
             gates={"reset": r, "update": z},
+            operand_norms=norms(previous),
         )

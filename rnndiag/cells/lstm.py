@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rnndiag.cells.cell import Linearisation, preactivation, sech_squared, sigmoid_slope
+from rnndiag.cells.cell import Linearisation, fused_states, norms, preactivation, sech_squared, sigmoid_slope
 from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.operators.structured import CarryReadout
 
@@ -21,12 +21,16 @@ class LSTM:
     """``nn.LSTM`` and ``nn.LSTMCell``, with or without output projection."""
 
     def kernel(self, layer: RecurrentLayer) -> nn.RNNBase:
+        """PyTorch's module of this kind and shape, with uninitialised parameters."""
         return nn.LSTM(
             layer.input_size,
             layer.hidden_size,
             bias=layer.bias_ih is not None,
             proj_size=layer.proj_size,
         )
+
+    def hidden_states(self, layer: RecurrentLayer, inputs: Tensor) -> Tensor:
+        return fused_states(self.kernel, layer, inputs)
 
     def linearise(self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor) -> Linearisation:
         """Differentiates ``(h, c)`` by ``(h-, c-)`` and by ``x`` (Hochreiter & Schmidhuber 1997)."""
@@ -50,6 +54,7 @@ class LSTM:
             input_jacobian=CarryReadout(gain, readout, layer.weight_ih, None, layer.weight_hr),
             slopes={"candidate": candidate_slope, "cell output": output_slope},
             gates={"input": i, "forget": f, "output": o},
+            operand_norms=norms(previous),
             cell_state=cell_state,
         )
 

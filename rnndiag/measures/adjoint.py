@@ -139,7 +139,7 @@ def _back_through(
     at_inputs = like.new_empty(run.length, *seed.shape[:-1], run.layer.input_size)
     logs = torch.empty_like(states)
     weights = torch.empty_like(states) if credit else None
-    log_previous = torch.linalg.vector_norm(run.previous, dim=-1).log()
+    log_operands = run.along.operand_norms.log()
     for t in reversed(range(run.length)):
         if injected is not None:
             here = injected[t]
@@ -147,13 +147,23 @@ def _back_through(
         jacobian = state_jacobian[t]
         scattered = jacobian.scatter(carried.value)
         if weights is not None:
-            # A step adds (scattered outer h_{t-1}) to dL/dW_hh, whose norm is the product of the two.
-            weights[t] = carried.log + torch.linalg.vector_norm(scattered, dim=-1).log() + log_previous[t]
+            weights[t] = carried.log + _log_contribution(scattered, log_operands[t])
         at_inputs[t] = input_jacobian[t].rmv(carried.value)
         logs[t] = carried.log
         carried = _Scaled.of(jacobian.rmv_from(carried.value, scattered), carried.log)
         states[t] = carried.log_norm()
     return states, _Scaled.of(at_inputs, logs), weights
+
+
+def _log_contribution(scattered: Tensor, log_operands: Tensor) -> Tensor:
+    """Log norm of what one step adds to ``dL/dW_hh``: ``[..., K*H]`` and ``[B, K]`` to ``[...]``.
+
+    A block adds the outer product of the adjoint at its preactivation and the vector that it multiplies, whose
+    norm is the product of theirs; blocks that multiply the same vector count as one.
+    """
+    blocks = scattered.unflatten(-1, (log_operands.shape[-1], -1))
+    logs = torch.linalg.vector_norm(blocks, dim=-1).log() + log_operands
+    return logs[..., 0] if logs.shape[-1] == 1 else torch.logsumexp(2 * logs, dim=-1) / 2
 
 
 def _seed(run: Trajectory, draws: int, generator: torch.Generator) -> Tensor:

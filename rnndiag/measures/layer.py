@@ -47,6 +47,8 @@ class LayerMeasures:
     forget_bias: float | None
     """mean of the forget gate's two biases together; LSTM only"""
     numerics: Numerics
+    reset_after: bool | None = None
+    """whether a GRU's reset gate multiplies ``W_hn h- + b_hn``, as in PyTorch, or ``h-`` itself; None: no GRU"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ def measure_layer(
         "proj_size": run.layer.proj_size,
         "direction": run.layer.direction,
         "nonlinearity_assumed": run.layer.nonlinearity_assumed,
+        "reset_after": run.layer.reset_after if run.layer.cell == "gru" else None,
         "bias_scale": _bias_scale(run.layer),
         "forget_bias": _forget_bias(run.layer),
         "numerics": numerics,

@@ -1,4 +1,4 @@
-"""The two shapes that the step Jacobian of a recurrent cell takes.
+"""The shapes that the step Jacobian of a recurrent cell takes; the third is in ``reset_first``.
 
 ``W`` is one matrix of ``K`` row blocks ``W_k`` shared by all maps; everything else is diagonal. Applying
 all maps to one vector each is then a single GEMM and elementwise work.
@@ -6,6 +6,7 @@ all maps to one vector each is then a single GEMM and elementwise work.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,26 @@ from rnndiag.operators.base import BatchedOperator
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class DiagonalPlusShared(BatchedOperator):
+class StepJacobian(BatchedOperator):
+    """``ds_t/ds_{t-1}`` (or ``ds_t/dx_t``) for every step and sequence of a trajectory: batch ``[T, B]``.
+
+    Its transpose passes the preactivations, where the gradient of ``W`` is found.
+    """
+
+    @abstractmethod
+    def scatter(self, u: Tensor) -> Tensor:
+        """The adjoint at the preactivations, ``[..., K*m]``, from the one at the new state."""
+
+    @abstractmethod
+    def rmv_from(self, u: Tensor, scattered: Tensor) -> Tensor:
+        """``J^T u`` where ``scattered = scatter(u)`` is at hand."""
+
+    def rmv(self, u: Tensor) -> Tensor:
+        return self.rmv_from(u, self.scatter(u))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DiagonalPlusShared(StepJacobian):
     """``J v = a * v + sum_k b_k * (W_k v)``: the Elman net's Jacobian (``a = 0``) and the GRU's.
 
     Without a carry the map may be rectangular, which makes it an input Jacobian too.
@@ -47,15 +67,10 @@ class DiagonalPlusShared(BatchedOperator):
         out = scaled if self.blocks == 1 else scaled.unflatten(-1, (self.blocks, -1)).sum(-2)
         return out if self.carry is None else out.addcmul_(self.carry, v)
 
-    def rmv(self, u: Tensor) -> Tensor:
-        return self.rmv_from(u, self.scatter(u))
-
     def scatter(self, u: Tensor) -> Tensor:
-        """``b_k * u`` for every block: the adjoint at the preactivations, ``[..., K*m]``."""
         return (u if self.blocks == 1 else u.repeat(*(1,) * (u.ndim - 1), self.blocks)) * self.gain
 
     def rmv_from(self, u: Tensor, scattered: Tensor) -> Tensor:
-        """``J^T u`` where ``scattered = scatter(u)`` is at hand."""
         out = scattered @ self.weight
         return out if self.carry is None else out.addcmul_(self.carry, u)
 
@@ -73,7 +88,7 @@ class DiagonalPlusShared(BatchedOperator):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CarryReadout(BatchedOperator):
+class CarryReadout(StepJacobian):
     """The LSTM's Jacobian on ``(h, c)``: a carried part ``c`` and a readout ``h`` of it.
 
     With ``y = b * (W v_h)`` in four blocks (i, f, g, o)::
@@ -120,16 +135,11 @@ class CarryReadout(BatchedOperator):
             dh = dh @ self.projection.T
         return torch.cat((dh, dc), dim=-1)
 
-    def rmv(self, u: Tensor) -> Tensor:
-        return self.rmv_from(u, self.scatter(u))
-
     def scatter(self, u: Tensor) -> Tensor:
-        """The adjoint at the gates' preactivations (i, f, g, o): ``[..., 4*H]``."""
         at_output, at_cell = self._through_readout(u)
         return torch.cat((at_cell, at_cell, at_cell, at_output), dim=-1).mul_(self.gain)
 
     def rmv_from(self, u: Tensor, scattered: Tensor) -> Tensor:
-        """``J^T u`` where ``scattered = scatter(u)`` is at hand."""
         at_input = scattered @ self.weight
         if self.forget is None:
             return at_input
@@ -164,7 +174,3 @@ class CarryReadout(BatchedOperator):
         if self.projection is not None:
             at_output = at_output @ self.projection
         return at_output, at_cell + self.readout * at_output
-
-
-StepJacobian = DiagonalPlusShared | CarryReadout
-"""``ds_t/ds_{t-1}`` (or ``ds_t/dx_t``) for every step and sequence of a trajectory: batch ``[T, B]``."""

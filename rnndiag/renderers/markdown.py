@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from rnndiag.measures.layer import LayerMeasures
 from rnndiag.renderers.cases import visible
 from rnndiag.renderers.numbers import percent, short, signed
+from rnndiag.renderers.tables import cell_and_size
 from rnndiag.report import Report
 from rnndiag.rules.base import Finding
 
@@ -51,9 +52,8 @@ def _table(report: Report) -> Iterator[str]:
 
 def _cells(layer: LayerMeasures, length: int) -> Iterator[str]:
     weight, jacobian, gradient, spectrum = layer.recurrent_weight, layer.jacobian, layer.gradient, layer.lyapunov
-    sizes = [layer.input_size, layer.hidden_size, *([layer.proj_size] if layer.proj_size else [])]
     yield code(layer.name)
-    yield f"{layer.cell} {'→'.join(map(str, sizes))}"
+    yield prose(cell_and_size(layer, "→"))
     yield short(weight.spectral_norm) if weight else "-"
     yield short(jacobian.norm_median) if jacobian else "-"
     if gradient:

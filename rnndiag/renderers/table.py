@@ -16,7 +16,7 @@ from rnndiag.renderers.findings import findings_section
 from rnndiag.renderers.numbers import percent, short, signed
 from rnndiag.renderers.steps import step_table
 from rnndiag.renderers.styles import VERDICT_STYLES
-from rnndiag.renderers.tables import titled_table
+from rnndiag.renderers.tables import cell_and_size, titled_table
 from rnndiag.report import Report
 
 MOST_SKIPPED = 6
@@ -98,8 +98,7 @@ def _layers(report: Report) -> RenderableType:
 
 
 def _layer_row(layer: LayerMeasures, length: int) -> Iterator[RenderableType]:
-    size = f"{layer.input_size}>{layer.hidden_size}" + (f">{layer.proj_size}" if layer.proj_size else "")
-    yield Text.assemble(layer.name, (f"\n{layer.cell} {size}", "dim"))
+    yield Text.assemble(layer.name, (f"\n{cell_and_size(layer, '>')}", "dim"))
     weight, jacobian, gradient = layer.recurrent_weight, layer.jacobian, layer.gradient
     yield f"{short(weight.spectral_norm)}\n{short(weight.spectral_radius)}" if weight else "-"
     yield f"{short(jacobian.norm_median)}\n{short(jacobian.norm_max)}" if jacobian else "-"

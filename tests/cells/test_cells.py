@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rnndiag.cells.cell import sech_squared, sigmoid_slope
 from rnndiag.trajectory import run_layer, run_stack
 from tests.oracles import autograd
-from tests.oracles.nets import KINDS, layer, layers, stack
+from tests.oracles.nets import FORMS, KINDS, layer, layers, stack
 
 EXACT = {"rtol": 1e-12, "atol": 1e-13}
 
@@ -62,7 +62,7 @@ def test_a_stack_is_pytorchs_stack(kind: str, bidirectional: bool, proj: int) ->
     torch.testing.assert_close(outputs, whole(inputs)[0].detach(), **EXACT)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FORMS)
 def test_reverse_is_forward_on_the_reversed_sequence(kind: str) -> None:
     inputs = torch.randn(5, 2, 4, dtype=torch.float64)
     forward = run_layer(layer(kind), inputs.flip(0))
@@ -79,7 +79,7 @@ def test_deep_saturation_is_small_not_zero() -> None:
     torch.testing.assert_close(sigmoid_slope(torch.tensor(-80.0).double()), torch.tensor(-80.0).double().exp())
 
 
-@pytest.mark.parametrize("kind", ["tanh", "gru", "lstm"])
+@pytest.mark.parametrize("kind", ["tanh", "gru", "lstm", "reset-first"])
 def test_float32_agrees_with_float64(kind: str) -> None:
     net = layer(kind, 4, 20, seed=5)
     inputs = torch.randn(30, 2, 4, dtype=torch.float64)

@@ -11,7 +11,7 @@ from rnndiag.cells.layer import Stack
 from rnndiag.measures.adjoint import layer_adjoint, stack_adjoint
 from rnndiag.trajectory import run_layer, run_stack
 from tests.oracles import autograd
-from tests.oracles.nets import KINDS, layer, module, stack
+from tests.oracles.nets import FORMS, layer, module, stack
 
 T, B, R = 9, 2, 3
 TIGHT = {"rtol": 1e-9, "atol": 1e-9}
@@ -27,7 +27,7 @@ def unit_seeds(width: int, batch: int = B) -> torch.Tensor:
     return drawn / drawn.norm(dim=-1, keepdim=True)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FORMS)
 @pytest.mark.parametrize("proj", [0, 3])
 def test_a_layers_gains_are_autograds(kind: str, proj: int) -> None:
     net = layer(kind, proj=proj if kind == "lstm" else 0)
@@ -39,7 +39,7 @@ def test_a_layers_gains_are_autograds(kind: str, proj: int) -> None:
         torch.testing.assert_close(measured.inputs[:, r], at_inputs.norm(dim=-1).log().flip(0), **TIGHT)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FORMS)
 def test_credit_is_each_steps_own_part_of_the_weights_gradient(kind: str) -> None:
     net = layer(kind)
     inputs = torch.randn(T, 1, net.input_size, dtype=torch.float64)
@@ -59,7 +59,7 @@ def test_credit_is_each_steps_own_part_of_the_weights_gradient(kind: str) -> Non
             torch.testing.assert_close(measured.weights[T - 1 - t, r, 0], own.norm().log(), **TIGHT)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FORMS)
 @pytest.mark.parametrize("levels", [1, 2, 3])
 def test_a_stacks_gain_is_the_joint_gradient_at_all_states(kind: str, levels: int) -> None:
     net = stack(kind, levels)
@@ -98,7 +98,7 @@ def test_a_stacks_gain_is_the_gradient_at_pytorchs_initial_states() -> None:
         assert float(measured.states[lag - 1, 0, 0]) == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FORMS)
 @pytest.mark.parametrize("levels", [1, 2, 3])
 def test_both_directions(kind: str, levels: int) -> None:
     net = stack(kind, levels, bidirectional=True)

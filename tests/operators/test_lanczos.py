@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rnndiag.operators.lanczos import spectral_norms
 from rnndiag.operators.structured import DiagonalPlusShared
 from rnndiag.trajectory import run_layer
-from tests.oracles.nets import KINDS, layer, layers
+from tests.oracles.nets import FORMS, layer, layers
 
 
 def norms(op: DiagonalPlusShared, seed: int = 0, rtol: float = 1e-6) -> torch.Tensor:
@@ -27,7 +27,7 @@ def test_small_nets_agree_with_svd(net, seed) -> None:
     torch.testing.assert_close(norms(op, seed), exact, rtol=1e-6, atol=1e-300)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FORMS)
 @pytest.mark.parametrize("hidden", [40, 130])
 def test_wider_nets_agree_with_svd(kind: str, hidden: int) -> None:
     net = layer(kind, 8, hidden)

@@ -10,7 +10,7 @@ import torch
 from rnndiag.operators.qr_exponents import frame_growth
 from rnndiag.operators.structured import DiagonalPlusShared
 from rnndiag.trajectory import run_layer
-from tests.oracles.nets import KINDS, layer
+from tests.oracles.nets import FORMS, layer
 
 
 def growth(op, count: int, bounds: list[int]) -> torch.Tensor:
@@ -30,7 +30,7 @@ def every_step(op, count: int) -> torch.Tensor:
     return total
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FORMS)
 @pytest.mark.parametrize("scale", [0.3, 1.0, 3.0])
 def test_adaptive_factorisation_equals_one_at_every_step(kind: str, scale: float) -> None:
     net = layer(kind, 4, 16, scale=scale, bias=False)

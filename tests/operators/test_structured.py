@@ -7,10 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnndiag.cells.layer import CellKind
 from rnndiag.operators.structured import StepJacobian
 from rnndiag.trajectory import run_layer
-from tests.oracles.nets import KINDS, layer, layers
+from tests.oracles.nets import FORMS, Form, layer, layers
 
 CLOSE = {"rtol": 1e-12, "atol": 1e-12}
 
@@ -54,11 +53,17 @@ def test_indexing_and_flattening_keep_the_maps(op: StepJacobian) -> None:
     torch.testing.assert_close(op.flatten()[mask].to_dense(), dense.flatten(0, 1)[mask])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_memory_of_a_map_is_its_diagonals(kind: CellKind) -> None:
+@pytest.mark.parametrize("kind", FORMS)
+def test_memory_of_a_map_is_its_diagonals(kind: Form) -> None:
     """Nothing of a trajectory's Jacobians grows as T * B * H * H."""
     net = layer(kind, 4, 64)
     op = run_layer(net, torch.randn(20, 3, 4, dtype=torch.float64)).along.state_jacobian
     held = sum(getattr(op, name).numel() for name in op.per_map if getattr(op, name) is not None)
     assert held <= 20 * 3 * 64 * 6
     assert op.weight is net.weight_hh
+
+
+def test_a_norm_taken_in_pieces_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    op = run_layer(layer("reset-first"), torch.randn(5, 3, 4, dtype=torch.float64)).along.state_jacobian
+    monkeypatch.setattr("rnndiag.operators.reset_first.CHUNK_BYTES", 4 * 36 * 8)
+    torch.testing.assert_close(op.frobenius_squared(), op.to_dense().square().sum((-1, -2)), **CLOSE)

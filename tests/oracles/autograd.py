@@ -41,7 +41,7 @@ def state_size(layer: RecurrentLayer) -> int:
     return layer.output_size + (layer.hidden_size if layer.cell == "lstm" else 0)
 
 
-def _step(rnn: torch.nn.RNNBase, layer: RecurrentLayer, state: Tensor, x: Tensor, width: int) -> Tensor:
+def _step(rnn: torch.nn.Module, layer: RecurrentLayer, state: Tensor, x: Tensor, width: int) -> Tensor:
     if layer.cell == "lstm":
         _, (h, c) = rnn(x[None], (state[None, :, :width].contiguous(), state[None, :, width:].contiguous()))
         return torch.cat((h[0], c[0]), dim=-1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from hypothesis import strategies as st
 from torch import nn
@@ -10,10 +12,13 @@ from rnndiag.cells import CELLS
 from rnndiag.cells.layer import GATES, CellKind, RecurrentLayer, Stack
 
 KINDS: tuple[CellKind, ...] = ("tanh", "relu", "gru", "lstm")
+Form = CellKind | Literal["reset-first"]
+FORMS: tuple[Form, ...] = (*KINDS, "reset-first")
+"""The cells, and the GRU that ``reset_after = False`` makes another cell of."""
 
 
 def layer(
-    kind: CellKind,
+    kind: Form,
     inputs: int = 4,
     hidden: int = 6,
     *,
@@ -27,25 +32,27 @@ def layer(
 ) -> RecurrentLayer:
     """Entries N(0, scale^2 / fan in); biases N(0, 0.25)."""
     generator = torch.Generator().manual_seed(seed)
+    cell: CellKind = "gru" if kind == "reset-first" else kind
 
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
 
-    rows, width = len(GATES[kind]) * hidden, proj or hidden
+    rows, width = len(GATES[cell]) * hidden, proj or hidden
     return RecurrentLayer(
         name,
-        kind,
+        cell,
         normal(rows, inputs) / inputs**0.5,
         normal(rows, width) * (scale / width**0.5),
         normal(rows) / 2 if bias else None,
         normal(rows) / 2 if bias else None,
         normal(proj, hidden) / hidden**0.5 if proj else None,
         "reverse" if reverse else "forward",
+        reset_after=kind != "reset-first",
     )
 
 
 def stack(
-    kind: CellKind, levels: int, *, inputs: int = 3, hidden: int = 5, proj: int = 0, bidirectional: bool = False
+    kind: Form, levels: int, *, inputs: int = 3, hidden: int = 5, proj: int = 0, bidirectional: bool = False
 ) -> Stack:
     built = []
     directions = (False, True) if bidirectional else (False,)
@@ -60,8 +67,30 @@ def stack(
     return Stack("rnn", tuple(built))
 
 
-def module(of: RecurrentLayer) -> nn.RNNBase:
+class ResetFirst(nn.Module):
+    """Cho et al. 2014, eqs. 5 to 8, gate by gate, with the roles of z and 1 - z that PyTorch has."""
+
+    def __init__(self, of: RecurrentLayer) -> None:
+        super().__init__()
+        self.of = of
+        self.weight_hh_l0 = nn.Parameter(of.weight_hh.clone())
+
+    def forward(self, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        of, zero = self.of, torch.zeros(3 * self.of.hidden_size, dtype=x.dtype)
+        u, w = of.blocks(of.weight_ih), of.blocks(self.weight_hh_l0)
+        b, c = (of.blocks(zero if bias is None else bias) for bias in (of.bias_ih, of.bias_hh))
+        for one in x:
+            own = {g: one @ u[g].T + b[g] + c[g] for g in of.gates}
+            r, z = (torch.sigmoid(own[g] + h[0] @ w[g].T) for g in ("reset", "update"))
+            n = torch.tanh(own["new"] + (r * h[0]) @ w["new"].T)
+            h = ((1 - z) * n + z * h[0])[None]
+        return h, h
+
+
+def module(of: RecurrentLayer) -> nn.Module:
     """PyTorch's module with the layer's parameters, run in the layer's own order of time."""
+    if not of.reset_after:
+        return ResetFirst(of)
     built = CELLS[of.cell].kernel(of).to(of.weight_hh.dtype)
     with torch.no_grad():
         for name, parameter in of.parameters.items():
@@ -71,7 +100,7 @@ def module(of: RecurrentLayer) -> nn.RNNBase:
 
 @st.composite
 def layers(draw: st.DrawFn) -> RecurrentLayer:
-    kind = draw(st.sampled_from(KINDS))
+    kind = draw(st.sampled_from(FORMS))
     hidden = draw(st.integers(1, 9))
     return layer(
         kind,

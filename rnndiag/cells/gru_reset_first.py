@@ -1,0 +1,68 @@
+"""The GRU as first published: the reset gate multiplies the state, not its product with ``W_hn``.
+
+``n = tanh(W_in x + b_in + W_hn (r * h-) + b_hn)``, ``h = (1-z)*n + z*h-`` (Cho et al. 2014): ONNX with
+``linear_before_reset = 0``, Keras with ``reset_after = False``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rnndiag.cells.cell import Linearisation, norms, sech_squared, sigmoid_slope
+from rnndiag.cells.layer import RecurrentLayer
+from rnndiag.operators.reset_first import ResetFirst
+
+
+@dataclass(frozen=True, slots=True)
+class GRUResetFirst:
+    """No module of PyTorch's has this form."""
+
+    def hidden_states(self, layer: RecurrentLayer, inputs: Tensor) -> Tensor:
+        from_input = _from_input(layer, inputs)
+        gates, candidate = layer.weight_hh.split((2 * layer.hidden_size, layer.hidden_size))
+        states = inputs.new_empty(*inputs.shape[:2], layer.hidden_size)
+        h = torch.zeros_like(states[0])
+        for t, drive in enumerate(from_input):
+            i_r, i_z, i_n = drive.chunk(3, dim=-1)
+            h_r, h_z = (h @ gates.T).chunk(2, dim=-1)
+            n = torch.addmm(i_n, (i_r + h_r).sigmoid_() * h, candidate.T).tanh_()
+            h = torch.lerp(n, h, (i_z + h_z).sigmoid_(), out=states[t])
+        return states
+
+    def linearise(self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor) -> Linearisation:
+        """Differentiates ``h`` by ``h-`` through r, z, n and the direct term.
+
+        The candidate sees the previous state through ``r * h-``, so ``r`` stands between ``W_hn`` and the state,
+        and the reset gate acts through ``W_hn`` too.
+        """
+        a_r, a_z, i_n = _from_input(layer, inputs).chunk(3, dim=-1)
+        gates, candidate = layer.weight_hh.split((2 * layer.hidden_size, layer.hidden_size))
+        h_r, h_z = (previous @ gates.T).chunk(2, dim=-1)
+        a_r, a_z = a_r + h_r, a_z + h_z
+        r, z, keep_new = a_r.sigmoid(), a_z.sigmoid(), (-a_z).sigmoid()
+        seen = r * previous
+        a_n = i_n + seen @ candidate.T
+        slope = sech_squared(a_n)
+        b_z = (previous - a_n.tanh()) * sigmoid_slope(a_z)
+        gain = torch.cat((b_z, keep_new * slope), dim=-1)
+        b_r = previous * sigmoid_slope(a_r)
+        before = norms(previous)
+        return Linearisation(
+            state_jacobian=ResetFirst(gain, b_r, layer.weight_hh, candidate, r, z),
+            input_jacobian=ResetFirst(gain, b_r, layer.weight_ih, candidate),
+            slopes={"candidate": slope},
+            gates={"reset": r, "update": z},
+            operand_norms=torch.cat((before, before, norms(seen)), dim=-1),
+        )
+
+
+def _from_input(layer: RecurrentLayer, inputs: Tensor) -> Tensor:
+    """``W_ih x + b_ih + b_hh``: in this form nothing multiplies ``b_hn``."""
+    total = inputs @ layer.weight_ih.T
+    for bias in (layer.bias_ih, layer.bias_hh):
+        if bias is not None:
+            total += bias
+    return total
