@@ -10,7 +10,6 @@ import struct
 import tarfile
 import zipfile
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -43,13 +42,6 @@ def test_foreign_files(refusal, tmp_path, content, words):
     path = tmp_path / "model.pt"
     path.write_bytes(content)
     assert words in refusal(path)
-
-
-def test_numpy_files(refusal, tmp_path):
-    np.savez(tmp_path / "model.npz", weight=np.zeros(3))
-    assert "a zip archive in which no model was recognised" in refusal(tmp_path / "model.npz")
-    np.save(tmp_path / "model.npy", np.zeros(3))
-    assert "a NumPy array" in refusal(tmp_path / "model.npy")
 
 
 def test_tar_files(refusal, tmp_path):
