@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,10 +13,15 @@ from torch import Tensor
 
 from rnndiag.checkpoint import read_contents
 from rnndiag.checkpoint.contents import Contents, Unusable, value_of
+from rnndiag.checkpoint.npy import SIGNATURE, UnreadableError, read_header, read_numbers
+from rnndiag.checkpoint.numpy_arrays import check_member, is_npz
+from rnndiag.checkpoint.reader import Candidate
 from rnndiag.checkpoint.text import listing, printable
 from rnndiag.errors import CheckpointError, ProbeError
 
-NPY, ZIP = b"\x93NUMPY", b"PK\x03\x04"
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 MAX_BYTES = 1 << 30
 """Of an array unpacked from an archive, which may declare any size."""
 
@@ -28,17 +34,16 @@ def read_array(path: str | Path) -> Tensor:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            head = file.read(len(NPY))
-        if head == NPY:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        elif head.startswith(ZIP) and _is_npz(path):
-            array = _from_npz(path)
+        candidate = Candidate(path)
+        if candidate.head.startswith(SIGNATURE):
+            array = _from_npy(path, candidate.size)
+        elif is_npz(candidate):
+            array = _from_npz(path, candidate.members)
         else:
             return _only_tensor(path, read_contents(path))
     except CheckpointError as error:
         raise ProbeError(f"{error} (expected a .npy, .npz or .pt file with one array)") from error
-    except (OSError, EOFError, MemoryError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, MemoryError, UnreadableError, zipfile.BadZipFile, zlib.error) as error:
         reason = printable(str(error).partition("\n")[0], 120)
         raise ProbeError(
             f"{path}: expected a .npy, .npz or .pt file with one array, got one that is broken ({reason})"
@@ -48,23 +53,27 @@ def read_array(path: str | Path) -> Tensor:
     return torch.from_numpy(np.array(array, dtype=np.float64))
 
 
-def _is_npz(path: Path) -> bool:
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    return bool(names) and all(name.endswith(".npy") for name in names)
+def _from_npy(path: Path, size: int) -> np.ndarray:
+    with path.open("rb") as file:
+        header = read_header(file)
+        if header.start + header.nbytes > size:
+            raise UnreadableError(f"{header} takes {header.nbytes} bytes, the file has {size - header.start}")
+        file.seek(header.start)
+        return read_numbers(file, header)
 
 
-def _from_npz(path: Path) -> np.ndarray:
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
+def _from_npz(path: Path, members: Sequence[zipfile.ZipInfo]) -> np.ndarray:
     if len(members) != 1:
         held = listing([printable(member.filename.removesuffix(".npy"), 60) for member in members])
         raise ProbeError(f"{path}: expected one array, got {len(members)} ({held}); save the one to use as .npy")
-    if members[0].file_size > MAX_BYTES:
-        raise ProbeError(f"{path}: its array unpacks to {members[0].file_size} bytes, expected at most {MAX_BYTES}")
-    with np.load(path, allow_pickle=False) as arrays:
-        array: np.ndarray = arrays[arrays.files[0]]
-    return array
+    (member,) = members
+    if member.file_size > MAX_BYTES:
+        raise ProbeError(f"{path}: its array unpacks to {member.file_size} bytes, expected at most {MAX_BYTES}")
+    with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
+        header = read_header(stream)
+        check_member(member, header)
+        stream.seek(header.start)
+        return read_numbers(stream, header)
 
 
 def _only_tensor(path: Path, contents: Contents) -> Tensor:

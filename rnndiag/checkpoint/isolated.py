@@ -8,6 +8,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+import torch
+
 from rnndiag.checkpoint.contents import Container, Contents, ModuleFacts, Path
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.text import printable
@@ -46,7 +48,11 @@ def parse(format_: str, path: pathlib.Path, *, extra: str) -> Contents:
     # Not at the top: files of other formats do without it.
     from safetensors.torch import load
 
-    tensors = load(data)
+    held = load(data)
+    tensors = {
+        name: held[name].view(torch.bfloat16) if dtype == "bfloat16" else held[name]
+        for name, dtype in header["dtypes"].items()
+    }
     facts = {name: ModuleFacts(**told) for name, told in header["facts"].items()}
     return Contents(
         sum(tensor.nbytes for tensor in tensors.values()),
@@ -57,8 +63,10 @@ def parse(format_: str, path: pathlib.Path, *, extra: str) -> Contents:
 
 
 def _run(format_: str, path: pathlib.Path, seconds: float) -> bytes:
-    # One thread: a pool's stacks count against the limit of memory.
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    # One thread: a pool's stacks count against the limit of memory. "::": an HDF5 file may name filters, which
+    # are code; libhdf5 is to look for none.
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment = os.environ | threads | {"HDF5_PLUGIN_PRELOAD": "::"}
     command = [sys.executable, "-P", "-m", "rnndiag.parsers.worker", format_, str(path.absolute())]
     try:
         done = subprocess.run(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from safetensors.numpy import save
+
+BFLOAT16: Final = np.dtype("V2")
+"""NumPy has no bfloat16: its bytes are carried as they are."""
 
 
 class RefusedError(Exception):
@@ -28,8 +31,9 @@ class Parsed:
     """All of a file that matters, filled while it is parsed."""
 
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
-    """float16, float32 or float64 by dotted name, as in a state_dict: ``encoder.rnn.weight_hh_l0_reverse``;
-    an embedding that a module reads as ``<its name>.weight``"""
+    """float16, ``BFLOAT16``, float32 or float64 by dotted name, as in a state_dict, in the order in which the
+    modules are to be shown: ``encoder.rnn.weight_hh_l0_reverse``; an embedding that a module reads as
+    ``<its name>.weight``"""
     facts: dict[str, Facts] = field(default_factory=dict)
     """by module: the dotted name without its last component"""
     skipped: list[tuple[str, str]] = field(default_factory=list)
@@ -43,6 +47,9 @@ class Parsed:
             "facts": {name: asdict(facts) for name, facts in self.facts.items()},
             "skipped": self.skipped,
             "notes": self.notes,
+            # safetensors has an order of its own.
+            "dtypes": {name: "bfloat16" if a.dtype == BFLOAT16 else a.dtype.name for name, a in self.tensors.items()},
         }
-        arrays = {name: np.ascontiguousarray(array) for name, array in self.tensors.items()}
+        raw = {name: a.view(np.int16) if a.dtype == BFLOAT16 else a for name, a in self.tensors.items()}
+        arrays = {name: np.ascontiguousarray(array) for name, array in raw.items()}
         return json.dumps(header).encode() + b"\n" + save(arrays)

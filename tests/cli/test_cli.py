@@ -107,7 +107,7 @@ def test_own_arrays_that_cannot_serve(cli: Cli, saved: Path, tmp_path: Path) -> 
     text.write_text("no array\n", encoding="utf-8")
     for path, words in (
         (wide, "rnn expects a probe of shape [T, 4] or [B, T, 4], got width 7"),
-        (objects, "Python objects in dtype"),
+        (objects, "an object array is a pickle, which is not run"),
         (several, "expected one array, got 2 (a, b)"),
         (text, "expected a .npy, .npz or .pt file"),
         (tmp_path / "none.npy", "no such file"),
