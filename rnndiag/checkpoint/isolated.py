@@ -46,7 +46,8 @@ def parse(format_: str, path: pathlib.Path, *, extra: str) -> Contents:
     # Not at the top: files of other formats do without it.
     from safetensors.torch import load
 
-    tensors = load(data)
+    loaded = load(data)
+    tensors = {name: loaded[name] for name in header["order"]}
     facts = {name: ModuleFacts(**told) for name, told in header["facts"].items()}
     return Contents(
         sum(tensor.nbytes for tensor in tensors.values()),
