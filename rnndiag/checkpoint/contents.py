@@ -83,6 +83,8 @@ class ModuleFacts:
     nonlinearity: Nonlinearity | None = None
     reset_after: bool = True
     """False: a GRU whose reset gate multiplies the state, not its product with ``W_hn``."""
+    backwards: bool = False
+    """True: its layers of one direction run from the end of the sequence to its start."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,10 +198,12 @@ def _stack(found: _Found, name: str, choice: Choice, copies: dict[Hashable, Tens
     prefix = f"{name}." if name else ""
     cell, assumed = cast("CellKind", module.kind), False
     reset_after = found.facts is None or found.facts.reset_after
+    backwards = found.facts is not None and found.facts.backwards
     if module.kind == "rnn":
         cell, assumed = choice.of(own, found.facts.nonlinearity if found.facts else None)
 
     def layer(level: int, reverse: bool, slot: Mapping[str, Tensor]) -> RecurrentLayer:
+        reverse = reverse or backwards
         path = own if module.is_cell else f"{prefix}l{level}" + ".reverse" * reverse
         parameters: dict[str, Any] = {kind: _copy(tensor, copies) for kind, tensor in slot.items()}
         direction: Direction = "reverse" if reverse else "forward"

@@ -17,6 +17,10 @@ class RefusedError(Exception):
     """A file that is not read; the message, one line without the path, says why and what to do."""
 
 
+class UnfitError(Exception):
+    """Something recurrent that cannot be measured; the message is the reason."""
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What the file says of a recurrent module that its arrays do not."""
@@ -24,6 +28,8 @@ class Facts:
     nonlinearity: Literal["tanh", "relu"] | None = None
     reset_after: bool = True
     """False: a GRU whose reset gate multiplies the state, not its product with ``W_hn``."""
+    backwards: bool = False
+    """True: one direction, from the end of the sequence to its start; ``_reverse`` stays out of its arrays' names."""
 
 
 @dataclass(slots=True)
@@ -41,8 +47,8 @@ class Parsed:
     notes: list[str] = field(default_factory=list)
     """conversions and assumptions, such as an order of gates; one sentence each"""
 
-    def encode(self) -> bytes:
-        """A line of JSON, then the tensors as safetensors."""
+    def encode(self) -> tuple[bytes, bytes]:
+        """A line of JSON, and the tensors as safetensors."""
         header = {
             "facts": {name: asdict(facts) for name, facts in self.facts.items()},
             "skipped": self.skipped,
@@ -52,4 +58,4 @@ class Parsed:
         }
         raw = {name: a.view(np.int16) if a.dtype == BFLOAT16 else a for name, a in self.tensors.items()}
         arrays = {name: np.ascontiguousarray(array) for name, array in raw.items()}
-        return json.dumps(header).encode() + b"\n" + save(arrays)
+        return json.dumps(header).encode() + b"\n", save(arrays)

@@ -23,13 +23,14 @@ def main(format_: str, name: str) -> int:
         parse: Callable[[Path], object] = importlib.import_module(PARSERS[format_]).parse
     except ImportError as error:
         return _put({"missing": error.name or str(error)})
+    from rnndiag.parsers.limits import restrict
     from rnndiag.parsers.parsed import Parsed, RefusedError
 
-    _limit(MEMORY + 3 * path.stat().st_size)
+    restrict(MEMORY + 3 * path.stat().st_size)
     try:
         parsed = parse(path)
         assert isinstance(parsed, Parsed)
-        data = parsed.encode()
+        encoded = parsed.encode()
     except RefusedError as error:
         return _put({"refused": str(error)})
     except MemoryError:
@@ -38,29 +39,13 @@ def main(format_: str, name: str) -> int:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         return _put({"refused": f"damaged or made by other means ({reason[:200]}): copy it again or save it anew"})
-    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.writelines(encoded)
     return 0
 
 
 def _put(outcome: dict[str, str]) -> int:
     sys.stdout.buffer.write(json.dumps(outcome).encode() + b"\n")
     return 0
-
-
-def _limit(extra: int) -> None:
-    """No more than ``extra`` bytes from here on, no file written, no core dumped."""
-    try:
-        import resource
-    except ImportError:  # Windows: the parent's time limit remains
-        return
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    except OSError:  # macOS has no such file, and does not enforce the limit
-        return
-    held = pages * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (held + extra, held + extra))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,36 @@
+"""What the process of a parser may take of the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+try:
+    import resource
+except ImportError:  # Windows: the parent's time limit remains
+    _HAS_LIMITS = False
+else:
+    _HAS_LIMITS = True
+
+
+def restrict(extra: int) -> None:
+    """No more than ``extra`` bytes of memory from here on, no file written, no core dumped."""
+    if not _HAS_LIMITS:
+        return
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except OSError:  # macOS has no such file, and does not enforce the limit
+        return
+    held = pages * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + extra, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def allow(more: int) -> None:
+    """``more`` bytes of memory above the limit: for data that the file keeps beside itself."""
+    if not _HAS_LIMITS:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        raised = soft + more
+        resource.setrlimit(resource.RLIMIT_AS, (raised if hard == resource.RLIM_INFINITY else min(raised, hard), hard))
