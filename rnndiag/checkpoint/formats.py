@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from rnndiag.checkpoint import safetensors, torch_legacy, torch_zip, torchscript
+from rnndiag.checkpoint import huggingface, safetensors, sharded, torch_legacy, torch_zip, torchscript
 from rnndiag.checkpoint.contents import Deferred
 from rnndiag.checkpoint.foreign import describe
 from rnndiag.checkpoint.reader import EXPECTED, Candidate, Reader
@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 
     from rnndiag.checkpoint.contents import Contents, Leaf, Unusable
 
-READERS: Final[tuple[Reader, ...]] = (torch_zip.READER, torch_legacy.READER, torchscript.READER, safetensors.READER)
+READERS: Final[tuple[Reader, ...]] = (
+    torch_zip.READER,
+    torch_legacy.READER,
+    torchscript.READER,
+    safetensors.READER,
+    sharded.READER,
+    huggingface.READER,
+)
 """A new format is a file with a ``Reader`` in it, and its entry here. The first that accepts a file reads it."""
 
 
