@@ -62,8 +62,10 @@ class Archive:
         held = members(path, start, self.size)
         if sum(member.compress_size for member in held) > self.size:
             raise CheckpointError(f"{path}: its members overlap: together they are larger than the file")
-        folder = held[0].filename.partition("/")[0] + "/" if held else ""
+        first, slash, _ = held[0].filename.partition("/") if held else ("", "", "")
+        folder = first + slash if slash else ""
         self.members = {m.filename.removeprefix(folder): m for m in held if m.filename.startswith(folder)}
+        self._copied: set[str] = set()
         self._storages: dict[tuple[str, torch.dtype], TypedStorage] = {}
 
     def texts(self, names: Iterable[str], limit: int) -> Iterator[tuple[str, str]]:
@@ -89,15 +91,23 @@ class Archive:
     def storage(self, name: str, dtype: torch.dtype) -> TypedStorage:
         """The numbers in a member."""
         if (name, dtype) not in self._storages:
+            if name in self._copied:  # copies are bounded by the file; no writer gives a storage two types
+                raise pickle.UnpicklingError(f"storage {printable(name)} is read as two types")
             start, size = self._span(name)
             start += self._start
             data = self._mapped[start : start + size - size % dtype.itemsize] if size else UntypedStorage(0)
             if start % dtype.itemsize or self._is_swapped:  # the writer aligns
                 data = data.clone()
+                self._copied.add(name)
             if self._is_swapped:
                 data.byteswap(dtype)
             self._storages[name, dtype] = TypedStorage(wrap_storage=data, dtype=dtype, _internal=True)
         return self._storages[name, dtype]
+
+    def inner(self, name: str) -> Archive:
+        """The archive in the member ``name``."""
+        start, size = self._span(name)
+        return Archive(self.path, self._start + start, size)
 
     def _open(self) -> io.BufferedReader:
         return io.BufferedReader(Part(self.path, self._start, self.size))

@@ -7,7 +7,16 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from rnndiag.checkpoint import distributed, huggingface, safetensors, sharded, torch_legacy, torch_zip, torchscript
+from rnndiag.checkpoint import (
+    distributed,
+    huggingface,
+    safetensors,
+    sharded,
+    torch_export,
+    torch_legacy,
+    torch_zip,
+    torchscript,
+)
 from rnndiag.checkpoint.contents import Deferred
 from rnndiag.checkpoint.foreign import describe
 from rnndiag.checkpoint.reader import EXPECTED, Candidate, Reader
@@ -26,6 +35,7 @@ READERS: Final[tuple[Reader, ...]] = (
     torch_zip.READER,
     torch_legacy.READER,
     torchscript.READER,
+    torch_export.READER,
     safetensors.READER,
     sharded.READER,
     huggingface.READER,
