@@ -35,7 +35,7 @@ LIBRARIES = {
     "typer": {"cli", "__main__"},
     "plotext": {"renderers"},
     "junitparser": {"renderers"},
-    "msgspec": {"report", "config_file", "baseline", "renderers"},
+    "msgspec": {"checkpoint", "report", "config_file", "baseline", "renderers"},
     "yaml": {"config_file"},
     "safetensors": {"parsers", "checkpoint"},
     "onnx": {"parsers"},

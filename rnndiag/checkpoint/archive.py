@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import struct
 import sys
@@ -15,7 +16,7 @@ from torch.storage import TypedStorage, UntypedStorage
 
 from rnndiag.checkpoint.inert import InertUnpickler
 from rnndiag.checkpoint.text import printable
-from rnndiag.checkpoint.zips import MAX_DIRECTORY, members
+from rnndiag.checkpoint.zips import MAX_DIRECTORY, Part, members
 from rnndiag.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -43,25 +44,33 @@ def folder_of(candidate: Candidate) -> str:
 class Archive:
     """An archive that is checked and mapped, never unpacked; its members go by their names within its folder.
 
+    Args:
+        path: the file.
+        start: where in the file the archive begins.
+        size: how many bytes it has, to the end of the file by default.
+
     Raises:
         CheckpointError: an archive that the writer does not make.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, start: int = 0, size: int | None = None) -> None:
         self.path = path
-        self.size = path.stat().st_size
-        with path.open("rb") as file:
+        self._start = start
+        self.size = path.stat().st_size - start if size is None else size
+        with self._open() as file:
             _check_directory(file, path, self.size)
-        held = members(path)
+        held = members(path, start, self.size)
         if sum(member.compress_size for member in held) > self.size:
             raise CheckpointError(f"{path}: its members overlap: together they are larger than the file")
-        folder = held[0].filename.partition("/")[0] + "/" if held else ""
+        first, slash, _ = held[0].filename.partition("/") if held else ("", "", "")
+        folder = first + slash if slash else ""
         self.members = {m.filename.removeprefix(folder): m for m in held if m.filename.startswith(folder)}
+        self._copied: set[str] = set()
         self._storages: dict[tuple[str, torch.dtype], TypedStorage] = {}
 
     def texts(self, names: Iterable[str], limit: int) -> Iterator[tuple[str, str]]:
         """Members as text, each with its name, of which at most ``limit`` bytes are unpacked in all."""
-        with zipfile.ZipFile(self.path) as archive:
+        with self._open() as file, zipfile.ZipFile(file) as archive:
             for name in names:
                 with archive.open(self.members[name]) as member:
                     data = member.read(limit)
@@ -75,21 +84,33 @@ class Archive:
             pickle.UnpicklingError: the pickle is damaged, or asks for something that no model needs.
         """
         start, size = self._span(name)
-        with self.path.open("rb") as file:
+        with self._open() as file:
             file.seek(start)
             return _Unpickler(self, folder, file, size).load()
 
     def storage(self, name: str, dtype: torch.dtype) -> TypedStorage:
         """The numbers in a member."""
         if (name, dtype) not in self._storages:
+            if name in self._copied:  # copies are bounded by the file; no writer gives a storage two types
+                raise pickle.UnpicklingError(f"storage {printable(name)} is read as two types")
             start, size = self._span(name)
+            start += self._start
             data = self._mapped[start : start + size - size % dtype.itemsize] if size else UntypedStorage(0)
             if start % dtype.itemsize or self._is_swapped:  # the writer aligns
                 data = data.clone()
+                self._copied.add(name)
             if self._is_swapped:
                 data.byteswap(dtype)
             self._storages[name, dtype] = TypedStorage(wrap_storage=data, dtype=dtype, _internal=True)
         return self._storages[name, dtype]
+
+    def inner(self, name: str) -> Archive:
+        """The archive in the member ``name``."""
+        start, size = self._span(name)
+        return Archive(self.path, self._start + start, size)
+
+    def _open(self) -> io.BufferedReader:
+        return io.BufferedReader(Part(self.path, self._start, self.size))
 
     def _span(self, name: str) -> tuple[int, int]:
         """Where a member's bytes lie in the file, by its own header, and how many they are."""
@@ -98,7 +119,7 @@ class Archive:
             raise CheckpointError(
                 f"{self.path}: member {printable(name)} is compressed; PyTorch's writer keeps it plain"
             )
-        with self.path.open("rb") as file:
+        with self._open() as file:
             file.seek(member.header_offset)
             signature, *_, name_length, extra_length = _LOCAL.unpack(file.read(_LOCAL.size))
         start = member.header_offset + _LOCAL.size + name_length + extra_length
@@ -109,7 +130,7 @@ class Archive:
     @cached_property
     def _mapped(self) -> Any:
         # Mapped, optimizer state is never read. Not shared: nothing is ever written to the file.
-        return UntypedStorage.from_file(str(self.path), False, self.size)
+        return UntypedStorage.from_file(str(self.path), False, self._start + self.size)
 
     @cached_property
     def _is_swapped(self) -> bool:

@@ -7,7 +7,17 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from rnndiag.checkpoint import numpy_arrays, safetensors, torch_legacy, torch_zip, torchscript
+from rnndiag.checkpoint import (
+    distributed,
+    huggingface,
+    numpy_arrays,
+    safetensors,
+    sharded,
+    torch_export,
+    torch_legacy,
+    torch_zip,
+    torchscript,
+)
 from rnndiag.checkpoint.contents import Deferred
 from rnndiag.checkpoint.foreign import describe
 from rnndiag.checkpoint.reader import EXPECTED, Candidate, Reader
@@ -26,7 +36,11 @@ READERS: Final[tuple[Reader, ...]] = (
     torch_zip.READER,
     torch_legacy.READER,
     torchscript.READER,
+    torch_export.READER,
     safetensors.READER,
+    sharded.READER,
+    huggingface.READER,
+    distributed.READER,
     numpy_arrays.NPZ,
     numpy_arrays.NPY,
 )

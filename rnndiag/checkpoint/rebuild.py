@@ -115,8 +115,12 @@ def _from_type(function: object, _type: object, args: object, *_: object) -> obj
     return call(function, args)
 
 
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Tensor | Unusable:
-    """A view of ``storage``, after the checks that ``Tensor.set_`` answers by growing the storage."""
+def view(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Tensor | Unusable:
+    """A view of ``storage``, after the checks that ``Tensor.set_`` answers by growing the storage.
+
+    Raises:
+        pickle.UnpicklingError: numbers that are no counts, or tuples of them that do not match.
+    """
     if not isinstance(storage, TypedStorage):
         return Unusable("its storage has no element type")
     if not is_count(offset) or not _are_counts(size) or not _are_counts(stride) or len(size) != len(stride):
@@ -148,8 +152,8 @@ def _are_counts(values: object) -> bool:
 
 REBUILDS: Final = {
     ("collections", "OrderedDict"): Rebuild(_ordered_dict),
-    ("torch._utils", "_rebuild_tensor"): Rebuild(_tensor),
-    ("torch._utils", "_rebuild_tensor_v2"): Rebuild(_tensor),
+    ("torch._utils", "_rebuild_tensor"): Rebuild(view),
+    ("torch._utils", "_rebuild_tensor_v2"): Rebuild(view),
     ("torch._utils", "_rebuild_parameter"): Rebuild(_first),
     ("torch._utils", "_rebuild_parameter_with_state"): Rebuild(_first),
     ("torch.jit._pickle", "restore_type_tag"): Rebuild(_first),

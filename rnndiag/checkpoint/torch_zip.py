@@ -34,7 +34,7 @@ def read(path: Path) -> Contents:
 def _accepts(candidate: Candidate) -> bool:
     folder = folder_of(candidate)
     others = {f"{folder}{each}" for each in torchscript.MARKS}
-    return f"{folder}data.pkl" in candidate.names and not others & candidate.names
+    return bool(folder) and f"{folder}data.pkl" in candidate.names and not others & candidate.names
 
 
 READER: Final = Reader("torch", _accepts, read)

@@ -96,7 +96,7 @@ def _classes(text: str) -> list[tuple[str, str]]:
 def _accepts(candidate: Candidate) -> bool:
     folder = folder_of(candidate)
     marks = {f"{folder}{mark}" for mark in MARKS}
-    return f"{folder}data.pkl" in candidate.names and bool(marks & candidate.names)
+    return bool(folder) and f"{folder}data.pkl" in candidate.names and bool(marks & candidate.names)
 
 
 READER: Final = Reader("torchscript", _accepts, read)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, cast
 
 from torch import Tensor
 
-from rnndiag.checkpoint.contents import MAX_NAME, Container, Contents, Leaf, ModuleFacts, Path, Unusable
+from rnndiag.checkpoint.contents import MAX_NAME, Container, Contents, Deferred, Leaf, ModuleFacts, Path, Unusable
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.rebuild import StandIn
 from rnndiag.checkpoint.text import printable
@@ -158,7 +158,7 @@ class _Walker:
 
 
 def _leaf(value: object) -> Leaf | None:
-    if isinstance(value, Tensor | Unusable):
+    if isinstance(value, Tensor | Deferred | Unusable):
         return value
     if isinstance(value, StandIn) and value.module in _REBUILDERS:
         return Unusable(f"it takes {printable(value.path, 100)} to rebuild")

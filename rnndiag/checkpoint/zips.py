@@ -12,21 +12,58 @@ from rnndiag.errors import CheckpointError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from typing_extensions import Buffer
+
 SIGNATURE: Final = b"PK\x03\x04"
 MAX_DIRECTORY: Final = 16 * 2**20
 """Bytes of the list of members, some 80 a tensor; each member becomes objects ten times as large."""
 
 
-def members(path: Path) -> tuple[zipfile.ZipInfo, ...]:
-    """The members of an archive, in its order.
+class Part(io.RawIOBase):
+    """A part of a file as a file of its own, to be read only.
+
+    Args:
+        path: the whole file.
+        start: where the part begins.
+        size: how many bytes it has; all that follow by default.
+    """
+
+    def __init__(self, path: Path, start: int = 0, size: int | None = None) -> None:
+        self._file = io.FileIO(path)
+        self._start = start
+        self._stop = self._file.seek(0, io.SEEK_END) if size is None else start + size
+        self._file.seek(start)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        base = (self._start, self._file.tell(), self._stop)[whence]
+        return self._file.seek(max(base + offset, self._start)) - self._start
+
+    def readinto(self, buffer: Buffer, /) -> int | None:
+        left = max(self._stop - self._file.tell(), 0)
+        return self._file.readinto(memoryview(buffer)[:left])
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def members(path: Path, start: int = 0, size: int | None = None) -> tuple[zipfile.ZipInfo, ...]:
+    """The members of an archive, in its order; of one that is part of a file, given where it lies.
 
     Raises:
         CheckpointError: the list is missing, damaged, or larger than any model's; a member is encrypted, lies
             outside the file, or shares its name with another.
     """
-    listed, size = _listed(path), path.stat().st_size
+    listed = _listed(path, start, size)
+    held = path.stat().st_size if size is None else size
     for member in listed:
-        problem = _problem(member, size)
+        problem = _problem(member, held)
         if problem:
             raise CheckpointError(
                 f"{path}: member {printable(member.filename)} {problem}; no writer of models makes such"
@@ -36,9 +73,9 @@ def members(path: Path) -> tuple[zipfile.ZipInfo, ...]:
     return tuple(listed)
 
 
-def _listed(path: Path) -> list[zipfile.ZipInfo]:
+def _listed(path: Path, start: int, size: int | None) -> list[zipfile.ZipInfo]:
     try:
-        with _Sparing(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
+        with _Sparing(Part(path, start, size)) as file, zipfile.ZipFile(file) as archive:
             return archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         reason = printable(" ".join(str(error).split()), 200)
