@@ -19,8 +19,9 @@ class Skipped:
 class Source:
     """Where a model came from.
 
-    ``format`` is one of ``torch`` (zip), ``torch-legacy``, ``random``; ``sha256`` is the hex digest of
-    the file, empty for a random net; ``skipped`` lists modules that were passed over.
+    ``format`` is one of ``torch`` (zip), ``torch-legacy``, ``random``, ``module`` and ``function`` (in memory);
+    ``sha256`` is the hex digest of the file, empty where there is none; ``skipped`` lists modules that were passed
+    over.
     """
 
     path: str
