@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rnndiag import checkpoint
 from rnndiag.cells.custom import StepLayer, step_layer
 from rnndiag.cells.step import State, name_of
+from rnndiag.checkpoint import live
 from rnndiag.checkpoint.arrays import read_array
 from rnndiag.checkpoint.model import Source
 from rnndiag.config import Settings
@@ -35,7 +36,7 @@ Inputs = str | Path | Tensor | np.ndarray
 
 
 def inspect(
-    model: str | Path | Step,
+    model: str | Path | nn.Module | Step,
     state0: Any = None,
     inputs: Inputs | None = None,
     *,
@@ -48,12 +49,12 @@ def inspect(
     policy: Policy | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Diagnose the recurrent stacks of a saved model, or a step function of your own.
+    """Diagnose the recurrent stacks of a saved model or a module, or a step function of your own.
 
     Args:
-        model: a saved model's path; or, with ``state0``, any differentiable function
-            ``step(state, x) -> new state`` (a module too) of states ``[B, S]`` and inputs ``[B, D]``, or of one state
-            ``[S]`` and one input ``[D]``.
+        model: a saved model's path; a module, which is left as it is; or, with ``state0``, any differentiable
+            function ``step(state, x) -> new state`` (a module too) of states ``[B, S]`` and inputs ``[B, D]``, or of
+            one state ``[S]`` and one input ``[D]``.
         state0: the step's initial state ``[S]`` or ``[B, S]``, or a tuple, list or dict of them. Its first tensor is
             taken for the output, on which the gradient starts.
         inputs: what drives a step, an array ``[T, D]`` or ``[B, T, D]`` or its file; otherwise another word for an
@@ -80,12 +81,15 @@ def inspect(
     settings = settings or Settings()
     if inputs is not None and not (isinstance(probe, str) and probe == "noise"):
         raise ProbeError("inputs and probe: both say what to measure on; leave out one of them")
-    if state0 is not None or not isinstance(model, str | Path):
+    if state0 is not None or not isinstance(model, str | Path | nn.Module):
         with torch.inference_mode(False):  # in which nothing could be differentiated
             layer, driven = _step(model, state0, inputs, length, batch, scale, settings)
             source = Source(layer.name, "function")
             return diagnose_step(layer, source, driven, settings, policy=policy, progress=progress)
-    found = checkpoint.load(model, nonlinearity=nonlinearity)
+    if isinstance(model, nn.Module):
+        found = live.load(model, nonlinearity=nonlinearity)
+    else:
+        found = checkpoint.load(model, nonlinearity=nonlinearity)
     spec = probe if inputs is None else inputs
     built = make_probe(spec, length=length, batch=batch, scale=scale, settings=settings)
     return diagnose(found, built, settings, policy=policy, progress=progress)
