@@ -1,21 +1,25 @@
-"""The two calls that most users need: diagnose a file, diagnose a random net."""
+"""The two calls that most users need: diagnose a model, diagnose a random net."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rnndiag import checkpoint
+from rnndiag.cells.custom import StepLayer, step_layer
+from rnndiag.cells.step import State, name_of
+from rnndiag.checkpoint import live
 from rnndiag.checkpoint.arrays import read_array
 from rnndiag.checkpoint.mapping import RoleMap, parse_map
+from rnndiag.checkpoint.model import Source
 from rnndiag.config import Settings
-from rnndiag.diagnose import Progress, diagnose
-from rnndiag.errors import ProbeError
+from rnndiag.diagnose import Progress, device_of, diagnose, diagnose_step
+from rnndiag.errors import ModelError, ProbeError
 from rnndiag.probes import GENERATED, Probe, ProbeKind
 from rnndiag.random_nets import RandomNet
 from rnndiag.report import Report
@@ -27,8 +31,15 @@ DEFAULT_BATCH = 16
 ProbeSpec = str | Path | Tensor | np.ndarray | Probe
 
 
+Step = Callable[[Any, Tensor], Any]
+
+Inputs = str | Path | Tensor | np.ndarray
+
+
 def inspect(
-    path: str | Path,
+    model: str | Path | nn.Module | Step,
+    state0: Any = None,
+    inputs: Inputs | None = None,
     *,
     probe: ProbeSpec = "noise",
     length: int | None = None,
@@ -40,10 +51,16 @@ def inspect(
     policy: Policy | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Diagnose the recurrent stacks of a saved model.
+    """Diagnose the recurrent stacks of a saved model or a module, or a step function of your own.
 
     Args:
-        path: a file written by ``torch.save``.
+        model: a saved model's path; a module, which is left as it is; or, with ``state0``, any differentiable
+            function ``step(state, x) -> new state`` (a module too) of states ``[B, S]`` and inputs ``[B, D]``, or of
+            one state ``[S]`` and one input ``[D]``.
+        state0: the step's initial state ``[S]`` or ``[B, S]``, or a tuple, list or dict of them. Its first tensor is
+            taken for the output, on which the gradient starts.
+        inputs: what drives a step, an array ``[T, D]`` or ``[B, T, D]`` or its file; otherwise another word for an
+            array as ``probe``.
         probe: the kind of a generated probe, an array ``[T, D]`` or ``[B, T, D]``, or its file.
         length: steps ``T``; default 100, or the lag, or all that an array holds.
         batch: sequences ``B``; default 16, or all that an array holds.
@@ -56,13 +73,77 @@ def inspect(
 
     Raises:
         RnndiagError: with one line that says what to do.
+
+    >>> import torch
+    >>> W, U = torch.eye(3) * 0.9, torch.ones(2, 3)
+    >>> report = inspect(lambda h, x: torch.tanh(h @ W + x @ U), torch.zeros(3), torch.randn(50, 2),
+    ...                  settings=Settings(dtype="float32"))
+    >>> report.layers[0].cell
+    'custom'
     """
     settings = settings or Settings()
-    given = [mapping] if isinstance(mapping, str) else mapping
-    maps = [parse_map(each, "mapping") if isinstance(each, str) else each for each in given]
-    model = checkpoint.load(path, nonlinearity=nonlinearity, maps=maps)
-    built = make_probe(probe, length=length, batch=batch, scale=scale, settings=settings)
-    return diagnose(model, built, settings, policy=policy, progress=progress)
+    if inputs is not None and not (isinstance(probe, str) and probe == "noise"):
+        raise ProbeError("inputs and probe: both say what to measure on; leave out one of them")
+    if state0 is not None or not isinstance(model, str | Path | nn.Module):
+        with torch.inference_mode(False):  # in which nothing could be differentiated
+            layer, driven = _step(model, state0, inputs, length, batch, scale, settings)
+            source = Source(layer.name, "function")
+            return diagnose_step(layer, source, driven, settings, policy=policy, progress=progress)
+    if isinstance(model, nn.Module):
+        found = live.load(model, nonlinearity=nonlinearity)
+    else:
+        given = [mapping] if isinstance(mapping, str) else mapping
+        maps = [parse_map(each, "mapping") if isinstance(each, str) else each for each in given]
+        found = checkpoint.load(model, nonlinearity=nonlinearity, maps=maps)
+    spec = probe if inputs is None else inputs
+    built = make_probe(spec, length=length, batch=batch, scale=scale, settings=settings)
+    return diagnose(found, built, settings, policy=policy, progress=progress)
+
+
+def _step(
+    model: object,
+    state0: object,
+    inputs: Inputs | None,
+    length: int | None,
+    batch: int | None,
+    scale: float,
+    settings: Settings,
+) -> tuple[StepLayer, Probe]:
+    """A layer made of a step function, and the probe that drives it.
+
+    Raises:
+        ModelError: for what is no step function, or cannot be measured.
+        ProbeError: for inputs that are no array ``[T, D]`` or ``[B, T, D]``.
+    """
+    if not callable(model) or isinstance(model, type):
+        what = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+        raise ModelError(
+            f"expected a saved model's path, an nn.Module or a step function with state0 and inputs, got {what}"
+        )
+    name = name_of(model)
+    if state0 is None or inputs is None:
+        missing = " and ".join(each for each, given in (("state0", state0), ("inputs", inputs)) if given is None)
+        raise ModelError(
+            f"{name}: a step function needs {missing} too: inspect(step, state0, inputs), state0 a tensor [S] or "
+            "[B, S] or a tuple or dict of them, inputs an array [T, D] or [B, T, D]"
+        )
+    if isinstance(model, nn.RNNBase | nn.RNNCellBase):
+        raise ModelError(
+            f"{name}: takes (input, state), a step function (state, input): pass the module alone, or "
+            "lambda state, x: module(x, state)"
+        )
+    state = State.of(state0, name)
+    array = read_array(inputs) if isinstance(inputs, str | Path) else torch.as_tensor(inputs)
+    if array.ndim == 2:
+        array = array.expand(state.batch, -1, -1)
+    sequences = len(array)
+    driven = Probe.from_array(array, length=length, batch=batch, scale=scale, name=f"{name}: inputs")
+    if state.batch not in (1, sequences):
+        raise ModelError(f"{name}: state0 is for {state.batch} sequences, inputs hold {sequences}")
+    like = torch.empty(0, dtype=getattr(torch, settings.dtype), device=device_of(settings))
+    initial = state.rows(sequences, like)[: driven.batch]
+    assert driven.array is not None  # it was made from one
+    return step_layer(model, state, initial, (driven.array * scale).to(like)), driven
 
 
 def simulate(

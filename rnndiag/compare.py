@@ -68,5 +68,6 @@ def _plain(one: LayerMeasures, two: LayerMeasures) -> Iterator[tuple[str, tuple[
         yield "median ‖J_t‖", (one.jacobian.norm_median, two.jacobian.norm_median)
     if one.saturation is not None and two.saturation is not None:
         yield "saturated", (one.saturation.rate, two.saturation.rate)
-    for name in one.gates.keys() & two.gates.keys() & {"forget", "update"}:
-        yield f"{name} gate, mean", (one.gates[name].mean, two.gates[name].mean)
+    gates = (one.gates or {}, two.gates or {})
+    for name in gates[0].keys() & gates[1].keys() & {"forget", "update"}:
+        yield f"{name} gate, mean", (gates[0][name].mean, gates[1][name].mean)

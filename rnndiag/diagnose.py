@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -11,11 +11,13 @@ from fnmatch import fnmatchcase
 import torch
 
 import rnndiag
+from rnndiag.cells.custom import StepLayer
 from rnndiag.cells.layer import Stack
-from rnndiag.checkpoint.model import Model, Skipped
+from rnndiag.checkpoint.model import Model, Skipped, Source
 from rnndiag.config import Settings
 from rnndiag.errors import ProbeError, SettingsError
-from rnndiag.measures.layer import STAGES, LayerMeasures, StackMeasures, measure_layer, measure_stack
+from rnndiag.measures.layer import STAGES, LayerMeasures, measure_layer, measure_stack
+from rnndiag.measures.step_norms import VECTORS, estimates_rms
 from rnndiag.measures.verdict import worst
 from rnndiag.probes import Probe
 from rnndiag.report import SCHEMA_VERSION, ProbeReport, Report
@@ -23,10 +25,12 @@ from rnndiag.rules import assess
 from rnndiag.rules.base import Subject
 from rnndiag.rules.policy import Policy
 from rnndiag.rules.summary import summarise
-from rnndiag.trajectory import run_stack
+from rnndiag.trajectory import run_stack, run_step
 
 PARALLEL_FROM = 1 << 16
 """Entries of ``weight_hh`` from which on more than one thread pays."""
+
+RMS_ESTIMATED = f"rms_gain_median of {{}} is estimated from {VECTORS} random vectors: its state is large"
 
 Progress = Callable[[str, int, int], None]
 """Called with what comes next, and how many of how many pieces are done."""
@@ -55,32 +59,97 @@ def diagnose(
         ProbeError: where the probe fits none of the stacks.
     """
     settings = settings or Settings()
+    lag = _lag(settings, probe)
+    stacks, unfit = _fitting(_chosen(model, settings.layers), probe)
+    tell = _Pieces(progress, sum(2 + len(STAGES) * len(stack.layers) for stack in stacks))
+    measured: list[Subject] = []
+    for stack in stacks:
+        with _threads_for(max(layer.weight_hh.numel() for layer in stack.layers)):
+            measured.append(_measure(stack, probe, lag, settings, tell))
+    tell.last("rules")
+    source = replace(model.source, skipped=(*model.source.skipped, *unfit))
+    return _report(source, model.notes, probe, settings, measured, policy or Policy())
+
+
+def diagnose_step(
+    layer: StepLayer,
+    source: Source,
+    probe: Probe,
+    settings: Settings | None = None,
+    *,
+    policy: Policy | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Measure a step function from its own initial states, and judge it as a stack of one layer.
+
+    Args:
+        layer: the step, with initial states in the precision and on the device of the settings.
+        source: where it came from.
+        probe: of kind ``file``, as many sequences as there are initial states.
+        settings: as for ``diagnose``.
+        policy: likewise.
+        progress: likewise.
+
+    Raises:
+        ModelError: where the step raises.
+        SettingsError: for a lag longer than the probe, or a layer glob that is not of this layer.
+    """
+    settings = settings or Settings()
+    lag = _lag(settings, probe)
+    if not fnmatchcase(layer.name, settings.layers):
+        raise SettingsError(f"--layer {settings.layers!r} matches no layer of {source.path}; it has {layer.name}")
+    assert probe.array is not None  # of kind file
+    _check_memory(layer.name, layer.input_size + 8 * layer.state_size, probe, settings)
+    tell = _Pieces(progress, 2 + len(STAGES))
+    with _threads_for(layer.state_size**2):
+        tell(f"{layer.name}: states")
+        run = run_step(layer, (probe.array * probe.scale).to(layer.initial))
+        measures, adjoint = measure_layer(run, layer, lag, settings, stage=lambda name: tell(f"{layer.name}: {name}"))
+        judged = measure_stack(layer.name, [[run]], [measures], adjoint, lag, settings)
+    tell.last("rules")
+    notes = (RMS_ESTIMATED.format(layer.name),) if estimates_rms(run.along.state_jacobian) else ()
+    return _report(source, notes, probe, settings, [Subject(judged, (measures,))], policy or Policy())
+
+
+class _Pieces:
+    """Counts the pieces of work for whoever watches."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def __call__(self, name: str) -> None:
+        if self._progress is not None:
+            self._progress(name, self._done, self._total)
+        self._done += 1
+
+    def last(self, name: str) -> None:
+        """What is left when all is measured, or could not be."""
+        self._done = self._total
+        self(name)
+
+
+def _lag(settings: Settings, probe: Probe) -> int:
     lag = settings.lag or probe.length
     if lag > probe.length:
         raise SettingsError(f"--lag {lag} is longer than the probe; expected at most --T {probe.length}")
-    stacks, unfit = _fitting(_chosen(model, settings.layers), probe)
-    total = sum(2 + len(STAGES) * len(stack.layers) for stack in stacks)
-    measured: list[Subject] = []
-    done = 0
-    for stack in stacks:
+    return lag
 
-        def step(name: str) -> None:
-            nonlocal done
-            if progress is not None:
-                progress(name, done, total)
-            done += 1
 
-        with _threads_for(stack):
-            measured.append(_measure(stack, probe, lag, settings, step))
-    if progress is not None:
-        progress("rules", total, total)
+def _report(
+    source: Source,
+    notes: tuple[str, ...],
+    probe: Probe,
+    settings: Settings,
+    measured: Sequence[Subject],
+    policy: Policy,
+) -> Report:
     layers = tuple(la for s in measured for la in s.layers if fnmatchcase(la.name, settings.layers))
     shown = {layer.name for layer in layers} | {subject.stack.name for subject in measured}
-    assessment = assess(measured, policy or Policy())
+    assessment = assess(measured, policy)
     return Report(
         schema_version=SCHEMA_VERSION,
         rnndiag_version=rnndiag.__version__,
-        source=replace(model.source, skipped=(*model.source.skipped, *unfit)),
+        source=source,
         probe=ProbeReport(probe.kind, probe.length, probe.batch, probe.scale, probe.seed),
         measured_in=settings.dtype,
         device=settings.device,
@@ -92,7 +161,7 @@ def diagnose(
         findings=tuple(f for f in assessment.findings if f.layer in shown),
         not_assessed=tuple(n for n in assessment.not_assessed if n.layer in shown),
         switched_off=tuple(n for n in assessment.switched_off if n.layer in shown),
-        notes=model.notes,
+        notes=notes,
     )
 
 
@@ -117,19 +186,19 @@ def _measure(stack: Stack, probe: Probe, lag: int, settings: Settings, step: Cal
         layers.append(layer)
     step(f"{stack.name}: gradient through all layers")
     lone = adjoint if len(runs) == 1 else None
-    judged: StackMeasures = measure_stack(stack, levels, layers, lone, lag, settings)
+    judged = measure_stack(stack.name, levels, layers, lone, lag, settings)
     return Subject(judged, tuple(layers))
 
 
 @contextmanager
-def _threads_for(stack: Stack) -> Iterator[None]:
-    """One thread for a small stack, all for a large one.
+def _threads_for(entries: int) -> Iterator[None]:
+    """One thread where the largest recurrent matrix has few entries, all where it has many.
 
     Threads wait for one another in a loop; between the many short operations of a small net they win
     nothing, and on a machine whose cores are busy they lose a factor of fifty.
     """
     threads = torch.get_num_threads()
-    if max(layer.weight_hh.numel() for layer in stack.layers) < PARALLEL_FROM:
+    if entries < PARALLEL_FROM:
         torch.set_num_threads(1)
     try:
         yield
@@ -163,17 +232,21 @@ def _check_fit(stored: Stack, stack: Stack, probe: Probe, settings: Settings) ->
     """
     # Per step and unit: inputs, states, and for each gate its value, its slope and temporaries of both.
     widths = sum(la.input_size + la.hidden_size * (4 + 6 * len(la.gates)) for la in stack.layers)
-    needed = probe.length * probe.batch * widths * (8 if settings.dtype == "float64" else 4)
-    held = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > held:
-        raise SettingsError(
-            f"T={probe.length} and B={probe.batch} would take about {needed / 2**30:.0f} GiB on {stack.name}, this "
-            f"machine has {held / 2**30:.0f} GiB; lower --T or --batch"
-        )
+    _check_memory(stack.name, widths, probe, settings)
     for kept, layer in zip(stored.layers, stack.layers, strict=True):
         pairs = zip(kept.parameters.values(), layer.parameters.values(), strict=True)
         if any(bool((one.isfinite().to(two.device) & two.isinf()).any()) for one, two in pairs):
             raise SettingsError(f"{layer.name}: weights overflow {settings.dtype}; measure with --dtype float64")
+
+
+def _check_memory(name: str, widths: int, probe: Probe, settings: Settings) -> None:
+    needed = probe.length * probe.batch * widths * (8 if settings.dtype == "float64" else 4)
+    held = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > held:
+        raise SettingsError(
+            f"T={probe.length} and B={probe.batch} would take about {needed / 2**30:.0f} GiB on {name}, this "
+            f"machine has {held / 2**30:.0f} GiB; lower --T or --batch"
+        )
 
 
 def device_of(settings: Settings) -> torch.device:

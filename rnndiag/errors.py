@@ -17,6 +17,10 @@ class CheckpointError(RnndiagError):
     """A file that could not be read, was refused, or holds no recurrent layer."""
 
 
+class ModelError(RnndiagError):
+    """A module or step function given from Python that cannot be measured, or the code that should make one."""
+
+
 class ProbeError(RnndiagError):
     """A probe that cannot be built or does not fit the layer it should drive."""
 

@@ -11,33 +11,44 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rnndiag.api import inspect
+from rnndiag.api import Inputs, Step, inspect
 from rnndiag.rules import SEVERITIES
 from rnndiag.rules.base import Severity
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from rnndiag.report import Report
 
 
-def assert_healthy(path: str | Path, *, fail_on: Severity = "error", **options: Any) -> Report:
-    """Diagnose a saved model and raise ``AssertionError`` if a finding is at or above a severity.
+def assert_healthy(
+    model: str | Path | nn.Module | Step,
+    state0: Any = None,
+    inputs: Inputs | None = None,
+    *,
+    fail_on: Severity = "error",
+    **options: Any,
+) -> Report:
+    """Diagnose a model and raise ``AssertionError`` if a finding is at or above a severity.
 
     Args:
-        path: a file written by ``torch.save``.
+        model: a saved model's path, a module, or a step function with ``state0`` and ``inputs``.
+        state0: as for ``rnndiag.inspect``.
+        inputs: likewise.
         fail_on: the least severity that fails.
-        options: those of ``rnndiag.inspect``.
+        options: the others of ``rnndiag.inspect``.
 
     Returns:
         The report, for further assertions.
 
     Raises:
         AssertionError: naming the verdict and each such finding.
-        RnndiagError: for a file or option that cannot serve.
+        RnndiagError: for a model or option that cannot serve.
     """
-    report = inspect(path, **options)
+    report = inspect(model, state0, inputs, **options)
     counting = SEVERITIES[: SEVERITIES.index(fail_on) + 1]
     found = [f for f in report.findings if f.severity in counting]
     if found:
         listed = "\n".join(f"  {f.severity} {f.rule} {f.name} in {f.layer}: {f.message}" for f in found)
-        raise AssertionError(f"{path} is {report.verdict}: {report.summary}\n{listed}")
+        raise AssertionError(f"{report.source.path} is {report.verdict}: {report.summary}\n{listed}")
     return report

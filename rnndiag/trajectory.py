@@ -1,14 +1,15 @@
-"""Run a layer, or a stack of layers, on a probe from zero initial states."""
+"""Run a layer, or a stack of layers, on a probe: from zero initial states, or from those of a step function."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from rnndiag.cells import cell_of
 from rnndiag.cells.cell import Linearisation
+from rnndiag.cells.custom import Layer, StepLayer
 from rnndiag.cells.layer import RecurrentLayer, Stack
 
 
@@ -19,7 +20,7 @@ class Trajectory:
     A reverse layer's first step is the last element of the sequence.
     """
 
-    layer: RecurrentLayer
+    layer: Layer
     inputs: Tensor
     """``[T, B, D]``"""
     hidden: Tensor
@@ -35,11 +36,6 @@ class Trajectory:
     def batch(self) -> int:
         """``B``."""
         return int(self.hidden.shape[1])
-
-    @property
-    def previous(self) -> Tensor:
-        """``h_0 .. h_{T-1}`` with ``h_0 = 0``: ``[T, B, R]``."""
-        return shifted(self.hidden)
 
     def first_nonfinite_step(self) -> int | None:
         """The first step, counted from 1, at which a state is NaN or infinite; None if all are finite."""
@@ -60,6 +56,18 @@ def run_layer(layer: RecurrentLayer, inputs: Tensor) -> Trajectory:
     cell = cell_of(layer)
     hidden = cell.hidden_states(layer, inputs)
     return Trajectory(layer, inputs, hidden, cell.linearise(layer, inputs, shifted(hidden)))
+
+
+def run_step(layer: StepLayer, inputs: Tensor) -> Trajectory:
+    """Drive a step function from its own initial states: ``inputs [T, B, D]``.
+
+    Raises:
+        ModelError: where the step raises.
+    """
+    states, width = layer.states(inputs), layer.output_size
+    along = layer.linearise(inputs, states[:-1])
+    beside = states[1:, :, width:] if states.shape[-1] > width else None
+    return Trajectory(layer, inputs, states[1:, :, :width], replace(along, cell_state=beside))
 
 
 def run_stack(stack: Stack, inputs: Tensor) -> tuple[tuple[Trajectory, ...], ...]:

@@ -14,7 +14,7 @@ import rnndiag
 PACKAGE = Path(rnndiag.__file__).parent
 
 ROOMS = (
-    {"errors", "config", "config_file", "seeds"},
+    {"errors", "config", "config_file", "seeds", "told"},
     {"operators", "cells", "probes", "parsers"},
     {"checkpoint", "random_nets", "trajectory"},
     {"measures"},

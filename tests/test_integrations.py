@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from rnndiag.__main__ import run
@@ -28,6 +29,10 @@ def test_assert_healthy() -> None:
         assert_healthy(SAMPLES / "saturated_tanh.pt", length=64)
     with pytest.raises(AssertionError, match="warning SAT001"):
         assert_healthy(SAMPLES / "saturated_tanh.pt", length=64, fail_on="warning")
+    with pytest.raises(AssertionError, match="RNN is vanishing"):
+        assert_healthy(torch.nn.RNN(2, 3))
+    with pytest.raises(AssertionError, match="step is exploding"):
+        assert_healthy(lambda h, x: 2 * h + x, torch.zeros(2), torch.randn(30, 2))
 
 
 @pytest.mark.parametrize(("model", "code"), [("gru", 0), ("vanishing_tanh", 1), ("missing", 2)])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rnndiag.cells.layer import RecurrentLayer
-from rnndiag.operators.structured import StepJacobian
+from rnndiag.operators.base import BatchedOperator
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,18 +20,18 @@ class Linearisation:
     ``slopes`` and ``gates`` are ``[T, B, H]`` by name; the Jacobians have batch ``[T, B]``.
     """
 
-    state_jacobian: StepJacobian
+    state_jacobian: BatchedOperator
     """``ds_t/ds_{t-1}`` with the input fixed: ``[S, S]``, ``s = h`` or ``(h, c)``"""
-    input_jacobian: StepJacobian
+    input_jacobian: BatchedOperator
     """``ds_t/dx_t`` with the previous state fixed: ``[S, D]``"""
     slopes: dict[str, Tensor]
     """``phi'`` of each squashing nonlinearity that the gradient passes, gates not included"""
     gates: dict[str, Tensor]
     """Values in (0, 1) of the sigmoid gates; empty for Elman nets"""
-    operand_norms: Tensor
-    """Norm of what ``W_hh`` multiplies: ``[T, B, 1]``, or ``[T, B, G]`` where its blocks differ in that"""
+    operand_norms: Tensor | None = None
+    """Norm of what ``W_hh`` multiplies: ``[T, B, 1]``, or ``[T, B, G]`` where its blocks differ; None: no ``W_hh``"""
     cell_state: Tensor | None = None
-    """``c``: ``[T, B, H]``, LSTM only"""
+    """What the state holds beside ``h``: ``[T, B, S-R]``, the LSTM's ``c``"""
 
 
 class Cell(Protocol):

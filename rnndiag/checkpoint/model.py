@@ -19,8 +19,9 @@ class Skipped:
 class Source:
     """Where a model came from.
 
-    ``format`` is that of a ``Reader``, such as ``torch`` (zip) or ``torch-legacy``, or ``random``; ``sha256`` is
-    the hex digest of the file, empty for a random net; ``skipped`` lists modules that were passed over.
+    ``format`` is that of a ``Reader``, such as ``torch`` (zip) or ``torch-legacy``, or ``random``, or ``module``
+    or ``function`` for what is in memory; ``sha256`` is the hex digest of the file, empty where there is none;
+    ``skipped`` lists modules that were passed over.
     """
 
     path: str

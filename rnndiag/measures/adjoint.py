@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rnndiag.operators.structured import StepJacobian
 from rnndiag.trajectory import Trajectory
 
 
@@ -28,7 +29,7 @@ class Adjoint:
     inputs: Tensor
     """``[T, R, B]``: norm at the stack's input at lag 0 .. T-1"""
     weights: Tensor | None = None
-    """``[T, R, B]``: norm of the contribution of the step at lag 0 .. T-1 to ``dL/dW_hh`` (one layer only)"""
+    """``[T, R, B]``: norm of the contribution of the step at lag 0 .. T-1 to ``dL/dW_hh`` (a single ``W_hh`` only)"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,8 +69,7 @@ class _Scaled:
 def layer_adjoint(run: Trajectory, *, draws: int, generator: torch.Generator) -> Adjoint:
     """The adjoint of one layer alone, from its own last state."""
     states, inputs, weights = _back_through(run, _seed(run, draws, generator), None, credit=True)
-    assert weights is not None  # credit was asked for
-    return Adjoint(states.flip(0), inputs.log_norm().flip(0), weights.flip(0))
+    return Adjoint(states.flip(0), inputs.log_norm().flip(0), None if weights is None else weights.flip(0))
 
 
 def stack_adjoint(levels: Sequence[Sequence[Trajectory]], *, draws: int, generator: torch.Generator) -> Adjoint:
@@ -124,7 +124,7 @@ def _back_through(
 
     Returns:
         ``[T, R, B]`` log norms at states ``s_0 .. s_{T-1}`` (through the recurrence alone), the vectors at
-        the inputs ``x_1 .. x_T``, and the log norms of the contributions if asked for.
+        the inputs ``x_1 .. x_T``, and the log norms of the contributions if asked for and there is a ``W_hh``.
     """
     state_jacobian, input_jacobian = run.along.state_jacobian, run.along.input_jacobian
     size, width = state_jacobian.shape[0], run.layer.output_size
@@ -138,19 +138,22 @@ def _back_through(
     states = like.new_empty(run.length, *seed.shape[:-1])
     at_inputs = like.new_empty(run.length, *seed.shape[:-1], run.layer.input_size)
     logs = torch.empty_like(states)
-    weights = torch.empty_like(states) if credit else None
-    log_operands = run.along.operand_norms.log()
+    log_operands = run.along.operand_norms.log() if credit and run.along.operand_norms is not None else None
+    weights = None if log_operands is None else torch.empty_like(states)
     for t in reversed(range(run.length)):
         if injected is not None:
             here = injected[t]
             carried = carried + _Scaled(torch.nn.functional.pad(here.value, (0, size - width)), here.log)
         jacobian = state_jacobian[t]
-        scattered = jacobian.scatter(carried.value)
-        if weights is not None:
-            weights[t] = carried.log + _log_contribution(scattered, log_operands[t])
         at_inputs[t] = input_jacobian[t].rmv(carried.value)
         logs[t] = carried.log
-        carried = _Scaled.of(jacobian.rmv_from(carried.value, scattered), carried.log)
+        if weights is not None and log_operands is not None and isinstance(jacobian, StepJacobian):
+            scattered = jacobian.scatter(carried.value)
+            weights[t] = carried.log + _log_contribution(scattered, log_operands[t])
+            sent_back = jacobian.rmv_from(carried.value, scattered)
+        else:
+            sent_back = jacobian.rmv(carried.value)
+        carried = _Scaled.of(sent_back, carried.log)
         states[t] = carried.log_norm()
     return states, _Scaled.of(at_inputs, logs), weights
 

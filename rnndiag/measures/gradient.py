@@ -10,6 +10,7 @@ from itertools import takewhile
 import torch
 from torch import Tensor
 
+from rnndiag.cells.custom import Layer
 from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.config import Thresholds
 from rnndiag.measures.adjoint import Adjoint
@@ -65,8 +66,9 @@ class LayerGradient(GradientThroughTime):
     """``(||W_hh||_2 max phi')^lag``, the textbook's rough estimate; Elman nets only"""
     contraction_guaranteed: bool | None
     """``||W_hh||_2 max phi' < 1``: sufficient for vanishing, whatever the input; Elman nets only"""
-    credit: dict[str, float]
-    """share of the norms of the steps' contributions to ``dL/dW_hh`` within the last 1, 10, 100 steps"""
+    credit: dict[str, float] | None
+    """share of the norms of the steps' contributions to ``dL/dW_hh`` within the last 1, 10, 100 steps; None where no
+    ``W_hh`` is known"""
     credit_99_steps: int | None
     """last steps that hold 99 % of it, median over sequences and draws"""
 
@@ -102,20 +104,20 @@ def through_time(adjoint: Adjoint, lag: int, thresholds: Thresholds) -> tuple[Gr
 
 
 def layer_through_time(
-    layer: RecurrentLayer, adjoint: Adjoint, norms: Tensor, lag: int, thresholds: Thresholds
+    layer: Layer, adjoint: Adjoint, norms: Tensor, lag: int, thresholds: Thresholds
 ) -> tuple[LayerGradient, Verdict]:
     """The same for a layer alone.
 
     Args:
-        layer: whose ``W_hh`` gives the textbook's bound.
-        adjoint: of this layer, with the contributions to ``dL/dW_hh``.
+        layer: whose ``W_hh``, where it is known, gives the textbook's bound.
+        adjoint: of this layer, with the contributions to ``dL/dW_hh`` if there are any.
         norms: ``||J_t||_2``, ``[T, B]``.
         lag: at most ``T``.
         thresholds: the healthy band.
     """
     measured, verdict = through_time(adjoint, lag, thresholds)
     rough = guaranteed = None
-    if layer.cell in ("tanh", "relu"):  # max phi' = 1 for both
+    if isinstance(layer, RecurrentLayer) and layer.cell in ("tanh", "relu"):  # max phi' = 1 for both
         spectral_norm = float(torch.linalg.matrix_norm(layer.weight_hh, 2))
         rough = lag * (math.log10(spectral_norm) if spectral_norm else -math.inf)
         guaranteed = spectral_norm < 1
@@ -131,8 +133,9 @@ def layer_through_time(
     return layered, verdict
 
 
-def _credit(adjoint: Adjoint) -> tuple[dict[str, float], int | None]:
-    assert adjoint.weights is not None  # a layer's adjoint carries them
+def _credit(adjoint: Adjoint) -> tuple[dict[str, float] | None, int | None]:
+    if adjoint.weights is None:
+        return None, None
     shares = adjoint.weights.softmax(0).cumsum(0).flatten(1)
     shares = shares[:, ~shares[-1].isnan()]  # where no step contributes, the gradient is exactly zero
     if not shares.numel():

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from rnndiag.cells.layer import CellKind, Direction, RecurrentLayer, Stack
+from rnndiag.cells.custom import Layer
+from rnndiag.cells.layer import CellKind, Direction, RecurrentLayer
 from rnndiag.config import Settings
 from rnndiag.measures.adjoint import Adjoint, layer_adjoint, stack_adjoint
 from rnndiag.measures.gradient import GradientThroughTime, LayerGradient, layer_through_time, through_time
 from rnndiag.measures.lyapunov import Lyapunov, lyapunov
-from rnndiag.measures.numerics import Numerics, parameter_health
+from rnndiag.measures.numerics import Numerics, parameter_health, state_health
 from rnndiag.measures.recurrent_weight import RecurrentWeight, recurrent_weight
 from rnndiag.measures.saturation import Gate, Saturation, gates, saturation
 from rnndiag.measures.step_norms import StepNorms, step_norms
@@ -26,12 +28,19 @@ STAGES = ("spectrum", "step norms", "gradient", "exponents")
 
 @dataclass(frozen=True, slots=True)
 class LayerMeasures:
-    """One layer in one direction. A measure is None where numbers were not finite: see ``numerics``."""
+    """One layer in one direction.
+
+    A measure is None where numbers were not finite (see ``numerics``), and for a step function where it would take
+    the weights, the gates or the nonlinearity, which a function does not show.
+    """
 
     name: str
-    cell: CellKind
+    cell: CellKind | Literal["custom"]
+    """``custom``: a user's own step function"""
     input_size: int
     hidden_size: int
+    state_size: int
+    """``S``: hidden or projected units, and an LSTM's cells; all parts of a step function's state"""
     proj_size: int
     direction: Direction
     nonlinearity_assumed: bool
@@ -41,8 +50,9 @@ class LayerMeasures:
     gradient: LayerGradient | None
     lyapunov: Lyapunov | None
     saturation: Saturation | None
-    gates: dict[str, Gate]
-    bias_scale: float
+    gates: dict[str, Gate] | None
+    """empty where there are none; None: not known"""
+    bias_scale: float | None
     """root mean square of ``bias_ih + bias_hh``"""
     forget_bias: float | None
     """mean of the forget gate's two biases together; LSTM only"""
@@ -73,7 +83,7 @@ class StackMeasures:
 
 def measure_layer(
     run: Trajectory,
-    stored: RecurrentLayer,
+    stored: Layer,
     lag: int,
     settings: Settings,
     *,
@@ -84,7 +94,7 @@ def measure_layer(
 
     Args:
         run: the layer in the precision of the measurement.
-        stored: the layer in the file's own dtype.
+        stored: the layer in the file's own dtype; a step function as it is.
         lag: of the verdict, at most the trajectory's length.
         settings: precision, exponents, seeds, thresholds.
         embedding: the table that feeds the layer, where there is one.
@@ -93,35 +103,40 @@ def measure_layer(
     Returns:
         The measures, and the adjoint behind the gradient's, which a stack of one layer shares.
     """
-    numerics = parameter_health(stored, run, embedding)
+    layer = run.layer
+    if isinstance(stored, RecurrentLayer):
+        numerics = parameter_health(stored, run, embedding)
+    else:
+        numerics = state_health(stored, run)
     measured: dict[str, object] = {
-        "name": run.layer.name,
-        "cell": run.layer.cell,
-        "input_size": run.layer.input_size,
-        "hidden_size": run.layer.hidden_size,
-        "proj_size": run.layer.proj_size,
-        "direction": run.layer.direction,
-        "nonlinearity_assumed": run.layer.nonlinearity_assumed,
-        "reset_after": run.layer.reset_after if run.layer.cell == "gru" else None,
-        "bias_scale": _bias_scale(run.layer),
-        "forget_bias": _forget_bias(run.layer),
+        "name": layer.name,
+        "cell": layer.cell,
+        "input_size": layer.input_size,
+        "hidden_size": layer.hidden_size,
+        "state_size": run.along.state_jacobian.shape[0],
+        "proj_size": layer.proj_size,
+        "direction": layer.direction,
+        "nonlinearity_assumed": layer.nonlinearity_assumed,
         "numerics": numerics,
     }
     adjoint = None
-    broken = set(numerics.nonfinite_parameters)
+    broken = set(numerics.nonfinite_parameters or ())
     stage("spectrum")
-    if not broken - {"embedding"}:
-        measured["recurrent_weight"] = recurrent_weight(run.layer)
+    if isinstance(layer, RecurrentLayer):
+        measured |= _of_weights(layer, finite=not broken - {"embedding"})
     if not broken and numerics.inputs_finite and numerics.first_nonfinite_step is None:
         thresholds, jacobian = settings.thresholds, run.along.state_jacobian
         stage("step norms")
-        measured["jacobian"], norms = step_norms(jacobian, generator=generator(settings.seed, "step norms"))
+        norms_summary, norms = step_norms(jacobian, generator=generator(settings.seed, "step norms"))
+        undefined = norms.isnan().any(-1)
+        if bool(undefined.any()):
+            measured["numerics"] = replace(numerics, first_nonfinite_jacobian=int(undefined.nonzero()[0]) + 1)
+            return LayerMeasures(**(_NOT_MEASURED | measured)), None  # type: ignore[arg-type]  # keys are fields
         stage("gradient")
         adjoint = layer_adjoint(run, draws=settings.draws, generator=generator(settings.seed, "gradient"))
-        gradient, verdict = layer_through_time(run.layer, adjoint, norms, lag, thresholds)
-        measured |= {"gradient": gradient, "verdict": verdict}
+        gradient, verdict = layer_through_time(layer, adjoint, norms, lag, thresholds)
         stage("exponents")
-        measured["lyapunov"] = lyapunov(
+        spectrum = lyapunov(
             jacobian,
             run.inputs,
             settings.exponents,
@@ -129,9 +144,21 @@ def measure_layer(
             thresholds.vanishing,
             generator=generator(settings.seed, "exponents"),
         )
-        measured["saturation"] = saturation(run, thresholds)
-        measured["gates"] = gates(run, thresholds)
+        measured |= {"jacobian": norms_summary, "gradient": gradient, "verdict": verdict, "lyapunov": spectrum}
+        if isinstance(layer, RecurrentLayer):
+            measured |= {"saturation": saturation(run, thresholds), "gates": gates(run, thresholds)}
     return LayerMeasures(**(_NOT_MEASURED | measured)), adjoint  # type: ignore[arg-type]  # keys are fields
+
+
+def _of_weights(layer: RecurrentLayer, *, finite: bool) -> dict[str, object]:
+    """What follows from the weights alone, by field."""
+    return {
+        "recurrent_weight": recurrent_weight(layer) if finite else None,
+        "gates": {},
+        "bias_scale": _bias_scale(layer),
+        "forget_bias": _forget_bias(layer),
+        "reset_after": layer.reset_after if layer.cell == "gru" else None,
+    }
 
 
 _NOT_MEASURED: dict[str, object] = {
@@ -141,25 +168,27 @@ _NOT_MEASURED: dict[str, object] = {
     "gradient": None,
     "lyapunov": None,
     "saturation": None,
-    "gates": {},
+    "gates": None,
+    "bias_scale": None,
+    "forget_bias": None,
 }
 
 
 def measure_stack(
-    stack: Stack,
+    name: str,
     levels: Sequence[Sequence[Trajectory]],
     layers: Sequence[LayerMeasures],
     lone: Adjoint | None,
     lag: int,
     settings: Settings,
 ) -> StackMeasures:
-    """Judge a stack; ``lone`` is the adjoint of its only layer, where it has but one."""
+    """Judge the stack of that name; ``lone`` is the adjoint of its only layer, where it has but one."""
     names = tuple(layer.name for layer in layers)
     if any(layer.gradient is None for layer in layers):
-        return StackMeasures(stack.name, names, "invalid", lag, None)
+        return StackMeasures(name, names, "invalid", lag, None)
     adjoint = lone or stack_adjoint(levels, draws=settings.draws, generator=generator(settings.seed, "gradient"))
     gradient, verdict = through_time(adjoint, lag, settings.thresholds)
-    return StackMeasures(stack.name, names, verdict, lag, gradient)
+    return StackMeasures(name, names, verdict, lag, gradient)
 
 
 def _bias_scale(layer: RecurrentLayer) -> float:

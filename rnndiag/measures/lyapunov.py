@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from rnndiag.operators.base import BatchedOperator
 from rnndiag.operators.qr_exponents import frame_growth
-from rnndiag.operators.structured import StepJacobian
 
 TRANSIENT_SHARE = 5
 """One step in five is spent on turning the frame towards the growing directions."""
@@ -46,7 +46,7 @@ class Lyapunov:
 
 
 def lyapunov(
-    jacobian: StepJacobian,
+    jacobian: BatchedOperator,
     inputs: Tensor,
     count: int | Literal["all"],
     lag: int,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rnndiag.cells.custom import StepLayer
 from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.trajectory import Trajectory
 
@@ -16,16 +17,31 @@ class Numerics:
     """The parameters as stored, and the states they lead to."""
 
     stored_dtype: str
-    nonfinite_parameters: dict[str, int]
-    """NaN or infinite entries, by parameter; only those that have some"""
-    subnormal_parameters: int
+    """of the weights; of a step function's initial states, as they were given"""
+    nonfinite_parameters: dict[str, int] | None
+    """NaN or infinite entries, by parameter; only those that have some. None: a step function shows no parameters"""
+    subnormal_parameters: int | None
     """non-zero entries under the stored dtype's smallest normal number"""
-    largest_parameter: float
+    largest_parameter: float | None
     """largest finite modulus"""
     inputs_finite: bool
     """False where the layer below, or the probe, already sends NaN or infinity"""
     first_nonfinite_step: int | None
     """first step at which a state is NaN or infinite, from 1"""
+    first_nonfinite_jacobian: int | None = None
+    """first step at which the states are finite and the Jacobian is not, from 1"""
+
+
+def state_health(layer: StepLayer, run: Trajectory) -> Numerics:
+    """Look at the states alone, for a step function."""
+    return Numerics(
+        stored_dtype=str(layer.given_dtype).removeprefix("torch."),
+        nonfinite_parameters=None,
+        subnormal_parameters=None,
+        largest_parameter=None,
+        inputs_finite=bool(run.inputs.isfinite().all()),
+        first_nonfinite_step=run.first_nonfinite_step(),
+    )
 
 
 def parameter_health(layer: RecurrentLayer, run: Trajectory, embedding: Tensor | None = None) -> Numerics:

@@ -20,16 +20,17 @@ def step_table(layers: Sequence[LayerMeasures], *, verbose: bool) -> RenderableT
     table.add_column("", style="dim")
     for layer in layers:
         jacobian, saturation, gradient = layer.jacobian, layer.saturation, layer.gradient
-        if jacobian is None or saturation is None or gradient is None:
+        if jacobian is None or gradient is None:
             continue
-        norms, saturated, gains = jacobian.norm_per_step, saturation.per_step, gradient.log10_by_lag
+        norms, gains = jacobian.norm_per_step, gradient.log10_by_lag
+        saturated = saturation.per_step if saturation else ()
         why = telling_steps(norms, saturated)
         for t in range(len(norms)) if verbose else sorted(why):
             table.add_row(
                 layer.name,
                 str(t + 1),
                 short(norms[t]),
-                percent(saturated[t]),
+                percent(saturated[t]) if saturated else "-",
                 signed(gains[len(norms) - 1 - t]),
                 why.get(t, ""),
             )
@@ -37,13 +38,13 @@ def step_table(layers: Sequence[LayerMeasures], *, verbose: bool) -> RenderableT
 
 
 def telling_steps(norms: Sequence[float], saturated: Sequence[float]) -> dict[int, str]:
-    """Indices of the telling steps, each with what it tells."""
+    """Indices of the telling steps, each with what it tells; ``saturated`` is empty where it is not known."""
     steps = range(len(norms))
     candidates = [(0, "first"), (len(norms) - 1, "last")]
     if max(norms) > min(norms) * (1 + 1e-6):  # the accuracy of the norms
         candidates.append((max(steps, key=norms.__getitem__), "largest ‖J_t‖"))
         candidates.append((min(steps, key=norms.__getitem__), "smallest ‖J_t‖"))
-    if max(saturated) > min(saturated):
+    if saturated and max(saturated) > min(saturated):
         candidates.append((max(steps, key=saturated.__getitem__), "most saturated"))
     telling: dict[int, str] = {}
     for t, reason in candidates:

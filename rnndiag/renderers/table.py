@@ -62,12 +62,13 @@ def _header(report: Report, *, verbose: bool) -> RenderableType:
     described = source.format + (f", sha256 {source.sha256[:12]}" if source.sha256 else "")
     grid.add_row("model", Text.assemble(source.path, (f"  ({described})", "dim")))
     dtypes = "/".join(dict.fromkeys(layer.numerics.stored_dtype for layer in report.layers))
+    held = "states given" if all(layer.cell == "custom" for layer in report.layers) else "stored"
     autonomous = any(layer.lyapunov is not None and not layer.lyapunov.driven for layer in report.layers)
     grid.add_row(
         "probe",
         f"{probe.kind}, T={probe.length}, B={probe.batch}, scale {probe.scale:g}, seed {probe.seed}"
         + (" (runs autonomously)" if autonomous else "")
-        + f"; stored in {dtypes}, measured in {report.measured_in} on {report.device}",
+        + f"; {held} in {dtypes}, measured in {report.measured_in} on {report.device}",
     )
     for stack in report.stacks:
         grid.add_row("measured", f"{stack.name}: {', '.join(stack.layers)}")
@@ -124,7 +125,7 @@ def _gates(layers: list[LayerMeasures]) -> RenderableType:
     for heading in ("mean", "open >0.95", "closed <0.05", "gate alone keeps"):
         table.add_column(heading, justify="right")
     for layer in layers:
-        for name, gate in layer.gates.items():
+        for name, gate in (layer.gates or {}).items():
             keeps = "" if gate.time_constant is None else f"{short(gate.time_constant)} steps"
             if gate.time_constant_max is not None:
                 keeps += f", at most {short(gate.time_constant_max)}"
@@ -202,7 +203,7 @@ def _bounds(layers: tuple[LayerMeasures, ...]) -> RenderableType:
             "-" if rough is None else signed(rough),
             signed(gradient.bound_log10_gain),
             signed(gradient.log10_gain),
-            _PROVES[gradient.contraction_guaranteed],
+            _PROVES[gradient.contraction_guaranteed] if layer.cell != "custom" else "nothing: it is not known",
         )
     return table
 

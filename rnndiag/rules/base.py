@@ -75,6 +75,17 @@ class Subject:
         """True where no layer has gates."""
         return all(layer.cell in ("tanh", "relu") for layer in self.layers)
 
+    @property
+    def shows_weights(self) -> bool:
+        """False for a step function, of which neither weights nor gates are known."""
+        return all(layer.cell != "custom" for layer in self.layers)
+
+
+UNSEEN = frozenset({"recurrent_weight", "saturation"})
+"""Measures that a step function leaves out even where all its numbers are finite."""
+
+WHY_UNSEEN = "a step function does not show its weights, gates and nonlinearity"
+
 
 class Rule(ABC):
     """A defect that can be named. The docstring of a subclass is its page."""
@@ -107,7 +118,11 @@ class Rule(ABC):
     def lacks(self, layer: LayerMeasures) -> str | None:
         """Why a layer cannot be assessed: a measure that the rule needs is missing."""
         missing = [need for need in self.needs if getattr(layer, need) is None]
-        return f"{', '.join(missing)} not measured: the layer's numbers are not finite" if missing else None
+        if not missing:
+            return None
+        if layer.cell == "custom" and UNSEEN.issuperset(missing):
+            return f"{', '.join(missing)} not known: {WHY_UNSEEN}"
+        return f"{', '.join(missing)} not measured: the layer's numbers are not finite"
 
     def finding(
         self,

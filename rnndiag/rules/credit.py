@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from rnndiag.rules.base import Finding, LayerRule, StackRule, Subject, Suggestion, Thresholds
+from rnndiag.rules.base import WHY_UNSEEN, Finding, LayerRule, StackRule, Subject, Suggestion, Thresholds
 from rnndiag.rules.words import power, steps
 
 if TYPE_CHECKING:
@@ -86,6 +86,11 @@ class CreditIsRecent(LayerRule):
     cause = "the gradient through time vanishes (VAN001)"
     thresholds: ClassVar = {"share_of_lag": 0.25}
     needs = ("gradient",)
+
+    def lacks(self, layer: LayerMeasures) -> str | None:
+        if layer.gradient is not None and layer.gradient.credit is None:
+            return f"credit not known: {WHY_UNSEEN}"
+        return super().lacks(layer)
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         lag, gradient = subject.stack.lag, layer.gradient

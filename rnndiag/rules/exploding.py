@@ -77,7 +77,8 @@ class GradientExplodes(StackRule):
             )
         )
         evidence = {"log10_gain": gradient.log10_gain, "multiplier": gradient.multiplier, "horizon": gradient.horizon}
-        yield self.finding(subject.stack.name, message, evidence, tuple(suggestions))
+        cause = "" if subject.shows_weights else "a step stretches the state more than it contracts it"
+        yield self.finding(subject.stack.name, message, evidence, tuple(suggestions), cause=cause)
 
 
 class ChaoticDynamics(LayerRule):

@@ -44,7 +44,7 @@ class ForgetBiasNearZero(LayerRule):
     needs = ("saturation",)
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
-        bias, gate = layer.forget_bias, layer.gates.get("forget")
+        bias, gate = layer.forget_bias, (layer.gates or {}).get("forget")
         if bias is None or gate is None or abs(bias) >= at["bias"]:
             return
         lag = subject.stack.lag

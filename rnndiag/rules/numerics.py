@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rnndiag.rules.base import Finding, LayerRule, Subject, Suggestion, Thresholds
+from rnndiag.rules.base import WHY_UNSEEN, Finding, LayerRule, Subject, Suggestion, Thresholds
 from rnndiag.rules.words import steps
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ class NonfiniteWeights(LayerRule):
     cause = "training had diverged before this checkpoint was written"
     grows_worse = "entries"
 
+    def lacks(self, layer: LayerMeasures) -> str | None:
+        return f"parameters not known: {WHY_UNSEEN}" if layer.numerics.nonfinite_parameters is None else None
+
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         counts = layer.numerics.nonfinite_parameters
         if not counts:
@@ -60,10 +63,12 @@ class NonfiniteStates(LayerRule):
     """The states overflow.
 
     What it does:
-        Fires when finite weights lead to a state that is NaN or infinite.
+        Fires when finite weights lead to a state that is NaN or infinite, or to a step Jacobian that is, along
+        finite states.
 
     Why is this bad:
-        The forward pass itself diverges, as an unbounded (ReLU) net with growing dynamics does.
+        The forward pass itself diverges, as an unbounded (ReLU) net with growing dynamics does; or the backward pass
+        does, as at a square root or a norm of zero.
 
     Formula:
         None.
@@ -90,16 +95,29 @@ class NonfiniteStates(LayerRule):
         return None if layer.numerics.inputs_finite else "its inputs are not finite"
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
-        step = layer.numerics.first_nonfinite_step
+        step, undefined = layer.numerics.first_nonfinite_step, layer.numerics.first_nonfinite_jacobian
+        if undefined is not None:
+            yield self._without_derivative(layer.name, undefined)
         if step is None:
             return
         suggestion = Suggestion(
             "init",
-            "lower the scale of W_hh, or use tanh or a gated cell, whose states are bounded",
+            "lower the scale of the recurrent weights, or use tanh or a gated cell, whose states are bounded",
             f"the states are not finite from step {step} on",
         )
-        message = f"finite weights, but a state is NaN or infinite at step {step}"
+        weights = "weights" if layer.numerics.nonfinite_parameters is not None else "initial states"
+        message = f"finite {weights}, but a state is NaN or infinite at step {step}"
         yield self.finding(layer.name, message, {"step": step}, (suggestion,))
+
+    def _without_derivative(self, layer: str, step: int) -> Finding:
+        suggestion = Suggestion(
+            "init",
+            "keep the step away from where it has no derivative: add a small constant under roots and norms",
+            f"the states are finite, their derivative is not at step {step}",
+        )
+        message = f"finite states, but the step Jacobian is NaN or infinite at step {step}"
+        cause = "a function without a derivative there, such as a square root or a norm at zero"
+        return self.finding(layer, message, {"step": step}, (suggestion,), cause=cause)
 
 
 class GradientUnderflows(LayerRule):

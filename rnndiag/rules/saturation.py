@@ -94,7 +94,7 @@ class ForgetGateShut(LayerRule):
     needs = ("saturation",)
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
-        gate = layer.gates.get("forget")
+        gate = (layer.gates or {}).get("forget")
         if gate is None or gate.closed <= at["closed"]:
             return
         suggestion = Suggestion(
@@ -184,7 +184,7 @@ class GatesStuck(LayerRule):
     needs = ("saturation",)
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
-        shares = {name: gate.open + gate.closed for name, gate in layer.gates.items()}
+        shares = {name: gate.open + gate.closed for name, gate in (layer.gates or {}).items()}
         if not shares or min(shares.values()) <= at["stuck"]:
             return
         listed = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())

@@ -66,4 +66,9 @@ def _broken(layer: LayerMeasures) -> str:
         return f"is broken: {layer.name} holds weights that are NaN or infinite ({holds}), so its outputs are too"
     if not numerics.inputs_finite:
         return f"cannot be judged: the inputs of {layer.name} are NaN or infinite"
+    if numerics.first_nonfinite_jacobian is not None:
+        return (
+            f"has no gradient: the states of {layer.name} are finite, but their derivative is NaN or infinite at step "
+            f"{numerics.first_nonfinite_jacobian}"
+        )
     return f"overflows: a state of {layer.name} is no longer a finite number at step {numerics.first_nonfinite_step}"

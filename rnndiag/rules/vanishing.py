@@ -109,7 +109,7 @@ def _cause(subject: Subject) -> str:
             return f"{share} are saturated, and each multiplies the gradient"
         if layer.gradient and layer.gradient.contraction_guaranteed:
             return f"the largest singular value of {layer.name}'s W_hh is under 1"
-        forget = layer.gates.get("forget")
+        forget = (layer.gates or {}).get("forget")
         if forget is not None and forget.mean < 0.6:
             return f"the forget gate of {layer.name} lets {forget.mean:.0%} of the cell state through at each step"
     return ""
@@ -230,4 +230,5 @@ def _open_gates(subject: Subject, lag: int) -> Iterator[Suggestion]:
 
 
 def _keeping_gate(layer: LayerMeasures) -> Gate | None:
-    return layer.gates.get("forget") or layer.gates.get("update")
+    gates = layer.gates or {}
+    return gates.get("forget") or gates.get("update")

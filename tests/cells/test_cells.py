@@ -34,7 +34,6 @@ def test_states_are_the_modules_own(net) -> None:
     run = run_layer(net, inputs)
     width = net.output_size
     torch.testing.assert_close(run.hidden, states[1:, :, :width], **EXACT)
-    torch.testing.assert_close(run.previous, states[:-1, :, :width], **EXACT)
     if run.along.cell_state is not None:
         torch.testing.assert_close(run.along.cell_state, states[1:, :, width:], **EXACT)
 

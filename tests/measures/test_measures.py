@@ -238,8 +238,8 @@ def test_a_stack_of_one_layer_shares_its_adjoint() -> None:
     inputs, settings = noise(net), Settings()
     levels = run_stack(Stack("s", ((net,),)), inputs)
     measured, adjoint = measure_layer(levels[0][0], net, 60, settings)
-    shared = measure_stack(Stack("s", ((net,),)), levels, [measured], adjoint, 60, settings)
-    apart: StackMeasures = measure_stack(Stack("s", ((net,),)), levels, [measured], None, 60, settings)
+    shared = measure_stack("s", levels, [measured], adjoint, 60, settings)
+    apart: StackMeasures = measure_stack("s", levels, [measured], None, 60, settings)
     assert shared.gradient is not None
     assert apart.gradient is not None
     assert shared.gradient.log10_by_lag == pytest.approx(apart.gradient.log10_by_lag, abs=1e-9)
