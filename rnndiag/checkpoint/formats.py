@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from rnndiag.checkpoint import numpy_arrays, safetensors, torch_legacy, torch_zip, torchscript
+from rnndiag.checkpoint import keras, numpy_arrays, safetensors, torch_legacy, torch_zip, torchscript
 from rnndiag.checkpoint.contents import Deferred
 from rnndiag.checkpoint.foreign import describe
 from rnndiag.checkpoint.reader import EXPECTED, Candidate, Reader
@@ -29,6 +29,8 @@ READERS: Final[tuple[Reader, ...]] = (
     safetensors.READER,
     numpy_arrays.NPZ,
     numpy_arrays.NPY,
+    keras.ARCHIVE,
+    keras.HDF5,
 )
 """A new format is a file with a ``Reader`` in it, and its entry here. The first that accepts a file reads it."""
 
