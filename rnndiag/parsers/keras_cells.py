@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from rnndiag.parsers.parsed import UnfitError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -19,28 +21,24 @@ if TYPE_CHECKING:
 _GATES: Final[dict[Kind, int]] = {"rnn": 1, "gru": 3, "lstm": 4}
 
 
-class FaultError(Exception):
-    """A cell that cannot be measured; the message is the reason."""
-
-
 def resolve(cell: Cell, shapes: Sequence[tuple[int, ...]]) -> Cell:
     """The cell with its kind, its layout and ``reset_after`` told, by its variables' shapes where need be.
 
     Raises:
-        FaultError: they are not those of the cell.
+        UnfitError: they are not those of the cell.
     """
     if cell.fault:
-        raise FaultError(cell.fault)
+        raise UnfitError(cell.fault)
     if not shapes:
-        raise FaultError("its weights are not where Keras keeps them: it was never built, or shares another's")
+        raise UnfitError("its weights are not where Keras keeps them: it was never built, or shares another's")
     shown = ", ".join(str(list(shape)) for shape in shapes[:6])
     if len(shapes) not in (2, 3) or any(len(shape) != 2 or 0 in shape for shape in shapes[:2]):
-        raise FaultError(f"expected a kernel, a recurrent kernel and perhaps a bias, got {shown}")
+        raise UnfitError(f"expected a kernel, a recurrent kernel and perhaps a bias, got {shown}")
     (_, width), (hidden, rows) = shapes[:2]
     kinds = [cell.kind] if cell.kind else list(_GATES)
     kind = next((kind for kind in kinds if _GATES[kind] * hidden == rows == width), None)
     if kind is None:
-        raise FaultError(f"kernel and recurrent kernel are not those of one {cell.kind or 'cell'}: got {shown}")
+        raise UnfitError(f"kernel and recurrent kernel are not those of one {cell.kind or 'cell'}: got {shown}")
     bias = shapes[2] if len(shapes) == 3 else None
     reset_after, is_cudnn = cell.reset_after, cell.is_cudnn
     if bias == (2 * rows,) and kind != "rnn":
@@ -48,11 +46,11 @@ def resolve(cell: Cell, shapes: Sequence[tuple[int, ...]]) -> Cell:
     if kind == "gru" and bias is not None:
         told = bias != (rows,)
         if reset_after not in (None, told):
-            raise FaultError(f"reset_after is {reset_after} and its bias is that of {told}: got {shown}")
+            raise UnfitError(f"reset_after is {reset_after} and its bias is that of {told}: got {shown}")
         reset_after = told
     expected = (2 * rows,) if is_cudnn else (2, rows) if kind == "gru" and reset_after else (rows,)
     if bias not in (None, expected):
-        raise FaultError(f"expected a bias {list(expected)}, got {shown}")
+        raise UnfitError(f"expected a bias {list(expected)}, got {shown}")
     return replace(cell, kind=kind, reset_after=reset_after, is_cudnn=is_cudnn)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from rnndiag.parsers import hdf5
-from rnndiag.parsers.keras_cells import FaultError, parameters, resolve
+from rnndiag.parsers.keras_cells import parameters, resolve
 from rnndiag.parsers.keras_layers import Cell, Part, Recurrent, Table, dotted
-from rnndiag.parsers.parsed import Facts
+from rnndiag.parsers.parsed import Facts, UnfitError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MAX_NAME: Final = 1000
 """Characters of a layer's dotted name."""
+
+_MERGES: Final = ("sum", "mul", "ave", "None")
 
 
 class Weights(Protocol):
@@ -55,7 +57,7 @@ class Modules:
         elif isinstance(part, Recurrent):
             try:
                 self._recurrent(part, name)
-            except (FaultError, hdf5.UnreadableError) as fault:
+            except (UnfitError, hdf5.UnreadableError) as fault:
                 self._skip(name, f"recurrent, but {fault}")
         elif isinstance(part, Table):
             self._table(part, name)
@@ -85,7 +87,8 @@ class Modules:
                     inner = cell.name if len(own) > 1 else ""
                     self._module(dotted(name, side, inner), cell, {"_l0": each}, part, track.backwards)
         if len(part.tracks) == 2 and part.merge != "concat":
-            self._say(f"{{}} merges its directions by {part.merge[:20]}; they were measured side by side", name)
+            how = part.merge if part.merge in _MERGES else "other means"
+            self._say(f"the directions of {{}} are merged by {how} in the model; they were measured side by side", name)
 
     def _resolved(self, cell: Cell) -> Cell:
         datasets = [] if cell.fault else self._weights.variables(cell.path)
@@ -98,12 +101,12 @@ class Modules:
         return parameters(cell, [self._file.read(dataset) for dataset in self._weights.variables(cell.path)])
 
     def _module(
-        self, name: str, cell: Cell, levels: dict[str, dict[str, np.ndarray]], part: Recurrent, reverse: bool = False
+        self, name: str, cell: Cell, levels: dict[str, dict[str, np.ndarray]], part: Recurrent, backwards: bool = False
     ) -> None:
         name = self._unique(name)
         for suffix, named in levels.items():
             self._parsed.tensors |= {f"{name}.{kind}{suffix}": array for kind, array in named.items()}
-        self._parsed.facts[name] = Facts(cell.nonlinearity, cell.reset_after is not False)
+        self._parsed.facts[name] = Facts(cell.nonlinearity, cell.reset_after is not False, backwards)
         first = next(iter(levels.values()))
         self._widths.add(first["weight_ih"].shape[1])
         if cell.kind == "gru":
@@ -112,8 +115,6 @@ class Modules:
             self._say("reset_after, Keras's default, was assumed for {}: without a bias nothing tells", name)
         if cell.is_cudnn:
             self._say("cuDNN's own layout of weights was converted in {}", name)
-        if reverse:
-            self._say("go_backwards: the probe was taken for the input as {} reads it, from its end", name)
         if not part.told and cell.kind != "rnn":
             self._say(
                 "no configuration tells of {}: the kind was taken from shapes, and Keras's default activations"
