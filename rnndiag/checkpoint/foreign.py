@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from rnndiag.checkpoint.reader import Candidate
 
 _MAGIC: Final = (
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras or h5py), which is not read"),
     (b"GGUF", "a GGUF file, which is not read"),
     (b"PK\x05\x06", "an empty zip archive"),
     (b"\x1f\x8b", "compressed by gzip: decompress it first"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from rnndiag.checkpoint import (
     distributed,
     huggingface,
+    keras,
     numpy_arrays,
     safetensors,
     sharded,
@@ -43,6 +44,8 @@ READERS: Final[tuple[Reader, ...]] = (
     distributed.READER,
     numpy_arrays.NPZ,
     numpy_arrays.NPY,
+    keras.ARCHIVE,
+    keras.HDF5,
 )
 """A new format is a file with a ``Reader`` in it, and its entry here. The first that accepts a file reads it."""
 

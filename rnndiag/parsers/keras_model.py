@@ -1,0 +1,92 @@
+"""Keras's files: ``.keras`` archives, whole models and weights alone in HDF5, of Keras 2 and 3.
+
+Read as data: no layer is built, and the code that a Lambda layer or a custom class brings is never looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+from rnndiag.parsers import hdf5
+from rnndiag.parsers.keras_config import layers
+from rnndiag.parsers.keras_layers import Other, Table
+from rnndiag.parsers.keras_legacy import LegacyWeights
+from rnndiag.parsers.keras_modules import Modules
+from rnndiag.parsers.keras_variables import Variables
+from rnndiag.parsers.parsed import Parsed, RefusedError
+from rnndiag.parsers.zip_member import open_member
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from rnndiag.parsers.keras_layers import Part
+
+
+def parse(path: Path) -> Parsed:
+    """The recurrent layers of a model, and the embeddings that they may read.
+
+    Raises:
+        RefusedError: no such file, or one that cannot be read.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        is_archive = file.read(4) == b"PK\x03\x04"
+    if not is_archive:
+        return _parse(hdf5.Hdf5(path, size), None)
+    with zipfile.ZipFile(path) as archive:
+        if "model.weights.h5" not in archive.namelist():
+            raise RefusedError("a Keras archive without model.weights.h5: save the model anew as .keras")
+        config = json.loads(open_member(archive, "config.json", size).read())
+        return _parse(hdf5.Hdf5(open_member(archive, "model.weights.h5", size), size), config)
+
+
+def _parse(file: hdf5.Hdf5, config: Any) -> Parsed:
+    parsed = Parsed()
+    legacy = _legacy_root(file.root)
+    if config is None:
+        (text, *_) = hdf5.texts(file.root, "model_config") or ["null"]
+        config = json.loads(text)
+    weights = LegacyWeights(legacy) if legacy is not None else Variables(file.root)
+    modules = Modules(parsed, file, weights)
+    parts = list(_parts(weights, layers(config)))
+    for part in parts:
+        if not isinstance(part, Table):
+            modules.add(part)
+    for part in parts:
+        if isinstance(part, Table):
+            modules.add(part)
+    modules.finish()
+    if not parts:
+        held = ", ".join(hdf5.names(file.root)[:4]) or "nothing"
+        raise RefusedError(f"an HDF5 file in which Keras wrote no weights (it holds {held}): save the model as .keras")
+    return parsed
+
+
+def _legacy_root(root: hdf5.Group) -> hdf5.Group | None:
+    """The group with the weights by layer, of a whole model or of weights alone."""
+    for group in (hdf5.subgroup(root, "model_weights"), root):
+        if group is not None and ("layer_names" in group.attrs or "layer_names0" in group.attrs):
+            return group
+    return None
+
+
+def _parts(weights: LegacyWeights | Variables, told: list[tuple[str, list[Part]]] | None) -> Iterator[Part]:
+    """The layers in the configuration's order, each with where its weights are; or what the weights alone tell."""
+    if told is None:
+        yield from weights.parts()
+    elif isinstance(weights, LegacyWeights):
+        for name, parts in told:
+            yield from weights.bound(name, parts)
+        # A custom layer's configuration may lack even the name.
+        yield from weights.parts({name for name, _ in told})
+    else:
+        for part in (part for _, parts in told for part in parts):
+            if not isinstance(part, Other):
+                yield part
+            elif weights.holds(part.path):
+                found = weights.parts(part.path, part.name)
+                known = [each for each in found if not isinstance(each, Other)]
+                yield from known or (part,)
