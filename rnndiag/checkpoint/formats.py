@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rnndiag.checkpoint import torch_legacy, torch_zip
+from rnndiag.checkpoint import onnx, torch_legacy, torch_zip
 from rnndiag.checkpoint.foreign import describe
 from rnndiag.checkpoint.reader import EXPECTED, Candidate, Reader
 from rnndiag.checkpoint.text import printable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rnndiag.checkpoint.contents import Contents
 
-READERS: Final[tuple[Reader, ...]] = (torch_zip.READER, torch_legacy.READER)
+READERS: Final[tuple[Reader, ...]] = (torch_zip.READER, torch_legacy.READER, onnx.READER)
 """A new format is a file with a ``Reader`` in it, and its entry here. The first that accepts a file reads it."""
 
 
