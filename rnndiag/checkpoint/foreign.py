@@ -36,8 +36,8 @@ def describe(candidate: Candidate) -> str:
             return what
     if head[257:262] == b"ustar":
         return "a tar archive, which is not read: unpack it, or save the state_dict again with torch.save"
-    if head.startswith(b"\x08") and head[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x3a"):
-        return "an ONNX model, which is not read yet"
+    if head[4:8] == b"ORTM":
+        return "a model in ONNX Runtime's own format, which is not read: use the .onnx file that it was made from"
     if head.startswith(pickle.PROTO) and head[1:2] <= bytes([pickle.HIGHEST_PROTOCOL]):
         return "a pickle that torch.save did not write, or a piece of one that it did: save it with torch.save"
     if _is_text(head):

@@ -12,6 +12,7 @@ from rnndiag.checkpoint import (
     huggingface,
     keras,
     numpy_arrays,
+    onnx,
     safetensors,
     sharded,
     torch_export,
@@ -46,6 +47,7 @@ READERS: Final[tuple[Reader, ...]] = (
     numpy_arrays.NPY,
     keras.ARCHIVE,
     keras.HDF5,
+    onnx.READER,
 )
 """A new format is a file with a ``Reader`` in it, and its entry here. The first that accepts a file reads it."""
 
