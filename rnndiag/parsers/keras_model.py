@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import zipfile
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from rnndiag.parsers import hdf5
 from rnndiag.parsers.keras_config import layers
-from rnndiag.parsers.keras_layers import Other, Table
+from rnndiag.parsers.keras_layers import Other, Recurrent, Table
 from rnndiag.parsers.keras_legacy import LegacyWeights
 from rnndiag.parsers.keras_modules import Modules
 from rnndiag.parsers.keras_variables import Variables
@@ -19,7 +20,7 @@ from rnndiag.parsers.parsed import Parsed, RefusedError
 from rnndiag.parsers.zip_member import open_member
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from rnndiag.parsers.keras_layers import Part
@@ -51,7 +52,12 @@ def _parse(file: hdf5.Hdf5, config: Any) -> Parsed:
         config = json.loads(text)
     weights = LegacyWeights(legacy) if legacy is not None else Variables(file.root)
     modules = Modules(parsed, file, weights)
-    parts = list(_parts(weights, layers(config)))
+    told = layers(config)
+    parts = list(_parts(weights, told))
+    if not parts:
+        held = ", ".join(hdf5.names(file.root)[:4]) or "nothing"
+        what = "an HDF5 file in which Keras wrote no weights" if told is None else "a Keras model without any weights"
+        raise RefusedError(f"{what} (it holds {held}): expected SimpleRNN, GRU or LSTM; save the model as .keras")
     for part in parts:
         if not isinstance(part, Table):
             modules.add(part)
@@ -59,9 +65,6 @@ def _parse(file: hdf5.Hdf5, config: Any) -> Parsed:
         if isinstance(part, Table):
             modules.add(part)
     modules.finish()
-    if not parts:
-        held = ", ".join(hdf5.names(file.root)[:4]) or "nothing"
-        raise RefusedError(f"an HDF5 file in which Keras wrote no weights (it holds {held}): save the model as .keras")
     return parsed
 
 
@@ -83,10 +86,25 @@ def _parts(weights: LegacyWeights | Variables, told: list[tuple[str, list[Part]]
         # A custom layer's configuration may lack even the name.
         yield from weights.parts({name for name, _ in told})
     else:
-        for part in (part for _, parts in told for part in parts):
+        parts = [part for _, of_layer in told for part in of_layer]
+        for part in parts:
             if not isinstance(part, Other):
                 yield part
             elif weights.holds(part.path):
                 found = weights.parts(part.path, part.name)
                 known = [each for each in found if not isinstance(each, Other)]
                 yield from known or (part,)
+        yield from _untold(weights, parts)
+
+
+def _untold(weights: Variables, parts: Sequence[Part]) -> Iterator[Part]:
+    """What a class that a configuration does tell of keeps beside its layers, as attributes of its own."""
+    told = {weights.place(path) for part in parts for path in _paths(part)}
+    for part in weights.parts():
+        above = {above for path in _paths(part) for above in accumulate(path.split("/"), "{}/{}".format)}
+        if not isinstance(part, Other) and not above & told:
+            yield part
+
+
+def _paths(part: Part) -> list[str]:
+    return [cell.path for cell in part.cells] if isinstance(part, Recurrent) else [part.path]

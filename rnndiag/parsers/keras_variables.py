@@ -34,16 +34,16 @@ class Variables:
 
     def variables(self, path: str) -> list[hdf5.Dataset]:
         """Those of the object at ``path``, in Keras's order; none where there is no such object."""
-        group = hdf5.subgroup(self._root, f"{self._place(path)}/vars")
+        group = hdf5.subgroup(self._root, f"{self.place(path)}/vars")
         return _numbered(group) if group is not None else []
 
     def holds(self, path: str) -> bool:
         """Whether anything lies in the object at ``path`` or its parts."""
-        return bool(self._groups(self._place(path)))
+        return bool(self._groups(self.place(path)))
 
     def parts(self, path: str = "", name: str = "") -> list[Part]:
         """What lies at ``path`` and below, by names and shapes; ``name`` is what the object there is called."""
-        path = self._place(path)
+        path = self.place(path)
         groups = self._groups(path)
         found: dict[str, Part | dict[str, list[Cell]]] = {}
         for place, datasets in groups.items():
@@ -65,6 +65,21 @@ class Variables:
             _recurrent(self._name(place, path, name) or "cell", part) if isinstance(part, dict) else part
             for place, part in found.items()
         ]
+
+    def place(self, path: str) -> str:
+        """Where the object lies that Keras 3 would keep at ``path``."""
+        if not path or hdf5.subgroup(self._root, _EARLY) is None:
+            return path
+        place: list[str] = []
+        for component in path.split("/"):
+            name = _EARLY if component == "layers" else component
+            siblings = hdf5.subgroup(self._root, "/".join(place)) if place[-1:] == [_EARLY] else None
+            if siblings is not None:
+                stem, count = _natural(component)
+                alike = sorted((each for each in hdf5.names(siblings) if _natural(each)[0] == stem), key=_natural)
+                name = alike[count] if count < len(alike) else name
+            place.append(name)
+        return "/".join(place)
 
     def _groups(self, path: str) -> dict[str, list[hdf5.Dataset]]:
         """The objects at ``path`` and below that have variables, except the state of an optimizer.
@@ -92,21 +107,6 @@ class Variables:
             below = sorted(children, key=_natural, reverse=True)
             todo += [(f"{place}/{n}".lstrip("/"), g, depth + 1) for n in below if (g := children[n]) is not None]
         return held
-
-    def _place(self, path: str) -> str:
-        """Where the object lies that Keras 3 would keep at ``path``."""
-        if not path or hdf5.subgroup(self._root, _EARLY) is None:
-            return path
-        place: list[str] = []
-        for component in path.split("/"):
-            name = _EARLY if component == "layers" else component
-            siblings = hdf5.subgroup(self._root, "/".join(place)) if place[-1:] == [_EARLY] else None
-            if siblings is not None:
-                stem, count = _natural(component)
-                alike = sorted((each for each in hdf5.names(siblings) if _natural(each)[0] == stem), key=_natural)
-                name = alike[count] if count < len(alike) else name
-            place.append(name)
-        return "/".join(place)
 
     def _own_name(self, path: str) -> str:
         """What the object at ``path`` is called; Keras 3 writes it down."""

@@ -102,6 +102,25 @@ def test_layers_in_classes_that_are_not_keras_s(tmp_path, form, whole):
     assert any("no configuration tells of enc" in note for note in found.notes)
 
 
+class Extended(keras.Model):
+    """A model of which a configuration tells, and a layer more."""
+
+    def __init__(self):
+        inputs = keras.Input((STEPS, WIDTH))
+        super().__init__(inputs, kl.GRU(4, name="told")(inputs))
+        self.more = kl.LSTM(5)
+        self.more.build((2, STEPS, WIDTH))
+
+    def get_config(self):
+        return keras.Model(self.inputs, self.outputs).get_config()
+
+
+def test_what_a_class_keeps_beside_the_layers_of_its_configuration(tmp_path):
+    found = load(saved(tmp_path, Extended(), "model.keras"))
+    assert [stack.name for stack in found.stacks] == ["told", "more"]
+    assert any(note.startswith("no configuration tells of more:") for note in found.notes)
+
+
 class Reversed(keras.layers.Layer):
     """A cell of someone's own, of the very shapes of Keras's."""
 

@@ -1,0 +1,407 @@
+"""HDF5 files and Keras archives made to harm: one line, or the sound layer beside the attack, within bounds."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import struct
+import subprocess
+import sys
+import time
+import zipfile
+
+import numpy as np
+import pytest
+
+from rnndiag.checkpoint import load
+from rnndiag.errors import CheckpointError
+
+h5py = pytest.importorskip("h5py")
+
+SHAPES = ((2, 12), (3, 12), (12,))
+"""Of an LSTM with 3 units."""
+
+
+def cell(group, arrays=None):
+    """An LSTM's variables, in the newer layout."""
+    held = group.create_group("cell/vars")
+    for i, array in enumerate(arrays or [np.ones(shape, "f4") for shape in SHAPES]):
+        held[str(i)] = array
+    return held
+
+
+@contextlib.contextmanager
+def model(path, *, sound=True, **options):
+    """An HDF5 file with a sound layer, and a group for another."""
+    with h5py.File(path, "w", **options) as file:
+        if sound:
+            cell(file.create_group("layers/lstm"))
+        yield file.create_group("layers/lstm_1")
+
+
+def replaced(group, i=1):
+    held = cell(group)
+    del held[str(i)]
+    return held
+
+
+def external_link(group, folder):
+    with model(folder / "other.h5") as other:
+        cell(other)
+    group["cell"] = h5py.ExternalLink(str(folder / "other.h5"), "/layers/lstm_1/cell")
+
+
+def external_storage(group, folder):
+    (folder / "other").write_bytes(b"\x01" * 1000)
+    replaced(group).create_dataset("1", (3, 12), "f4", external=[(str(folder / "other"), 0, 144)])
+
+
+def virtual_dataset(group, folder):
+    with model(folder / "other.h5") as other:
+        cell(other)
+    layout = h5py.VirtualLayout((3, 12), "f4")
+    layout[:] = h5py.VirtualSource(str(folder / "other.h5"), "layers/lstm/cell/vars/1", (3, 12))
+    replaced(group).create_virtual_dataset("1", layout)
+
+
+def soft_cycle(group, _folder):
+    group["cell"] = h5py.SoftLink("/layers/lstm_1/cell")
+    group["more"] = h5py.SoftLink("/")
+
+
+def hard_cycle(group, _folder):
+    cell(group)
+    group["again"] = group
+    group["cell"]["vars"]["up"] = group.parent
+    del group["cell"]["vars"]["1"]
+
+
+def references(group, _folder):
+    held = np.array([[group.ref] * 12] * 3, dtype=h5py.ref_dtype)
+    replaced(group).create_dataset("1", data=held, dtype=h5py.ref_dtype)
+
+
+def never_written(group, _folder):
+    replaced(group).create_dataset("1", (3, 12), "f4", chunks=(1, 12))
+
+
+def partly_written(group, _folder):
+    replaced(group).create_dataset("1", (3, 12), "f4", chunks=(1, 12))[0] = 1
+
+
+def enormous(group, _folder):
+    held = group.create_group("cell/vars")
+    held.create_dataset("0", (2, 4 * 10**6), "f4", chunks=(2, 1000))
+    held.create_dataset("1", (10**6, 4 * 10**6), "f4", chunks=(1000, 1000), compression="gzip")[:1000, :1000] = 1
+
+
+def zeros(group, _folder):
+    held = group.create_group("cell/vars")
+    held["0"] = np.zeros((1, 4 * 4000), "f4")
+    held.create_dataset("1", data=np.zeros((4000, 4 * 4000), "f4"), chunks=(1000, 4000), compression="gzip")
+
+
+def unknown_filter(group, _folder):
+    held = replaced(group)
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk((3, 12))
+    properties.set_filter(32015, h5py.h5z.FLAG_OPTIONAL, (1,))
+    space = h5py.h5s.create_simple((3, 12))
+    dataset = h5py.h5d.create(held.id, b"1", h5py.h5t.IEEE_F32LE, space, properties)
+    dataset.write_direct_chunk((0, 0), b"\x28\xb5\x2f\xfd" * 36)
+
+
+def other_numbers(group, _folder):
+    replaced(group)["1"] = np.zeros((3, 12), np.int8)
+
+
+def compounds(group, _folder):
+    replaced(group)["1"] = np.zeros((3, 12), [("a", "f4"), ("b", "f4")])
+
+
+def wide_numbers(group, _folder):
+    replaced(group)["1"] = np.zeros((3, 12), "V2000")
+
+
+def texts(group, _folder):
+    replaced(group).create_dataset("1", (3, 12), h5py.string_dtype())
+
+
+def nothing_at_all(group, _folder):
+    replaced(group).create_dataset("1", data=h5py.Empty("f4"))
+
+
+def many_axes(group, _folder):
+    replaced(group)["1"] = np.zeros((1,) * 30, "f4")
+
+
+def a_group_for_a_dataset(group, _folder):
+    replaced(group).create_group("1")
+
+
+def depth(group, _folder):
+    for _ in range(10_000):
+        group = group.create_group("a")
+
+
+def breadth(group, _folder):
+    for i in range(30_000):
+        group[f"g{i}"] = group
+
+
+def bulk(group, _folder):
+    for i in range(101):
+        for j in range(101):
+            group.create_group(f"{i}/{j}")
+
+
+PASSED_OVER = {
+    external_link: "",
+    external_storage: "its numbers are in another file, which is not opened",
+    virtual_dataset: "its numbers are in another file, which is not opened",
+    soft_cycle: "",
+    hard_cycle: "its variables are not those of",
+    references: "expected float16, bfloat16, float32 or float64, got object",
+    never_written: "its shape takes 144 bytes, it has 0 in a file of",
+    partly_written: "its shape takes 144 bytes, it has 48 in a file of",
+    enormous: "its shape takes 32,000,000 bytes, it has 0 in a file of",
+    zeros: "it unpacks to 256,000,000 bytes",
+    unknown_filter: "damaged (Can't synchronously read data",
+    other_numbers: "got int8",
+    compounds: "expected float16, bfloat16, float32 or float64",
+    wide_numbers: "got |V2000",
+    texts: "got object",
+    nothing_at_all: "its variables are not those of",
+    many_axes: "its variables are not those of",
+    a_group_for_a_dataset: "its variables are not those of",
+}
+"""What is said of the layer under attack; nothing where there is no layer left to speak of."""
+
+
+def within_bounds(outcome, start):
+    assert time.monotonic() - start < 5
+    assert outcome["mib"] < 100
+    return outcome
+
+
+@pytest.mark.parametrize("attack", PASSED_OVER, ids=lambda attack: attack.__name__)
+def test_the_layer_beside_the_attack_is_read(sandbox, tmp_path, attack):
+    path = tmp_path / "model.h5"
+    with model(path) as group:
+        attack(group, tmp_path)
+    start = time.monotonic()
+    assert within_bounds(sandbox(path), start)["layers"] == ["lstm.l0"]
+    said = {skipped.name: skipped.reason for skipped in load(path).source.skipped}
+    assert PASSED_OVER[attack] in said.get("lstm_1", "")
+    assert bool(PASSED_OVER[attack]) == ("lstm_1" in said)
+
+
+@pytest.mark.parametrize("attack", [depth, breadth, bulk], ids=lambda attack: attack.__name__)
+def test_groups_without_end_are_refused(sandbox, tmp_path, attack):
+    path = tmp_path / "model.h5"
+    with model(path, libver="latest") as group:
+        attack(group, tmp_path)
+    start = time.monotonic()
+    assert "more than any model's" in within_bounds(sandbox(path), start)["refused"]
+
+
+def test_many_names_for_one_matrix(sandbox, tmp_path):
+    """Megabytes that would become gigabytes."""
+    path = tmp_path / "model.h5"
+    with model(path) as group:
+        held = cell(group, [np.ones((1, 4000), "f4"), np.ones((1000, 4000), "f4")])
+        for i in range(2, 500):
+            group.parent[f"lstm_{i}/cell/vars/0"] = held["0"]
+            group.parent[f"lstm_{i}/cell/vars/1"] = held["1"]
+    start = time.monotonic()
+    layers = sandbox(path)["layers"]
+    assert time.monotonic() - start < 5
+    assert len(layers) < 10
+
+
+LONG = "x" * 100_000
+CONFIGS = {
+    "no model": "[1, 2, 3]",
+    "a number": "7",
+    "no JSON": "{",
+    "nested": "[" * 100_000,
+    "nested models": '{"class_name": "Sequential", "config": {"layers": [' * 300 + "]}}" * 300,
+    "layers that are none": '{"class_name": "Sequential", "config": {"layers": [1, null, {}]}}',
+    "classes that are none": '{"class_name": "Sequential", "config": {"layers": [{"class_name": [], "config": 3}]}}',
+    "a long number": '{"class_name": ' + "9" * 100_000 + "}",
+    "no number": '{"class_name": NaN, "config": {"layers": [Infinity]}}',
+    "cells that are none": json.dumps(
+        {
+            "class_name": "Sequential",
+            "config": {
+                "layers": [
+                    {"class_name": "RNN", "config": {"cell": 3, "name": {}}},
+                    {
+                        "class_name": "RNN",
+                        "config": {"cell": {"class_name": "StackedRNNCells", "config": {"cells": 5}}},
+                    },
+                    {"class_name": "Bidirectional", "config": {"layer": {"class_name": 1}, "merge_mode": "{x}"}},
+                    {"class_name": "LSTM", "config": {"activation": {"config": {"a": 1}}, "name": "{0}\x1b[2J\n"}},
+                    {"class_name": "GRU", "config": {"recurrent_activation": LONG, "name": LONG}},
+                    {"class_name": "TimeDistributed", "config": {"layer": {"class_name": "TimeDistributed"}}},
+                    {"class_name": "Embedding", "config": {}},
+                ]
+            },
+        }
+    ),
+    "code": json.dumps(
+        {
+            "class_name": "Sequential",
+            "config": {"layers": [{"class_name": "Lambda", "config": {"function": ["4wEAAAA=", None, None]}}]},
+        }
+    ),
+    "many layers": json.dumps(
+        {"class_name": "Sequential", "config": {"layers": [{"class_name": "LSTM", "config": {}}] * 20_000}}
+    ),
+}
+
+
+def archive_of(path, config, weights, **options):
+    with zipfile.ZipFile(path, "w", **options) as archive:
+        archive.writestr("metadata.json", "{}")
+        archive.writestr("config.json", config)
+        archive.writestr("model.weights.h5", weights)
+    return path
+
+
+@pytest.mark.parametrize("form", ["archive", "file"])
+@pytest.mark.parametrize("config", CONFIGS)
+def test_configurations_that_make_no_sense(sandbox, tmp_path, config, form):
+    path = tmp_path / "model"
+    with model(path) as group:
+        group.file.attrs["model_config"] = CONFIGS[config]
+    if form == "archive":
+        archive_of(path, CONFIGS[config], path.read_bytes())
+    start = time.monotonic()
+    outcome = within_bounds(sandbox(path), start)
+    assert outcome.get("refused", "").isprintable()
+    assert len(outcome.get("refused", "")) < 2000
+
+
+ATTRIBUTES = {
+    "many names": {"layer_names": np.zeros(10**6, "S9")},
+    "long names": {"layer_names": np.array([b"x" * 10**6] * 40)},
+    "numbers": {"layer_names": np.arange(5)},
+    "names of elsewhere": {"layer_names": ["..", ".", "/", "a/../..", "", "x" * 10**5]},
+}
+
+
+@pytest.mark.parametrize("attack", ATTRIBUTES)
+def test_attributes_without_end_or_sense(sandbox, tmp_path, attack):
+    path = tmp_path / "model.h5"
+    with h5py.File(path, "w", libver="latest") as file:
+        cell(file.create_group("layers/lstm"))
+        for name, value in ATTRIBUTES[attack].items():
+            file.attrs[name] = value
+    start = time.monotonic()
+    within_bounds(sandbox(path), start)
+
+
+def test_no_filter_is_loaded_from_the_environment(tmp_path, monkeypatch):
+    """A filter is code; it would run as soon as libhdf5 looked at the file that asks for it."""
+    if not shutil.which("cc"):
+        pytest.skip("no compiler")
+    path, target, plugins = tmp_path / "model.h5", tmp_path / "ran", tmp_path / "plugins"
+    with model(path) as group:
+        unknown_filter(group, tmp_path)
+    plugins.mkdir()
+    source = f'#include <fcntl.h>\n__attribute__((constructor)) void run() {{ creat("{target}", 0600); }}\n'
+    (tmp_path / "filter.c").write_text(source, encoding="utf-8")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", plugins / "libfilter.so", tmp_path / "filter.c"], check=True)
+    monkeypatch.setenv("HDF5_PLUGIN_PATH", str(plugins))
+    assert [stack.name for stack in load(path).stacks] == ["lstm"]
+    assert not target.exists()
+    read = f"import h5py\ntry: h5py.File({str(path)!r})['layers/lstm_1/cell/vars/1'][()]\nexcept OSError: pass"
+    subprocess.run([sys.executable, "-c", read], check=True)
+    assert target.exists()  # or nothing was shown
+
+
+class TestArchives:
+    @pytest.fixture
+    def weights(self, tmp_path):
+        with model(tmp_path / "weights.h5"):
+            pass
+        return (tmp_path / "weights.h5").read_bytes()
+
+    @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+    def test_the_plain_archive_is_read(self, sandbox, tmp_path, weights, method):
+        path = archive_of(tmp_path / "model.keras", "{}", weights, compression=method)
+        assert sandbox(path)["layers"] == ["lstm.l0"]
+
+    @pytest.mark.parametrize("member", ["config", "weights"])
+    def test_members_that_unpack_without_end(self, sandbox, tmp_path, weights, member):
+        bomb = b" " * (200 << 20)
+        content = {"config": "{}", "weights": weights} | {member: bomb}
+        path = archive_of(tmp_path / "model.keras", **content, compression=zipfile.ZIP_DEFLATED)
+        start = time.monotonic()
+        assert "unpacks to 209,715,200 bytes" in within_bounds(sandbox(path), start)["refused"]
+
+    @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+    def test_other_packings(self, sandbox, tmp_path, weights, method):
+        path = archive_of(tmp_path / "model.keras", "{}", weights, compression=method)
+        assert "packed otherwise than by deflation" in sandbox(path)["refused"]
+
+    def test_damaged_numbers_are_noticed(self, sandbox, tmp_path, weights):
+        path = archive_of(tmp_path / "model.keras", "{}", weights)
+        data = bytearray(path.read_bytes())
+        data[data.index(np.ones(3, "f4").tobytes())] ^= 1
+        path.write_bytes(data)
+        assert "another CRC-32" in sandbox(path)["refused"]
+
+    def test_a_member_elsewhere(self, sandbox, tmp_path, weights):
+        path = archive_of(tmp_path / "model.keras", "{}", weights)
+        data = bytearray(path.read_bytes())
+        at = data.rindex(b"model.weights.h5") - 46
+        data[at + 42 : at + 46] = struct.pack("<L", 1)
+        path.write_bytes(data)
+        assert "refused" in sandbox(path)
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.keras"])
+def test_damage_anywhere_gives_a_model_or_one_line(tmp_path, name):
+    path = tmp_path / name
+    with model(tmp_path / "weights.h5"):
+        pass
+    data = (tmp_path / "weights.h5").read_bytes()
+    if name == "model.keras":
+        data = archive_of(path, "{}", data).read_bytes()
+    rng = np.random.default_rng(0)
+    places = [*range(0, 96, 8), *rng.integers(0, len(data), 15)]
+    damaged = [data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :] for at in places]
+    damaged += [data[:stop] for stop in rng.integers(0, len(data), 6)]
+    read = 0
+    for content in damaged:
+        path.write_bytes(content)
+        start = time.monotonic()
+        try:
+            read += bool(load(path).stacks)
+        except CheckpointError as error:
+            text = str(error)
+            assert text.startswith(f"{path}: ")
+            assert text.isprintable()
+        assert time.monotonic() - start < 5
+    assert 0 < read < len(damaged)
+
+
+def test_other_hdf5_files_are_no_models(refusal, tmp_path):
+    path = tmp_path / "data.h5"
+    with h5py.File(path, "w", userblock_size=2048) as file:
+        file["measurements"] = np.zeros((9, 9))
+    assert "an HDF5 file in which Keras wrote no weights (it holds measurements): expected SimpleRNN" in refusal(path)
+
+
+def test_nothing_is_written(tmp_path):
+    path = tmp_path / "model.h5"
+    with model(path):
+        pass
+    before = path.read_bytes()
+    path.chmod(0o400)
+    load(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
