@@ -66,6 +66,10 @@ class Deferred:
     """Gives the same tensor, or an equal one, at each call; raises what damaged data raise."""
 
 
+class Dequantised(Deferred):
+    """A tensor that the file holds as integers with scales, as float32: several times what it takes there."""
+
+
 Leaf: TypeAlias = Tensor | Deferred | Unusable
 
 

@@ -11,14 +11,19 @@ import torch
 from torch import Tensor
 from torch.storage import TypedStorage
 
-from rnndiag.checkpoint.contents import MAX_NAME, Unusable
-from rnndiag.checkpoint.text import shape_of
+from rnndiag.checkpoint.contents import MAX_NAME, Dequantised, Unusable
+from rnndiag.checkpoint.text import printable, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from rnndiag.checkpoint.contents import Leaf
+
 MAX_ARGUMENTS: Final = 10
 """More than any of the rebuild functions takes."""
+
+INTEGERS: Final = {torch.qint8: torch.int8, torch.quint8: torch.uint8, torch.qint32: torch.int32}
+"""What the numbers of a quantised tensor are before they are scaled."""
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -136,6 +141,29 @@ def view(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Tenso
     return rebuilt
 
 
+def _quantised(storage: Any, offset: Any, size: Any, stride: Any, scheme: Any, *_: Any) -> Leaf:
+    """Integers with scales: ``(q - zero) * scale``, with one of each or one for each index of an axis."""
+    kind = INTEGERS.get(storage.dtype) if isinstance(storage, TypedStorage) else None
+    if kind is None or type(scheme) is not tuple or len(scheme) not in (3, 4) or not isinstance(scheme[0], StandIn):
+        return Unusable("a form of quantisation that is not read")
+    typed = TypedStorage(wrap_storage=storage._untyped_storage, dtype=kind, _internal=True)
+    integers = view(typed, offset, size, stride)
+    if isinstance(integers, Unusable):
+        return integers
+    name, scale, zero = scheme[0].name, scheme[1], scheme[2]
+    if name == "per_tensor_affine" and type(scale) is float and type(zero) is int and abs(zero) < 2**31:
+        return Dequantised(size, torch.float32, lambda: (integers.float() - zero) * scale)
+    if name != "per_channel_affine" or len(scheme) != 4 or type(scheme[3]) is not int:
+        return Unusable(f"quantised by {printable(name, 60)}, which is not read")
+    axis = scheme[3]
+    shape = [-1 if i == axis else 1 for i in range(len(size))]
+    if any(not isinstance(each, Tensor) or each.shape != size[axis : axis + 1] for each in (scale, zero)):
+        return Unusable("its scales are not one for each channel")
+    return Dequantised(
+        size, torch.float32, lambda: (integers.float() - zero.reshape(shape)).mul(scale.reshape(shape)).float()
+    )
+
+
 def is_short(value: object) -> bool:
     """Whether ``value`` is a string that can serve as a name."""
     return type(value) is str and len(value) <= MAX_NAME
@@ -154,6 +182,7 @@ REBUILDS: Final = {
     ("collections", "OrderedDict"): Rebuild(_ordered_dict),
     ("torch._utils", "_rebuild_tensor"): Rebuild(view),
     ("torch._utils", "_rebuild_tensor_v2"): Rebuild(view),
+    ("torch._utils", "_rebuild_qtensor"): Rebuild(_quantised),
     ("torch._utils", "_rebuild_parameter"): Rebuild(_first),
     ("torch._utils", "_rebuild_parameter_with_state"): Rebuild(_first),
     ("torch.jit._pickle", "restore_type_tag"): Rebuild(_first),

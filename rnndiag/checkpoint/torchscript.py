@@ -33,7 +33,7 @@ MAX_FILES: Final = 5000
 """members: a traced model has one for each of its modules."""
 
 _DEFINITION: Final = re.compile(r"^(?:class (\w+)|def \w+)\(", re.MULTILINE)
-_KERNEL: Final = re.compile(r"\btorch\.rnn_(tanh|relu)(?:_cell)?\(")
+_KERNEL: Final = re.compile(r"\b(?:torch\.|ops\.quantized\.quantized_)rnn_(tanh|relu)(?:_cell(?:_dynamic)?)?\(")
 _STEP: Final = re.compile(r"\btorch\.(tanh|relu)_?\(")
 _MANGLED: Final = re.compile(r"___torch_mangle_\d+\.|^__torch__\.")
 

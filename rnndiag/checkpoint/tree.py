@@ -10,8 +10,19 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, cast
 
 from torch import Tensor
 
-from rnndiag.checkpoint.contents import MAX_NAME, Container, Contents, Deferred, Leaf, ModuleFacts, Path, Unusable
+from rnndiag.checkpoint.contents import (
+    MAX_NAME,
+    Container,
+    Contents,
+    Deferred,
+    Dequantised,
+    Leaf,
+    ModuleFacts,
+    Path,
+    Unusable,
+)
 from rnndiag.checkpoint.model import Skipped
+from rnndiag.checkpoint.packed import Packed, packed, unpacked
 from rnndiag.checkpoint.rebuild import StandIn
 from rnndiag.checkpoint.text import printable
 
@@ -27,6 +38,9 @@ _OPTIMIZER: Final = re.compile(
     r"|(?:max_)?exp_(?:avg|inf)(?:_sq)?s?|momentum_buffers?|square_avg|grad_avg|acc_delta"
 )
 """Names under which training keeps optimizer state, some of it by the names of the parameters."""
+
+GROWTH: Final = 4
+"""How many times larger an integer of a byte becomes."""
 
 SCRIPTED: Final = "__torch__"
 """The package under which TorchScript keeps all classes of an archive."""
@@ -51,7 +65,12 @@ def walk(root: object, size: int, describe: Callable[[StandIn], ModuleFacts] = f
     """
     walker = _Walker(describe)
     walker.run({"tensor": root} if _leaf(root) is not None else root)
-    return Contents(size, tuple(walker.containers), tuple(walker.skipped), tuple(walker.statements))
+    if not any(isinstance(leaf, Dequantised) for each in walker.containers for leaf in each.tensors.values()):
+        return Contents(size, tuple(walker.containers), tuple(walker.skipped), tuple(walker.statements))
+    note = "quantised weights were dequantised; what the model rounds of its activations as it runs was not"
+    return Contents(
+        size * GROWTH, tuple(walker.containers), tuple(walker.skipped), tuple(walker.statements), notes=(note,)
+    )
 
 
 class _Walker:
@@ -91,7 +110,7 @@ class _Walker:
                 self._entries(path, ((str(i), value) for i, value in enumerate(part)))
 
     def _entries(self, path: Path, entries: Iterable[tuple[str, object]]) -> None:
-        tensors: dict[str, Leaf] = {}
+        tensors: dict[str, Leaf | Packed] = {}
         parts: list[tuple[Path, object]] = []
         for key, value in entries:
             leaf = _leaf(value)
@@ -104,7 +123,7 @@ class _Walker:
             elif key == "nonlinearity" and is_nonlinearity(value):
                 self.statements.append((_shown(path.child(key)), value))
         if tensors:
-            self.containers.append(Container(path, tensors))
+            self.containers.append(Container(path, unpacked(tensors, {})))
         self._todo += reversed(parts)
 
     def _stand_in(self, path: Path, part: StandIn) -> None:
@@ -117,8 +136,9 @@ class _Walker:
         self._todo += [(path, each) for each in reversed(held)]
 
     def _module(self, path: Path, root: StandIn) -> None:
-        tensors: dict[str, Leaf] = {}
+        tensors: dict[str, Leaf | Packed] = {}
         facts: dict[str, ModuleFacts] = {}
+        two_way: dict[str, bool] = {}
         todo = [("", root)]
         while todo:
             name, module = todo.pop()
@@ -126,6 +146,8 @@ class _Walker:
             if not self._first_visit(state) or len(name) > MAX_NAME:
                 continue
             facts[name] = self._describe(module)
+            if isinstance(state.get("bidirectional"), bool):
+                two_way[name] = state["bidirectional"]
             scripted = module.module.startswith(SCRIPTED)
             values, modules, own = _by_kind(state) if scripted else self._by_table(state)
             for key, value in values:
@@ -135,7 +157,7 @@ class _Walker:
             todo += [(_join(name, key), value) for key, value in reversed(modules) if _is_module(value)]
             self._entries(path.child(name) if name else path, own)
         if tensors:
-            self.containers.append(Container(path, tensors, facts))
+            self.containers.append(Container(path, unpacked(tensors, two_way), facts))
 
     def _by_table(self, state: dict[str, Any]) -> tuple[_Items, _Items, _Items]:
         """The tensors, children and own attributes of a pickled module."""
@@ -144,8 +166,11 @@ class _Walker:
             found = state.get(key)
             return list(found.items()) if isinstance(found, dict) and self._first_visit(found) else []
 
-        own = [(key, value) for key, value in state.items() if not key.startswith("_")]
-        return [*table("_parameters"), *table("_buffers")], table("_modules"), own
+        quantised = [(key, value) for key, value in state.items() if packed(value)]
+        # Beside packed weights, biases of the same names are never used.
+        left_out = ("bias_ih", "bias_hh") if quantised else ()
+        own = [(k, v) for k, v in state.items() if not (k.startswith("_") or k in left_out or packed(v))]
+        return [*table("_parameters"), *table("_buffers"), *quantised], table("_modules"), own
 
     def _first_visit(self, part: object) -> bool:
         # Ids are safe here: the root keeps every part alive.
@@ -157,9 +182,11 @@ class _Walker:
         self.skipped.append(Skipped(_shown(path), reason))
 
 
-def _leaf(value: object) -> Leaf | None:
+def _leaf(value: object) -> Leaf | Packed | None:
     if isinstance(value, Tensor | Deferred | Unusable):
         return value
+    if (weights := packed(value)) is not None:
+        return weights
     if isinstance(value, StandIn) and value.module in _REBUILDERS:
         return Unusable(f"it takes {printable(value.path, 100)} to rebuild")
     return None

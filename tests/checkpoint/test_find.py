@@ -69,13 +69,6 @@ def test_what_does_not_fit_together_is_passed_over_with_the_reason(reload, state
     assert reason in reasons(model)["rnn"]
 
 
-@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
-def test_quantised_modules_are_passed_over(reload):
-    weight = torch.quantize_per_tensor(torch.zeros(3, 3), 0.1, 0, torch.qint8)
-    model = reload(rnn(weight_hh_l0=weight) | GOOD)
-    assert "_rebuild_qtensor" in reasons(model)["rnn"]
-
-
 def test_overlapping_weights_are_not_copied_without_end(reload):
     """A megabyte read through many views must not become a gigabyte."""
     pool = torch.zeros(110_000)
