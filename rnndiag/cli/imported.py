@@ -68,7 +68,8 @@ class Factory:
                 f"{_described(made)}"
             )
         if chosen.origins["probe"] != "default":
-            raise SettingsError(f"--probe: {self.spec} gives its own inputs; leave out one of the two")
+            where = chosen.origins["probe"]
+            raise SettingsError(f"{where}: a probe, but {self.spec} gives its own inputs; leave out one of the two")
         step, state0, inputs = made
         sizes: dict[str, Any] = {name: chosen[name] for name in ("length", "batch", "scale")}
         return api.inspect(step, state0, inputs, **sizes, **common)
