@@ -12,7 +12,7 @@ from pathlib import Path
 import typer
 
 from rnndiag.cli import app
-from rnndiag.cli.measuring import complain
+from rnndiag.cli.measuring import complain, refuse
 from rnndiag.errors import RnndiagError
 
 OK, BAD_INPUT, BUG = 0, 2, 3
@@ -35,7 +35,7 @@ def run(arguments: Sequence[str]) -> int:
         code = app(list(arguments) or ["--help"], prog_name="rnndiag", standalone_mode=False)
         sys.stdout.flush()
     except RnndiagError as error:
-        complain(str(error))
+        refuse(error, verbose=_verbose(arguments))
         return error.exit_code
     except typer.TyperException as error:
         complain(f"{error.format_message()} (rnndiag --help lists commands and options)")
@@ -53,11 +53,15 @@ def run(arguments: Sequence[str]) -> int:
         return BAD_INPUT
     except Exception as error:
         # The one place where everything is caught: a user must never see a traceback unasked.
-        if {"--verbose", "-v"} & set(arguments):
+        if _verbose(arguments):
             traceback.print_exc()
         complain(f"a bug in rnndiag: {type(error).__name__}: {error}; run again with --verbose and report it")
         return BUG
     return code if isinstance(code, int) else OK
+
+
+def _verbose(arguments: Sequence[str]) -> bool:
+    return bool({"--verbose", "-v"} & set(arguments))
 
 
 if __name__ == "__main__":

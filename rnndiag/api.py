@@ -115,6 +115,8 @@ def _step(
         ModelError: for what is no step function, or cannot be measured.
         ProbeError: for inputs that are no array ``[T, D]`` or ``[B, T, D]``.
     """
+    if isinstance(model, str | Path):
+        raise ModelError(f"{model}: a saved model takes no state0: its initial states are zero; leave it out")
     if not callable(model) or isinstance(model, type):
         what = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
         raise ModelError(
@@ -133,11 +135,11 @@ def _step(
             "lambda state, x: module(x, state)"
         )
     state = State.of(state0, name)
-    array = read_array(inputs) if isinstance(inputs, str | Path) else torch.as_tensor(inputs)
+    array, place = _array(inputs, f"{name}: inputs")
     if array.ndim == 2:
         array = array.expand(state.batch, -1, -1)
     sequences = len(array)
-    driven = Probe.from_array(array, length=length, batch=batch, scale=scale, name=f"{name}: inputs")
+    driven = Probe.from_array(array, length=length, batch=batch, scale=scale, name=place)
     if state.batch not in (1, sequences):
         raise ModelError(f"{name}: state0 is for {state.batch} sequences, inputs hold {sequences}")
     like = torch.empty(0, dtype=getattr(torch, settings.dtype), device=device_of(settings))
@@ -194,8 +196,17 @@ def make_probe(
     if isinstance(spec, str) and not Path(spec).exists():
         kinds = ", ".join(GENERATED)
         raise ProbeError(f"--probe {spec}: expected one of {kinds}, or a .npy, .npz or .pt file; no such file")
-    if isinstance(spec, str | Path):
-        array, name = read_array(spec), str(spec)
-    else:
-        array, name = torch.as_tensor(spec), "probe"
+    array, name = _array(spec, "probe")
     return Probe.from_array(array, length=length, batch=batch, scale=scale, name=name)
+
+
+def _array(given: object, name: str) -> tuple[Tensor, str]:
+    """A tensor of what is one, or lies in a file, and what to call it in an error."""
+    if isinstance(given, str | Path):
+        return read_array(given), str(given)
+    try:
+        return torch.as_tensor(given), name
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ProbeError(
+            f"{name}: expected an array [T, D] or [B, T, D], got a {type(given).__name__} ({error})"
+        ) from None

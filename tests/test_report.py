@@ -33,6 +33,7 @@ def reports() -> list[Report]:
     models = [RandomNet(kind, 6, 3).build() for kind in KINDS]
     models += [Model(Source("made here", "random"), (Stack("rnn", ((net,),)),)) for net in (broken, zero)]
     models.append(Model(Source("made here", "random"), (stack("lstm", 2, bidirectional=True, proj=2),)))
+    models.append(Model(Source("made here", "random"), (stack("reset-first", 2),)))
     return [diagnose(model, SHORT) for model in models]
 
 

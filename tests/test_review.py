@@ -18,7 +18,7 @@ from rnndiag.report import Report
 from rnndiag.rules.words import power
 from rnndiag.seeds import generator
 from rnndiag.trajectory import run_layer
-from tests.oracles.nets import KINDS, layer, stack
+from tests.oracles.nets import FORMS, layer, stack
 
 
 def report(*stacks: Stack, probe: Probe | None = None, **settings: object) -> Report:
@@ -26,7 +26,7 @@ def report(*stacks: Stack, probe: Probe | None = None, **settings: object) -> Re
     return diagnose(model, probe or Probe(length=30, batch=8), Settings(**settings))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FORMS)
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_stacks_in_float32(kind: str, bidirectional: bool) -> None:
     nets = stack(kind, 2, bidirectional=bidirectional)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from rnndiag.errors import ModelError, RnndiagError
@@ -42,7 +45,10 @@ class State:
                 raise ModelError(f"{place}: expected a tensor [S] or [B, S], got {type(leaf).__name__}")
             part = torch.as_tensor(leaf).detach()
             if part.ndim not in (1, 2) or 0 in part.shape:
-                raise ModelError(f"{place}: expected a tensor [S] or [B, S], got shape {list(part.shape)}")
+                raise ModelError(
+                    f"{place}: expected a tensor [S] or [B, S], got shape {list(part.shape)}; flatten it, and give it "
+                    "its shape again in the step"
+                )
             if not part.dtype.is_floating_point:
                 raise ModelError(f"{place}: expected floating-point numbers, got {part.dtype}; call .float() on it")
             if not bool(part.isfinite().all()):
@@ -101,7 +107,7 @@ class StepFunction:
         own = [part.clone() for part in parts]
         step = torch.func.vmap(self.step) if self.single else self.step
         try:
-            with torch.enable_grad():  # a step may take a gradient itself, of an energy for example
+            with _differentiable():
                 new = step(pytree.tree_unflatten(own, self.structure), inputs.clone())
         except RnndiagError:
             raise
@@ -132,6 +138,21 @@ class StepFunction:
                     f"{part.dtype} like the old one, got {f'shape {shape} and ' if shape else ''}{got}"
                 )
         return [leaf for _, leaf in with_paths]
+
+
+@contextmanager
+def _differentiable() -> Iterator[None]:
+    """What lets a step be differentiated in any mode, and twice.
+
+    A step may take a gradient itself, of an energy for example; fused attention and compiled code have a first
+    derivative in reverse mode at most.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):  # nothing is compiled without it
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield
 
 
 def name_of(step: object) -> str:

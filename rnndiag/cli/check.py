@@ -10,7 +10,7 @@ import typer
 
 from rnndiag.cli import options as opt
 from rnndiag.cli.choices import Choices, choose
-from rnndiag.cli.measuring import measure_paths
+from rnndiag.cli.measuring import measure_models
 from rnndiag.cli.output import check_writable, emit, parse_targets, write_whole
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ WriteBaseline = Annotated[
 
 def check(
     paths: opt.Paths = None,
+    imported: opt.Import = None,
     length: opt.Length = None,
     lag: opt.Lag = None,
     batch: opt.Batch = None,
@@ -70,7 +71,6 @@ def check(
 ) -> int:
     """The gate for CI: a line a model and each finding; exits with 1 at or above --fail-on."""
     chosen = choose(locals(), config)
-    del verbose  # of bugs' tracebacks only, which the caller shows
     targets = parse_targets(formats or (), output, paths or ())
     if show_config:
         from rich.console import Console
@@ -83,7 +83,7 @@ def check(
 
     if write_baseline is not None:
         check_writable(write_baseline, paths or ())
-    measured = measure_paths(chosen, quiet=quiet)
+    measured = measure_models(chosen, imported=imported, quiet=quiet, verbose=verbose)
     reports = measured.reports
     if write_baseline is not None:
         from rnndiag.renderers.json import render

@@ -6,12 +6,13 @@ from functools import partial
 
 from rnndiag.cli import options as opt
 from rnndiag.cli.choices import choose
-from rnndiag.cli.measuring import measure_paths
+from rnndiag.cli.measuring import measure_models
 from rnndiag.cli.output import emit, parse_targets
 
 
 def inspect(
     paths: opt.Paths = None,
+    imported: opt.Import = None,
     length: opt.Length = None,
     lag: opt.Lag = None,
     batch: opt.Batch = None,
@@ -34,13 +35,13 @@ def inspect(
 ) -> int:
     """Diagnose saved models: step Jacobians, gradients through time, a verdict, what to try.
 
-    No code in a file is ever run.
+    No code in a file is ever run; only --import runs code, which is your own.
     """
     chosen = choose(locals(), config)
     targets = parse_targets(formats or (), output, paths or ())
     from rnndiag.renderers import table
 
-    measured = measure_paths(chosen, quiet=quiet)
+    measured = measure_models(chosen, imported=imported, quiet=quiet, verbose=verbose)
     draw = partial(table.render, verbose=verbose)
     emit(targets, measured.reports, table=draw, several=measured.several, quiet=quiet)
     return measured.code

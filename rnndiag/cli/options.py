@@ -13,6 +13,12 @@ Paths = Annotated[
     list[str] | None,
     typer.Argument(metavar="PATH...", help="Files written by torch.save, folders, globs.", show_default=False),
 ]
+Import = Annotated[
+    str | None,
+    typer.Option("--import", metavar="MODULE:FACTORY",
+                 help="Run your own code: FACTORY() of MODULE, or FACTORY(PATH) for each PATH, returns an nn.Module or "
+                 "a tuple (step, state0, inputs) to measure."),
+]  # fmt: skip
 Length = Annotated[
     int | None,
     typer.Option("--T", "--length", metavar="STEPS", rich_help_panel=_PROBE, show_default="100, or --lag",

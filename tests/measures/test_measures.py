@@ -19,7 +19,7 @@ from rnndiag.measures.verdict import judge, sequences_to_settle
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet
 from rnndiag.trajectory import run_layer, run_stack
-from tests.oracles.nets import KINDS, layer
+from tests.oracles.nets import FORMS, layer
 
 
 def measure(net: RecurrentLayer, inputs: torch.Tensor, **settings: object) -> LayerMeasures:
@@ -113,7 +113,7 @@ def test_forget_bias_of_three_remembers_for_tens_of_steps() -> None:
     assert forgetful.horizon < 20
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FORMS)
 def test_one_step_one_unit_one_sequence(kind: str) -> None:
     net = layer(kind, 1, 1)
     measured = measure(net, torch.ones(1, 1, 1, dtype=torch.float64))
@@ -189,7 +189,7 @@ def test_gates_pinned_by_their_biases() -> None:
     assert gates["forget"].time_constant == pytest.approx(-1 / math.log(1 / (1 + math.exp(-4))))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FORMS)
 def test_a_weight_that_is_not_a_number_makes_the_verdict_invalid(kind: str) -> None:
     net = layer(kind)
     net.weight_hh[0, 0] = math.nan
