@@ -30,7 +30,6 @@ FREE: Final = 64 << 20
 MAX_BYTES: Final = 8 << 30
 """Of a content to be copied; larger archives are for their owner to unpack."""
 
-_DAMAGE: Final = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, NotImplementedError)
 _COMPRESSED: Final[dict[bytes, Callable[[Path], Any]]] = {
     b"\x1f\x8b": gzip.GzipFile,
     b"BZh": bz2.BZ2File,
@@ -78,11 +77,14 @@ def unpack(path: Path, kind: str, into: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with opened() as source, target.open("xb") as file:
                     shutil.copyfileobj(source, file)
-    except _DAMAGE as error:
-        reason = printable(" ".join(str(error).split()), 200)
-        raise CheckpointError(f"{path}: a {kind} archive that cannot be unpacked: {reason}; copy it again") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise CheckpointError(f"{path}: two members of the {kind} archive need the same name") from error
+    except (CheckpointError, OSError):
+        raise
+    # zipfile, tarfile and the decompressors answer damage with almost any exception.
+    except Exception as error:
+        reason = printable(" ".join(str(error).split()), 200) or type(error).__name__
+        raise CheckpointError(f"{path}: a {kind} archive that cannot be unpacked: {reason}; copy it again") from error
 
 
 def _zip(path: Path) -> Generator[_Member]:
@@ -117,7 +119,8 @@ def _safe(name: str, path: Path) -> Path:
         raise CheckpointError(
             f"{path}: member {printable(name, 100)!r} leads out of the archive; no packer writes such"
         )
-    return Path(*parts)
+    # Refusals of what is unpacked name it.
+    return Path(*(printable(part) for part in parts))
 
 
 class _Limited(io.RawIOBase):

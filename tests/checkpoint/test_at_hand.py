@@ -146,6 +146,18 @@ class TestArchives:
         path.write_bytes(data)
         assert refusal(path)
 
+    def test_a_name_that_is_damaged_in_one_of_its_two_places(self, refusal, model, tmp_path):
+        path = zipped(tmp_path / "models.zip", **{"grü.pt": model})
+        path.write_bytes(path.read_bytes().replace("ü".encode(), b"\xff\xff", 1))
+        assert "a zip archive that cannot be unpacked: 'utf-8' codec can't decode" in refusal(path)
+
+    def test_names_that_are_not_fit_to_print(self, refusal, tmp_path):
+        path = tmp_path / "models.tar"
+        with tarfile.open(path, "w", encoding="latin-1", format=tarfile.GNU_FORMAT) as archive:
+            entry = tarfile.TarInfo("grü\x1b[2J\n/a.pt")
+            archive.addfile(entry)
+        assert "gr??[2J?/a.pt: an empty file" in refusal(path)
+
     @pytest.mark.parametrize("keep", [0.3, 0.6, 0.9])
     def test_cut_short(self, refusal, model, tmp_path, keep):
         path = tmp_path / "models.tar.gz"

@@ -1,0 +1,131 @@
+"""``python -m tests.fuzz.seeds``: write the inputs that fuzzing starts from, small real files and parts of such."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import tarfile
+import warnings
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from safetensors.torch import save as save_tensors
+from torch import nn
+
+from tests.fuzz import mutate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SEEDS: Final = Path(__file__).with_name("seeds")
+
+
+def contents() -> dict[str, Any]:
+    """What the files hold."""
+    torch.manual_seed(0)
+    gru = nn.GRU(1, 2, bias=False)
+    optimizer = torch.optim.Adam(gru.parameters())
+    gru(torch.ones(1, 1, 1))[0].sum().backward()
+    optimizer.step()
+    return {
+        "rnn": nn.RNN(1, 2).state_dict(),
+        "lstm": {"state_dict": nn.LSTM(2, 3, proj_size=1).state_dict(), "epoch": 3, "nonlinearity": "relu"},
+        "cells": [nn.GRUCell(1, 2).half().state_dict(), nn.RNNCell(1, 1).state_dict()],
+        "module": nn.Sequential(nn.Embedding(3, 1), nn.RNN(1, 2, nonlinearity="relu")),
+        "optimizer": {"model": gru.state_dict(), "optim": optimizer.state_dict()},
+        "renamed": {"enc_w_hh": torch.ones(2, 2), "enc_w_ih": torch.ones(1, 2), "x": None, "y": {1, 2}, "z": b"z"},
+        "parametrised": nn.utils.parametrizations.weight_norm(nn.RNN(1, 2), "weight_hh_l0").state_dict(),
+    }
+
+
+def saved(content: object, *, legacy: bool = False, protocol: int = 2) -> bytes:
+    """The file that torch.save makes."""
+    file = io.BytesIO()
+    torch.save(content, file, _use_new_zipfile_serialization=not legacy, pickle_protocol=protocol)
+    return file.getvalue()
+
+
+def member(archive: bytes, name: str) -> bytes:
+    """A member of a torch archive, by its name in the folder."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as file:
+        return next(file.read(each) for each in file.namelist() if each.partition("/")[2] == name)
+
+
+def scripted() -> bytes:
+    """The file that torch.jit.save makes."""
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that torch.jit is deprecated
+        torch.jit.save(torch.jit.script(nn.RNN(1, 2, nonlinearity="relu")), file)
+    return file.getvalue()
+
+
+def tarred(files: dict[str, bytes], mode: str = "w") -> bytes:
+    """A tar archive with a folder and a link beside the files."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=mode, format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    return file.getvalue()
+
+
+def zipped(files: dict[str, bytes], method: int) -> bytes:
+    """A zip archive."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return file.getvalue()
+
+
+def seeds() -> Iterator[tuple[str, str, bytes]]:
+    """Target, name and input."""
+    held = contents()
+    for name, content in held.items():
+        archive = saved(content)
+        yield "pickle", name, member(archive, "data.pkl")
+        yield "pickle", f"{name}-4", member(saved(content, protocol=4), "data.pkl")
+        yield "torch-zip", name, member(archive, "data.pkl")
+        yield "torch-zip-raw", name, archive
+        yield "torch-legacy", name, saved(content, legacy=True)
+    yield "pickle", "opcodes", pickle.dumps([1.5, -(2**70), "é", b"b", bytearray(b"c"), {1}, frozenset({2}), (), ...], 5)
+    yield "pickle", "plain", pickle.dumps({"a": [1.5, 2**70, True, None, "x"]}, 0)
+    script = scripted()
+    code = b"class RNN(Module):\n  def forward(self):\n    return torch.rnn_relu(x)\n"
+    yield "torchscript", "rnn", code + b"\0" + member(script, "data.pkl")
+    yield "torchscript-raw", "rnn", script
+    numbers = {name: tensor.clone() for name, tensor in held["rnn"].items()}
+    safe = save_tensors(numbers, {"nonlinearity": "relu"})
+    yield "safetensors", "rnn", safe
+    yield "safetensors", "cells", save_tensors(held["cells"][0])
+    yield "safetensors-header", "rnn", safe[8 : 8 + int.from_bytes(safe[:8], "little")]
+    files = {"models/a.safetensors": safe, "b.pt": saved(held["rnn"]), "notes.txt": b"text"}
+    yield "zip", "stored", zipped(files, zipfile.ZIP_STORED)
+    yield "zip", "deflated", zipped(files, zipfile.ZIP_DEFLATED)
+    yield "zip", "lzma", zipped({"a.safetensors": safe}, zipfile.ZIP_LZMA)
+    yield "tar", "pax", tarred({"ü" * 90 + "/a.safetensors": safe, "b.pt": saved(held["rnn"])})
+    for mode in ("gz", "bz2", "xz"):
+        yield "tar-compressed", mode, tarred({"a.safetensors": safe}, f"w:{mode}")
+    for i in range(0, len(mutate.ENTRIES), 6):
+        yield "names", str(i), b"\n".join(mutate.ENTRIES[i : i + 6])
+    yield "map", "gru", b"hh=*.U,ih=*.W,bias=*.b,cell=gru,order=zrh,layout=columns,reset=before"
+    yield "map", "rnn", b"hh=dec/*/hh,ih=dec/*/ih,cell=relu"
+
+
+def write(folder: Path = SEEDS) -> None:
+    """Write all, a folder a target."""
+    for target, name, data in seeds():
+        path = folder / target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+if __name__ == "__main__":
+    write()

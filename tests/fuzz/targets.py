@@ -1,0 +1,201 @@
+"""One target for each way in which a stranger's bytes reach a reader."""
+
+from __future__ import annotations
+
+import io
+import random
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from rnndiag import checkpoint
+from rnndiag.checkpoint import tree
+from rnndiag.checkpoint.contents import Container, Contents, Deferred, Path, Unusable
+from rnndiag.checkpoint.find import find
+from rnndiag.checkpoint.inert import InertUnpickler
+from rnndiag.checkpoint.mapping import RoleMap, parse_map
+from rnndiag.errors import SettingsError
+from tests.fuzz import mutate
+from tests.fuzz.oracle import examine, hold
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from rnndiag.checkpoint.contents import Leaf
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is done with an input, and how inputs are made out of others."""
+
+    run: Callable[[bytes, pathlib.Path], None]
+    mutate: Callable[[bytes, random.Random], bytes] | None = None
+    max_len: int = 8192
+
+
+def as_file(name: str) -> Callable[[bytes, pathlib.Path], None]:
+    """The input is the file."""
+
+    def run(data: bytes, folder: pathlib.Path) -> None:
+        path = folder / name
+        path.write_bytes(data)
+        load(path)
+
+    return run
+
+
+def load(path: pathlib.Path, begins: pathlib.Path | None = None) -> None:
+    """Load a file or folder as the command line does."""
+    examine(lambda: checkpoint.load(path), f"{begins or path}: ")
+
+
+def stored(members: dict[str, bytes]) -> bytes:
+    """An archive as PyTorch's writer makes it."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name), data)
+    return file.getvalue()
+
+
+STORAGES: Final = {f"archive/data/{i}": bytes(range(64, 128)) * 4 for i in range(8)}
+
+
+def run_torch_zip(data: bytes, folder: pathlib.Path) -> None:
+    """The input is the pickle within an archive that is sound."""
+    path = folder / "model.pt"
+    path.write_bytes(stored({"archive/data.pkl": data, **STORAGES}))
+    load(path)
+
+
+def run_torchscript(data: bytes, folder: pathlib.Path) -> None:
+    """The input is code, and after a zero byte the pickle, within an archive that is sound."""
+    code, _, pickled = data.partition(b"\0")
+    members = {"archive/data.pkl": pickled, "archive/code/__torch__/net.py": code, "archive/constants.pkl": b"\x80\x02)."}
+    path = folder / "model.ts"
+    path.write_bytes(stored(members | STORAGES))
+    load(path)
+
+
+class _Storages(InertUnpickler):
+    def admit(self, key: str, nbytes: int) -> None:
+        hold(nbytes >= 0, "a negative size is admitted")
+        if nbytes > 1 << 16:
+            raise torch.serialization.pickle.UnpicklingError("too large")
+
+    def persistent_load(self, pid: Any) -> object:
+        _, kind, _, _, numel, *_ = pid
+        storage = torch.UntypedStorage(numel * kind.dtype.itemsize)
+        return torch.storage.TypedStorage(wrap_storage=storage, dtype=kind.dtype, _internal=True)
+
+
+def run_pickle(data: bytes, _folder: pathlib.Path) -> None:
+    """The inert unpickler alone, and the walk over what it gives."""
+    try:
+        root = _Storages(io.BytesIO(data), encoding="utf-8").load()
+        contents = tree.walk(root, 1 << 16)
+    except MemoryError:
+        raise
+    except Exception:  # its caller makes one line of any
+        return
+    find(contents)
+
+
+def run_names(data: bytes, _folder: pathlib.Path) -> None:
+    """Lines of a name, a shape and a dtype: a state_dict in which anything may have any name."""
+    contents = Contents(1 << 20, (Container(Path(), dict(map(_entry, data.split(b"\n")[:60]))),))
+    findings = find(contents)
+    for word in (*findings.notes, *(text for each in findings.skipped for text in (each.name, each.reason))):
+        hold(word.isprintable(), f"text is not printable: {word[:100]!r}")
+
+
+_DTYPES: Final = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.complex64)
+_NUMBERS: Final = torch.ones(1 << 12)
+
+
+def _entry(line: bytes) -> tuple[str, Leaf]:
+    name, _, rest = line.decode("utf-8", "surrogateescape").partition(" ")
+    sizes, _, kind = rest.partition(" ")
+    shape = tuple(int(size[:9]) for size in sizes.split(",")[:6] if size.isascii() and size.isdecimal())
+    dtype = _DTYPES[len(kind) % len(_DTYPES)]
+    if kind.startswith("!"):
+        return name, Unusable(f"it is {kind[:20]!r}")
+
+    def value() -> Tensor:
+        return _NUMBERS.to(dtype)[0].expand(shape)
+
+    return name, Deferred(shape, dtype, value) if torch.Size(shape).numel() > 1 << 16 else value().contiguous()
+
+
+_MAPPED: Final = {
+    "enc.U": torch.ones(3, 9), "enc.W": torch.ones(2, 9), "enc.b": torch.ones(9), "enc.c": torch.ones(2, 9),
+    "dec/0/hh": torch.ones(4, 4), "dec/0/ih": torch.ones(4, 2), "dec/1/hh": torch.ones(4, 4), "x": torch.ones(2),
+}  # fmt: skip
+
+
+def run_map(data: bytes, _folder: pathlib.Path) -> None:
+    """The text of ``--map``, and its use."""
+    maps: list[RoleMap] = []
+
+    def read() -> None:
+        maps.append(parse_map(data.decode("utf-8", "replace")))
+
+    examine(read, "--map ")
+    if maps:
+        findings = find(Contents(1 << 20, (Container(Path(), dict(_MAPPED)),)), maps=maps)
+        for word in (*findings.notes, *findings.unmatched):
+            hold(word.isprintable(), f"text is not printable: {word[:100]!r}")
+
+
+def run_safetensors_header(data: bytes, folder: pathlib.Path) -> None:
+    """The input is the header, before numbers that are sound."""
+    path = folder / "model.safetensors"
+    path.write_bytes(len(data).to_bytes(8, "little") + data + bytes(range(64, 128)) * 8)
+    load(path)
+
+
+def run_tar(data: bytes, folder: pathlib.Path) -> None:
+    """The input is a tar archive whose checksums are put right."""
+    path = folder / "model.tar"
+    path.write_bytes(checked(data))
+    load(path)
+
+
+def checked(data: bytes) -> bytes:
+    """A tar archive with the checksum that each header should have."""
+    fixed, at = bytearray(data), 0
+    while at + 512 <= len(fixed):
+        header = fixed[at : at + 512]
+        header[148:156] = b" " * 8
+        if any(header[:148]):
+            header[148:156] = b"%06o\0 " % sum(header)
+            fixed[at : at + 512] = header
+        try:
+            size = tarfile.nti(bytes(header[124:136]))  # type: ignore[attr-defined]  # not in typeshed
+        except tarfile.TarError:
+            size = 0
+        at += 512 * (1 + max(0, -(-size // 512)))
+    return bytes(fixed)
+
+
+TARGETS: Final[dict[str, Target]] = {
+    "pickle": Target(run_pickle, mutate.pickled, 4096),
+    "torch-zip": Target(run_torch_zip, mutate.pickled, 4096),
+    "torch-zip-raw": Target(as_file("model.pt")),
+    "torch-legacy": Target(as_file("model.pt"), mutate.pickled),
+    "torchscript": Target(run_torchscript, mutate.script, 8192),
+    "torchscript-raw": Target(as_file("model.ts"), max_len=16384),
+    "safetensors": Target(as_file("model.safetensors"), max_len=4096),
+    "safetensors-header": Target(run_safetensors_header, mutate.json_like, max_len=4096),
+    "zip": Target(as_file("model.zip"), max_len=16384),
+    "tar": Target(run_tar, max_len=16384),
+    "tar-compressed": Target(as_file("model.tgz"), max_len=4096),
+    "names": Target(run_names, mutate.lines, 2048),
+    "map": Target(run_map, mutate.mapping, 512),
+}
