@@ -115,7 +115,8 @@ def _opener(head: bytes) -> Callable[[Path], Any] | None:
 
 def _safe(name: str, path: Path) -> Path:
     parts = PurePosixPath(name).parts
-    if not parts or ".." in parts or parts[0] == "/" or "\\" in name or ":" in parts[0] or "\0" in name:
+    # Two slashes are a root of their own to pathlib.
+    if not parts or ".." in parts or name.startswith("/") or "\\" in name or ":" in parts[0] or "\0" in name:
         raise CheckpointError(
             f"{path}: member {printable(name, 100)!r} leads out of the archive; no packer writes such"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import torch
 
 from rnndiag.cells.layer import RecurrentLayer, Stack
-from rnndiag.checkpoint.contents import Unusable
+from rnndiag.checkpoint.contents import Deferred, Unusable
 from rnndiag.checkpoint.embedding import Tables, is_table
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.names import Place, name_modules, prefixes, shown, unwrapped
@@ -96,7 +97,7 @@ class _Search:
         self.notes: list[str] = []
         self._problems = {each.text: "no two tensors answer to hh and ih with the same *" for each in maps}
         self._maps = maps
-        self._budget = budget
+        self._size = self._budget = budget
         self._places: dict[Hashable, Place] = {}
         self._spent: set[Hashable] = set()
 
@@ -122,7 +123,9 @@ class _Search:
     @property
     def unmatched(self) -> tuple[str, ...]:
         """The mappings that came to nothing, and why."""
-        return tuple(f"--map {text!r}: {problem}" for text, problem in self._problems.items())
+        return tuple(
+            f"--map {printable(text, 200)!r}: {printable(problem, 500)}" for text, problem in self._problems.items()
+        )
 
     def _renamed(self, container: Container) -> Renamed:
         """The container with its parametrised weights evaluated, and PyTorch's names where others tell the roles."""
@@ -141,12 +144,21 @@ class _Search:
 
     def _recurrent(self, place: Place, parameters: Mapping[str, Leaf], facts: ModuleFacts | None) -> None:
         try:
+            self._check_size(parameters)
             module = read_module(parameters)
             self._admit(place, module)
         except UnfitError as unfit:
             self.passed_over.append((place, f"recurrent, but {unfit}"))
         else:
             self.found.append(_Found(place, module, facts))
+
+    def _check_size(self, parameters: Mapping[str, Leaf]) -> None:
+        """Refuse what would not fit into the file, before it is read out of it."""
+        for name, leaf in parameters.items():
+            if isinstance(leaf, Deferred) and PARAMETER.fullmatch(name):
+                nbytes = math.prod(leaf.shape) * leaf.dtype.itemsize
+                if nbytes > self._size:
+                    raise UnfitError(f"{name} {shape_of(leaf.shape)}: {nbytes} bytes, the file holds {self._size}")
 
     def _admit(self, place: Place, module: RecurrentModule) -> None:
         views = tuple(map(_view, module.tensors))

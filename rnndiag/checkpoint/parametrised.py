@@ -95,7 +95,7 @@ def _whole(held: Mapping[str, Leaf]) -> Leaf:
         try:
             with torch.no_grad():
                 return scheme.evaluate(*wide).detach().to(tensors[0].dtype)
-        except (RuntimeError, ValueError, IndexError):  # parts that do not fit each other
+        except (RuntimeError, ValueError, IndexError, TypeError):  # parts that do not fit each other
             shapes = ", ".join(
                 f"{printable(part, 60)} {shape_of(leaf.shape)}"
                 for part, leaf in zip(scheme.parts, tensors, strict=True)

@@ -83,6 +83,7 @@ class TestArchives:
         [
             (["../evil.pt"], "'../evil.pt' leads out of the archive"),
             (["/evil.pt"], "'/evil.pt' leads out of the archive"),
+            (["//tmp/evil.pt"], "'//tmp/evil.pt' leads out of the archive"),
             (["a/../../evil.pt"], "leads out of the archive"),
             (["C:/evil.pt"], "leads out of the archive"),
             (["a.pt", "A.pt"], "two members have the same name"),

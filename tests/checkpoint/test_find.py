@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from rnndiag.checkpoint.contents import Container, Contents, Deferred, Path
 from rnndiag.checkpoint.embedding import MAX_CANDIDATES
+from rnndiag.checkpoint.find import find
 
 GOOD = {"ok.weight_ih": torch.zeros(3, 2), "ok.weight_hh": torch.zeros(3, 3)}
 """Something to measure beside what is passed over."""
@@ -211,3 +213,15 @@ def test_embeddings_that_are_no_modules(reload):
     model = reload(state | {"fc_w": torch.zeros(4, 3)})
     assert [(stack.name, len(stack.embedding)) for stack in model.stacks] == [("enc", 7), ("dec", 9)]
     assert reasons(model)["enc_emb"] == "embedding; --probe tokens draws its rows"
+
+
+def test_a_deferred_tensor_larger_than_the_file_is_not_read():
+    """Found by fuzzing: putting gates in order copies."""
+
+    def never() -> torch.Tensor:
+        raise AssertionError
+
+    tensors = {"gru.kernel": Deferred((10**9, 6), torch.float32, never), "gru.recurrent_kernel": torch.zeros(2, 6)}
+    findings = find(Contents(1000, (Container(Path(), tensors),)))
+    assert not findings.stacks
+    assert findings.skipped[0].reason.endswith("24000000000 bytes, the file holds 1000")

@@ -92,3 +92,12 @@ def test_parts_that_do_not_fit(reload):
     model = reload({"rnn": state, "ok": nn.RNN(1, 2).state_dict()})
     (reason,) = (each.reason for each in model.source.skipped if each.name == "rnn")
     assert "do not fit each other: original1 [3, 3], original0 [7, 1]" in reason
+
+
+def test_a_vector_is_not_orthogonal(reload):
+    """Found by fuzzing."""
+    parts = {"original": torch.ones(3), "0.base": torch.eye(3)}
+    state = {f"rnn.parametrizations.weight_hh_l0.{part}": value for part, value in parts.items()}
+    model = reload(state | {"rnn.weight_ih_l0": torch.ones(3, 2), "ok": nn.RNN(1, 2).state_dict()})
+    (reason,) = (each.reason for each in model.source.skipped if each.name == "rnn")
+    assert "do not fit each other: original [3], 0.base [3, 3]" in reason

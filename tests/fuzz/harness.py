@@ -26,10 +26,9 @@ def main(target_name: str, folder: Path, options: list[str]) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] in INSTRUMENTED]:
         del sys.modules[name]  # to be imported again, instrumented
     with atheris.instrument_imports(include=list(INSTRUMENTED), enable_loader_override=False):
+        import rnndiag.checkpoint  # noqa: F401
         from tests.fuzz.oracle import MIB, Oracle, Watch, memory
         from tests.fuzz.targets import TARGETS
-
-        import rnndiag.checkpoint  # noqa: F401
     target = TARGETS[target_name]
     corpora = [Path(option) for option in options if not option.startswith("-")]
     for encoding in ("cp437", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-8-sig", "latin-1"):

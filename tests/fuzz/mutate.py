@@ -94,7 +94,13 @@ def script(data: bytes, rng: random.Random) -> bytes:
     return _joined(code, b"\n", CODE, rng) + b"\0" + pickled_part
 
 
-CODE: Final = [b"class RNN(Module):", b"def forward(self):", b"torch.rnn_tanh(", b"torch.rnn_relu_cell(", b"torch.tanh("]
+CODE: Final = [
+    b"class RNN(Module):",
+    b"def forward(self):",
+    b"torch.rnn_tanh(",
+    b"torch.rnn_relu_cell(",
+    b"torch.tanh(",
+]
 JSON: Final = [
     b'"rnn.weight_ih_l0":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]}',
     b'"rnn.weight_hh_l0":{"dtype":"F32","shape":[2,2],"data_offsets":[8,24]}',
@@ -103,7 +109,8 @@ JSON: Final = [
 ]  # fmt: skip
 ENTRIES: Final = [
     b"weight_ih_l0 8,3", b"weight_hh_l0 8,2", b"bias_hh_l0 8", b"weight_hr_l0 1,2", b"weight_hh_l0_reverse 8,2",
-    b"weight_ih 6,3 f", b"weight_hh 6,2 f", b"embedding.weight 10,3", b"rnn.parametrizations.weight_hh_l0.original0 8,1",
+    b"weight_ih 6,3 f", b"weight_hh 6,2 f", b"embedding.weight 10,3",
+    b"rnn.parametrizations.weight_hh_l0.original0 8,1",
     b"rnn.parametrizations.weight_hh_l0.original1 8,2", b"weight_hh_l0_g 8,1", b"weight_hh_l0_v 8,2",
     b"enc_w_hh 4,4", b"enc_w_ih 2,4", b"enc_b 4", b"enc.recurrent_kernel 2,6", b"enc.kernel 3,6", b"enc.bias 2,6",
     b"rnn.0.U 3,3", b"rnn.0.W 3,3", b"a.h2h.weight 4,4", b"a.i2h.weight 4,4", b"weight_orig 4,4", b"weight_u 4",

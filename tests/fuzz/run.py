@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("targets", nargs="*", help="all by default")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
-    for target in arguments.targets or sorted(path.name for path in SEEDS.iterdir()):
+    for target in arguments.targets or sorted(path.name for path in SEEDS.iterdir() if path.name != "distcp"):
         figures = fuzz(target, arguments.seconds, folder)
         with (folder / "figures.jsonl").open("a") as file:
             file.write(json.dumps(figures) + "\n")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import tarfile
+import tempfile
 import warnings
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+import onnx
 import torch
+import torch.distributed.checkpoint as distributed
 from safetensors.torch import save as save_tensors
 from torch import nn
 
@@ -85,6 +90,16 @@ def zipped(files: dict[str, bytes], method: int) -> bytes:
     return file.getvalue()
 
 
+def operator_model(kind: str) -> onnx.ModelProto:
+    """One recurrent operator with its weights."""
+    rows = {"LSTM": 4, "GRU": 3}[kind] * 2
+    shapes = {"W": (1, rows, 1), "R": (1, rows, 2), "B": (1, 2 * rows)}
+    tensors = [onnx.numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in shapes.items()]
+    node = onnx.helper.make_node(kind, ["X", *shapes], ["Y"], name="layer", hidden_size=2)
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in "XY"]
+    return onnx.helper.make_model(onnx.helper.make_graph([node], "graph", values[:1], values[1:], tensors))
+
+
 def seeds() -> Iterator[tuple[str, str, bytes]]:
     """Target, name and input."""
     held = contents()
@@ -95,7 +110,11 @@ def seeds() -> Iterator[tuple[str, str, bytes]]:
         yield "torch-zip", name, member(archive, "data.pkl")
         yield "torch-zip-raw", name, archive
         yield "torch-legacy", name, saved(content, legacy=True)
-    yield "pickle", "opcodes", pickle.dumps([1.5, -(2**70), "é", b"b", bytearray(b"c"), {1}, frozenset({2}), (), ...], 5)
+    yield (
+        "pickle",
+        "opcodes",
+        pickle.dumps([1.5, -(2**70), "é", b"b", bytearray(b"c"), {1}, frozenset({2}), (), ...], 5),
+    )
     yield "pickle", "plain", pickle.dumps({"a": [1.5, 2**70, True, None, "x"]}, 0)
     script = scripted()
     code = b"class RNN(Module):\n  def forward(self):\n    return torch.rnn_relu(x)\n"
@@ -113,10 +132,29 @@ def seeds() -> Iterator[tuple[str, str, bytes]]:
     yield "tar", "pax", tarred({"ü" * 90 + "/a.safetensors": safe, "b.pt": saved(held["rnn"])})
     for mode in ("gz", "bz2", "xz"):
         yield "tar-compressed", mode, tarred({"a.safetensors": safe}, f"w:{mode}")
+    arrays = io.BytesIO()
+    np.savez(arrays, **{name: tensor.numpy() for name, tensor in numbers.items()})
+    yield "npz", "rnn", arrays.getvalue()
+    exported = io.BytesIO()
+    torch.export.save(torch.export.export(nn.RNN(1, 2), (torch.zeros(3, 1),)), exported)
+    yield "torch-export", "rnn", exported.getvalue()
+    yield "index", "rnn", json.dumps({"metadata": {}, "weight_map": dict.fromkeys(numbers, SHARD)}).encode()
+    with tempfile.TemporaryDirectory() as folder:
+        distributed.save({"rnn": {name: t.clone() for name, t in numbers.items()}}, checkpoint_id=folder, no_dist=True)
+        yield "metadata", "rnn", (Path(folder) / ".metadata").read_bytes()
+        yield "distcp", "rnn", (Path(folder) / "__0_0.distcp").read_bytes()
+    for kind in ("LSTM", "GRU"):
+        yield "onnx", kind, operator_model(kind).SerializeToString()
+    for name in ("net.h5", "cudnn.h5", "net.keras"):
+        yield "keras", name, (KERAS / name).read_bytes()
     for i in range(0, len(mutate.ENTRIES), 6):
         yield "names", str(i), b"\n".join(mutate.ENTRIES[i : i + 6])
     yield "map", "gru", b"hh=*.U,ih=*.W,bias=*.b,cell=gru,order=zrh,layout=columns,reset=before"
     yield "map", "rnn", b"hh=dec/*/hh,ih=dec/*/ih,cell=relu"
+
+
+SHARD: Final = "model-00001-of-00002.safetensors"
+KERAS: Final = Path(__file__).parent.parent / "checkpoint" / "keras2"
 
 
 def write(folder: Path = SEEDS) -> None:

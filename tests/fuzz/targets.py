@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import io
+import math
+import pathlib
 import random
 import tarfile
 import zipfile
@@ -10,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
+from safetensors.torch import save
 
 from rnndiag import checkpoint
 from rnndiag.checkpoint import tree
@@ -17,12 +21,10 @@ from rnndiag.checkpoint.contents import Container, Contents, Deferred, Path, Unu
 from rnndiag.checkpoint.find import find
 from rnndiag.checkpoint.inert import InertUnpickler
 from rnndiag.checkpoint.mapping import RoleMap, parse_map
-from rnndiag.errors import SettingsError
 from tests.fuzz import mutate
 from tests.fuzz.oracle import examine, hold
 
 if TYPE_CHECKING:
-    import pathlib
     from collections.abc import Callable
 
     from torch import Tensor
@@ -77,7 +79,11 @@ def run_torch_zip(data: bytes, folder: pathlib.Path) -> None:
 def run_torchscript(data: bytes, folder: pathlib.Path) -> None:
     """The input is code, and after a zero byte the pickle, within an archive that is sound."""
     code, _, pickled = data.partition(b"\0")
-    members = {"archive/data.pkl": pickled, "archive/code/__torch__/net.py": code, "archive/constants.pkl": b"\x80\x02)."}
+    members = {
+        "archive/data.pkl": pickled,
+        "archive/code/__torch__/net.py": code,
+        "archive/constants.pkl": b"\x80\x02).",
+    }
     path = folder / "model.ts"
     path.write_bytes(stored(members | STORAGES))
     load(path)
@@ -130,7 +136,7 @@ def _entry(line: bytes) -> tuple[str, Leaf]:
     def value() -> Tensor:
         return _NUMBERS.to(dtype)[0].expand(shape)
 
-    return name, Deferred(shape, dtype, value) if torch.Size(shape).numel() > 1 << 16 else value().contiguous()
+    return name, Deferred(shape, dtype, value) if math.prod(shape) > 1 << 16 else value().contiguous()
 
 
 _MAPPED: Final = {
@@ -184,6 +190,45 @@ def checked(data: bytes) -> bytes:
     return bytes(fixed)
 
 
+def run_index(data: bytes, folder: pathlib.Path) -> None:
+    """The input is the index of shards, one of which is there."""
+    path = folder / "model.safetensors.index.json"
+    path.write_bytes(data)
+    shard = folder / "model-00001-of-00002.safetensors"
+    if not shard.exists():
+        shard.write_bytes(save({"rnn.weight_ih_l0": torch.ones(2, 1), "rnn.weight_hh_l0": torch.ones(2, 2)}))
+    load(path)
+
+
+DISTCP: Final = pathlib.Path(__file__).parent / "seeds" / "distcp" / "rnn"
+
+
+def run_metadata(data: bytes, folder: pathlib.Path) -> None:
+    """The input is the metadata of a distributed checkpoint whose one data file is sound."""
+    here = folder / "run"
+    here.mkdir(exist_ok=True)
+    (here / ".metadata").write_bytes(data)
+    (here / "__0_0.distcp").write_bytes(DISTCP.read_bytes())
+    load(here)
+
+
+def run_parser(name: str) -> Callable[[bytes, pathlib.Path], None]:
+    """The input is a file for a parser that runs in a process of its own, where any exception is a refusal."""
+
+    def run(data: bytes, folder: pathlib.Path) -> None:
+        module = importlib.import_module(f"rnndiag.parsers.{name}")
+        path = folder / "model"
+        path.write_bytes(data)
+        try:
+            module.parse(path)
+        except MemoryError:
+            raise
+        except Exception:  # the worker makes one line of any
+            return
+
+    return run
+
+
 TARGETS: Final[dict[str, Target]] = {
     "pickle": Target(run_pickle, mutate.pickled, 4096),
     "torch-zip": Target(run_torch_zip, mutate.pickled, 4096),
@@ -197,5 +242,11 @@ TARGETS: Final[dict[str, Target]] = {
     "tar": Target(run_tar, max_len=16384),
     "tar-compressed": Target(as_file("model.tgz"), max_len=4096),
     "names": Target(run_names, mutate.lines, 2048),
+    "npz": Target(as_file("model.npz"), max_len=4096),
+    "torch-export": Target(as_file("model.pt2"), max_len=32768),
+    "index": Target(run_index, mutate.json_like, max_len=2048),
+    "metadata": Target(run_metadata, mutate.pickled, 4096),
+    "onnx": Target(run_parser("onnx_model"), max_len=8192),
+    "keras": Target(run_parser("keras_model"), max_len=32768),
     "map": Target(run_map, mutate.mapping, 512),
 }
