@@ -29,7 +29,19 @@ MAX_ENTRIES: Final = 1 << 22
 _FREE: Final = (3, 2)
 """Steps and sequences where a model leaves them open: different, and neither of them 1."""
 _PASSING: Final = frozenset(
-    ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast", "Concat", "Slice", "Flatten")
+    (
+        "Transpose",
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+        "Identity",
+        "Dropout",
+        "Cast",
+        "Concat",
+        "Slice",
+        "Split",
+        "Flatten",
+    )
 )
 """Operators through which the origin of an input is sought, by their first input."""
 
@@ -120,7 +132,10 @@ def _upstream(operator: Operator) -> Iterator[Ref]:
             break
         yield place
         maker = place.scope.makers.get(place.name)
-        if maker is None or maker[0].op_type not in _PASSING or not maker[0].input:
+        if maker is None or not maker[0].input:
+            return
+        picks = maker[0].op_type == "Gather" and place.scope.attributes(maker[0]).get("axis", 0) != 0
+        if not picks and maker[0].op_type not in _PASSING:  # a Gather by rows is an embedding
             return
         place = place.scope.locate(maker[0].input[0])
     yield Ref(operator.site.scope, "")
