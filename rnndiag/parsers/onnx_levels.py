@@ -64,9 +64,11 @@ def chains(operators: Sequence[Operator], budget: Budget) -> list[list[Operator]
     """The operators, those together that are levels of one module, lowest first."""
     by_output = {Ref(each.site.scope, each.site.node.output[0]): each for each in operators if each.site.node.output}
     above: dict[int, list[Operator]] = {}
+    seen: set[int] = set()
     for operator in operators:
         below = _below(operator, by_output, budget)
-        if below is not None:
+        seen.add(id(operator))
+        if below is not None and id(below) in seen:  # a cycle is no stack
             above.setdefault(id(below), []).append(operator)
     # An output that two operators read belongs to a model that branches there.
     follows = {each: only[0] for each, only in above.items() if len(only) == 1}
@@ -75,7 +77,7 @@ def chains(operators: Sequence[Operator], budget: Budget) -> list[list[Operator]
     for operator in operators:
         if id(operator) not in upper:
             chain = [operator]
-            while id(chain[-1]) in follows and len(chain) < len(operators):
+            while id(chain[-1]) in follows:
                 chain.append(follows[id(chain[-1])])
             found.append(chain)
     return found
@@ -109,7 +111,7 @@ def _below(operator: Operator, by_output: Mapping[Ref, Operator], budget: Budget
     """The operator whose output is the input of this one, if the two can be levels of one module."""
     *_, source = _upstream(operator)
     below = by_output.get(source)
-    if below is None or below is operator or not _alike(below, operator):
+    if below is None or not _alike(below, operator):
         return None
     return below if any(_reads(operator, below, source, sizes, budget) for sizes in _sizes(operator, budget)) else None
 

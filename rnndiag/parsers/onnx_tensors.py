@@ -34,6 +34,9 @@ _DTYPES: Final[dict[int, np.dtype]] = {
     TensorProto.BOOL: np.dtype("?"),
 }
 
+# Opening a pipe could wait for ever; not every system has every flag.
+_FLAGS: Final = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOFOLLOW", "O_BINARY"))
+
 MAX_BESIDE: Final = 1 << 30
 """Bytes of weights read from files beside the model."""
 COPIES: Final = 6
@@ -124,8 +127,7 @@ class Tensors:
 def _opened(path: Path, name: str) -> BinaryIO:
     """A regular file, for reading."""
     try:
-        # Opening a pipe could wait for ever.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
+        descriptor = os.open(path, _FLAGS)
     except OSError as error:
         raise UnfitError(f"the file {name} beside the model cannot be read: {error.strerror}") from None
     if stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -157,3 +157,19 @@ def test_the_path_that_tf2onnx_leaves_beside_the_operator(tmp_path):
     assert names(write(tmp_path / "model.onnx", body)) == ["net.enc.l0"]
     nodes[3].name = "net/dense/MatMul"  # another layer's
     assert names(write(tmp_path / "model.onnx", graph(nodes, body.initializer, inputs=["X0"]))) == ["LSTM__12.l0"]
+
+
+def test_operators_in_a_circle_are_no_levels(tmp_path):
+    """Such a model cannot be run; each of its operators can."""
+    body = two_levels(1, [("Squeeze", {"axes": [1]})])
+    body.node.append(helper.make_node("Squeeze", ["Y"], ["X"], axes=[1]))
+    body.initializer[0].CopyFrom(body.initializer[3])
+    body.initializer[0].name = "W"
+    path = write(tmp_path / "model.onnx", body, opset=11)
+    assert sorted(names(path)) == ["LSTM_0.l0", "LSTM_0.l1"]
+
+
+def test_an_output_that_two_operators_read_has_none_above(tmp_path):
+    body = two_levels(1, [("Squeeze", {"axes": [1]})])
+    body.node.append(operator(name="LSTM_2", inputs=["X1", "W1", "R1", "B"], outputs=["Z"]))
+    assert names(write(tmp_path / "model.onnx", body, opset=11)) == ["LSTM_0.l0", "LSTM_1.l0", "LSTM_2.l0"]
