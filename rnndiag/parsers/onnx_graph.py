@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto
 
-MAX_NODES: Final = 500_000
+MAX_NODES: Final = 250_000
 """Nodes of all bodies together, a function's once for each call; large exports stay below 100,000."""
+MAX_BODIES: Final = 20_000
 MAX_DEPTH: Final = 32
 """Bodies within bodies; protobuf itself allows some 30 graphs."""
 MAX_HOPS: Final = 200
@@ -130,6 +131,8 @@ class Graphs:
         self._nodes += len(scope.nodes)
         if self._nodes > MAX_NODES:
             raise RefusedError(f"more than {MAX_NODES:,} nodes, a function's counted once a call; no model has so many")
+        if len(self.scopes) >= MAX_BODIES:
+            raise RefusedError(f"more than {MAX_BODIES:,} graphs and calls of functions; no model has so many")
         self.scopes.append(scope)
         for node in scope.nodes:
             kind = node.op_type
@@ -175,7 +178,8 @@ def _call(scope: Scope, node: NodeProto, function: FunctionProto) -> Scope:
 
 def _graphs(node: NodeProto) -> list[GraphProto]:
     found: list[GraphProto] = []
-    for attribute in node.attribute:
+    # By name backwards: what an If does comes before what it does otherwise.
+    for attribute in sorted(node.attribute, key=lambda each: each.name, reverse=True):
         if attribute.type == AttributeProto.GRAPH:
             found.append(attribute.g)
         found += attribute.graphs

@@ -29,7 +29,19 @@ MAX_ENTRIES: Final = 1 << 22
 _FREE: Final = (3, 2)
 """Steps and sequences where a model leaves them open: different, and neither of them 1."""
 _PASSING: Final = frozenset(
-    ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast", "Concat", "Slice", "Flatten")
+    (
+        "Transpose",
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+        "Identity",
+        "Dropout",
+        "Cast",
+        "Concat",
+        "Slice",
+        "Split",
+        "Flatten",
+    )
 )
 """Operators through which the origin of an input is sought, by their first input."""
 
@@ -52,9 +64,11 @@ def chains(operators: Sequence[Operator], budget: Budget) -> list[list[Operator]
     """The operators, those together that are levels of one module, lowest first."""
     by_output = {Ref(each.site.scope, each.site.node.output[0]): each for each in operators if each.site.node.output}
     above: dict[int, list[Operator]] = {}
+    seen: set[int] = set()
     for operator in operators:
         below = _below(operator, by_output, budget)
-        if below is not None:
+        seen.add(id(operator))
+        if below is not None and id(below) in seen:  # a cycle is no stack
             above.setdefault(id(below), []).append(operator)
     # An output that two operators read belongs to a model that branches there.
     follows = {each: only[0] for each, only in above.items() if len(only) == 1}
@@ -63,7 +77,7 @@ def chains(operators: Sequence[Operator], budget: Budget) -> list[list[Operator]
     for operator in operators:
         if id(operator) not in upper:
             chain = [operator]
-            while id(chain[-1]) in follows and len(chain) < len(operators):
+            while id(chain[-1]) in follows:
                 chain.append(follows[id(chain[-1])])
             found.append(chain)
     return found
@@ -97,7 +111,7 @@ def _below(operator: Operator, by_output: Mapping[Ref, Operator], budget: Budget
     """The operator whose output is the input of this one, if the two can be levels of one module."""
     *_, source = _upstream(operator)
     below = by_output.get(source)
-    if below is None or below is operator or not _alike(below, operator):
+    if below is None or not _alike(below, operator):
         return None
     return below if any(_reads(operator, below, source, sizes, budget) for sizes in _sizes(operator, budget)) else None
 
@@ -120,7 +134,10 @@ def _upstream(operator: Operator) -> Iterator[Ref]:
             break
         yield place
         maker = place.scope.makers.get(place.name)
-        if maker is None or maker[0].op_type not in _PASSING or not maker[0].input:
+        if maker is None or not maker[0].input:
+            return
+        picks = maker[0].op_type == "Gather" and place.scope.attributes(maker[0]).get("axis", 0) != 0
+        if not picks and maker[0].op_type not in _PASSING:  # a Gather by rows is an embedding
             return
         place = place.scope.locate(maker[0].input[0])
     yield Ref(operator.site.scope, "")

@@ -69,8 +69,10 @@ def _slice(inputs: Inputs, attributes: Attributes, outputs: int, room: int) -> l
     index = [slice(None)] * array.ndim
     for axis, start, stop, step in zip(axes, starts, stops, steps, strict=True):
         size = array.shape[axis]
-        # Backwards to the very start is a number below -size in ONNX, and None here.
-        index[axis] = slice(start, None if step < 0 and stop < -size else stop, step)
+        if step > 0:
+            index[axis] = slice(start, stop, step)
+        else:  # ONNX moves what lies before the first entry onto it, and an end there comes after it
+            index[axis] = slice(max(start, -size), None if stop < -size else stop, step)
     return [array[tuple(index)]]
 
 

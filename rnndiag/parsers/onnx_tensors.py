@@ -6,7 +6,7 @@ import math
 import os
 import stat
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import numpy as np
 from onnx import TensorProto
@@ -33,6 +33,9 @@ _DTYPES: Final[dict[int, np.dtype]] = {
     TensorProto.INT64: np.dtype("<i8"),
     TensorProto.BOOL: np.dtype("?"),
 }
+
+# Opening a pipe could wait for ever; not every system has every flag.
+_FLAGS: Final = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOFOLLOW", "O_BINARY"))
 
 MAX_BESIDE: Final = 1 << 30
 """Bytes of weights read from files beside the model."""
@@ -90,16 +93,12 @@ class Tensors:
         if self._beside + nbytes > MAX_BESIDE:
             raise UnfitError(f"its weights are more than {MAX_BESIDE >> 30} GiB")
         path = self._inside(entries.get("location", ""), name)
-        # Nothing but a regular file: opening a pipe could wait for ever.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise UnfitError(f"the file {name} beside the model, where its weights should be, is not a regular one")
-            if offset + nbytes > status.st_size:
+        with _opened(path, name) as file:
+            held = os.fstat(file.fileno()).st_size
+            if offset + nbytes > held:
                 raise UnfitError(
                     f"the file {name} beside the model is cut short: bytes {offset} to {offset + nbytes} are needed,"
-                    f" it has {status.st_size}"
+                    f" it has {held}"
                 )
             allow(COPIES * nbytes)
             self._beside += nbytes
@@ -123,6 +122,18 @@ class Tensors:
                 " read: copy the file there"
             )
         return path
+
+
+def _opened(path: Path, name: str) -> BinaryIO:
+    """A regular file, for reading."""
+    try:
+        descriptor = os.open(path, _FLAGS)
+    except OSError as error:
+        raise UnfitError(f"the file {name} beside the model cannot be read: {error.strerror}") from None
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise UnfitError(f"the file {name} beside the model, where its weights should be, is not a regular one")
 
 
 def element_type(data_type: int) -> np.dtype:
@@ -158,7 +169,7 @@ def _from_fields(tensor: TensorProto, dtype: np.dtype, count: int) -> np.ndarray
 
 
 def _count(text: str, name: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 19):
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
         raise UnfitError(f"the place of its weights in {name} is malformed")
     return int(text)
 

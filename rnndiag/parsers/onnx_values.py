@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 MAX_DEPTH: Final = 100
 """Operators between a stored tensor and its use; writers put about ten."""
-MAX_STEPS: Final = 200_000
-"""Operators computed for one file."""
+MAX_STEPS: Final = 100_000
+"""Values looked up for one file."""
 WORK: Final = 32
 """Bytes computed for each byte that the file holds."""
 SMALL: Final = 1 << 20
@@ -57,16 +57,19 @@ class Budget:
         """The most numbers that one constant may have."""
         return max(SMALL, self.tensors.held)
 
-    def spend(self, nbytes: int) -> None:
+    def step(self) -> None:
         """Count one step.
 
         Raises:
-            UnfitError: it is one too many.
+            UnfitError: it is one too many, or too much was computed before.
         """
         self._steps += 1
-        self._computed += nbytes
         if self._steps > MAX_STEPS or self._computed > WORK * (SMALL + self.tensors.held):
             raise UnfitError("its weights take more steps to put together than those of any sound file")
+
+    def spend(self, nbytes: int) -> None:
+        """Count what a step computed."""
+        self._computed += nbytes
 
 
 class Values:
@@ -93,6 +96,7 @@ class Values:
         """
         if depth > MAX_DEPTH:
             raise UnfitError(f"its weights are more than {MAX_DEPTH} operators away from where they are stored")
+        self._budget.step()
         place = scope.locate(name)
         if place is None:
             raise UnfitError(f"its weights are not in the file: {name[:100]!r} is an input, or is nowhere")

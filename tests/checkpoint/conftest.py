@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from rnndiag.checkpoint import Model
 
     Save = Callable[..., Path]
+
+
+collect_ignore_glob = [] if importlib.util.find_spec("onnx") else ["test_onnx*.py"]
+"""Tests of formats whose libraries are not installed."""
 
 
 @pytest.fixture

@@ -100,3 +100,13 @@ def only_stack(path: Path) -> Stack:
     """The one module in a file."""
     (stack,) = load(path).stacks
     return stack
+
+
+def constant(name: str, array: np.ndarray) -> onnx.NodeProto:
+    """A node that makes a constant."""
+    return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array))
+
+
+def names(path: Path) -> list[str]:
+    """The names of all layers of a file."""
+    return [layer.name for stack in load(path).stacks for layer in stack.layers]

@@ -215,8 +215,9 @@ def run_metadata(data: bytes, folder: pathlib.Path) -> None:
 def run_parser(name: str) -> Callable[[bytes, pathlib.Path], None]:
     """The input is a file for a parser that runs in a process of its own, where any exception is a refusal."""
 
+    module = importlib.import_module(f"rnndiag.parsers.{name}")  # now, to be instrumented
+
     def run(data: bytes, folder: pathlib.Path) -> None:
-        module = importlib.import_module(f"rnndiag.parsers.{name}")
         path = folder / "model"
         path.write_bytes(data)
         try:

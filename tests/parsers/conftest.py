@@ -1,0 +1,6 @@
+from __future__ import annotations
+
+import importlib.util
+
+collect_ignore_glob = [] if importlib.util.find_spec("onnx") else ["test_onnx*.py"]
+"""Tests of formats whose libraries are not installed."""
