@@ -14,6 +14,7 @@ import torch
 from torch.serialization import StorageType
 from torch.storage import TypedStorage, UntypedStorage
 
+from rnndiag.checkpoint.allowance import current
 from rnndiag.checkpoint.inert import InertUnpickler
 from rnndiag.checkpoint.text import printable
 from rnndiag.checkpoint.zips import MAX_DIRECTORY, Part, members
@@ -29,6 +30,10 @@ _END = struct.Struct("<4s4H2LH")  # end of central directory: ..., size, offset,
 _END64 = struct.Struct("<4sQ2H2L4Q")  # the same with wide fields: ..., size, offset
 _LOCATOR = struct.Struct("<4sLQL")  # between the two: ..., offset of the wide record, ...
 _LOCAL = struct.Struct("<4s5H3L2H")  # before each member: ..., lengths of its name and of an extra field
+
+PER_ARCHIVE: Final = 500
+PER_MEMBER: Final = 16
+"""Units of ``allowance`` to open an archive, and to list each member."""
 
 MAX_TEXT: Final = 100
 """Bytes of the member that names the order of bytes, of six."""
@@ -60,6 +65,7 @@ class Archive:
         with self._open() as file:
             _check_directory(file, path, self.size)
         held = members(path, start, self.size)
+        current().spend(PER_ARCHIVE + PER_MEMBER * len(held))
         if sum(member.compress_size for member in held) > self.size:
             raise CheckpointError(f"{path}: its members overlap: together they are larger than the file")
         first, slash, _ = held[0].filename.partition("/") if held else ("", "", "")

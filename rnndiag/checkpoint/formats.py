@@ -20,6 +20,7 @@ from rnndiag.checkpoint import (
     torch_zip,
     torchscript,
 )
+from rnndiag.checkpoint.allowance import Allowance, ExhaustedError
 from rnndiag.checkpoint.contents import Deferred
 from rnndiag.checkpoint.foreign import describe
 from rnndiag.checkpoint.reader import EXPECTED, Candidate, Reader
@@ -86,12 +87,17 @@ def read(path: Path) -> tuple[str, Contents]:
         CheckpointError: the file is refused or damaged, here or when a tensor that was left in it is read.
         OSError: it is not there, or may not be read.
     """
+    allowance = Allowance()
     reader = identify(path)
-    with _one_line(path, reader.format):
+    with _one_line(path, reader.format), allowance:
         contents = reader.read(path)
 
     def guarded(leaf: Leaf) -> Leaf:
-        return replace(leaf, read=partial(_deferred, path, reader.format, leaf)) if isinstance(leaf, Deferred) else leaf
+        return (
+            replace(leaf, read=partial(_deferred, path, reader.format, leaf, allowance))
+            if isinstance(leaf, Deferred)
+            else leaf
+        )
 
     containers = tuple(replace(c, tensors={k: guarded(v) for k, v in c.tensors.items()}) for c in contents.containers)
     return reader.format, replace(contents, containers=containers)
@@ -108,6 +114,8 @@ def _one_line(path: Path, format_: str) -> Iterator[None]:
         yield
     except (CheckpointError, OSError):
         raise
+    except ExhaustedError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     except Exception as error:
         reason = printable(" ".join(str(error).split()), 200) or type(error).__name__
         raise CheckpointError(
@@ -116,10 +124,10 @@ def _one_line(path: Path, format_: str) -> Iterator[None]:
         ) from error
 
 
-def _deferred(path: Path, format_: str, leaf: Deferred) -> Tensor | Unusable:
+def _deferred(path: Path, format_: str, leaf: Deferred, allowance: Allowance) -> Tensor | Unusable:
     """Read a tensor that was left in the file, long after the file was opened."""
     try:
-        with _one_line(path, format_):
+        with _one_line(path, format_), allowance:
             return leaf.read()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -14,13 +14,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from torch.serialization import StorageType
 
+from rnndiag.checkpoint.allowance import current
 from rnndiag.checkpoint.rebuild import REBUILDS, StandIn, call, is_count, is_short, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MAX_OPERATIONS: Final = 10_000_000
-"""Each pickle opcode may cost some 150 bytes and a microsecond; a real model takes some ten per tensor."""
+MAX_STRING: Final = 4096
+"""Bytes of a string that is kept; no name is longer. Of arrays that Python pickles by value, none is."""
+
+COSTS: Final = [1] * 256
+"""Of each opcode, in units of ``allowance``."""
+COSTS[pickle.GLOBAL[0]] = COSTS[pickle.STACK_GLOBAL[0]] = COSTS[pickle.OBJ[0]] = 5
+COSTS[pickle.REDUCE[0]] = COSTS[pickle.NEWOBJ[0]] = COSTS[pickle.NEWOBJ_EX[0]] = COSTS[pickle.INST[0]] = 10
+COSTS[pickle.BINPERSID[0]] = 4
+COSTS[pickle.EMPTY_DICT[0]] = 2
 
 
 class File(Protocol):
@@ -47,29 +55,31 @@ class InertUnpickler(pickle._Unpickler):
     # pickle._Unpickler's own fields, which typeshed leaves out.
     stack: list[Any]
     metastack: list[list[Any]]
-    memo: dict[int, Any]
+    memo: Any
     append: Callable[[Any], None]
     pop_mark: Callable[[], list[Any]]
 
     def __init__(self, file: File, size: int | None = None, **options: Any) -> None:
-        bounded = _Bounded(file, size)
-        super().__init__(bounded, **options)
-        self.read = bounded.read
-        self.readline = bounded.readline
+        self._file = _Bounded(file, size)
+        super().__init__(self._file, **options)
+        self.read = self._file.read
+        self.readline = self._file.readline
+        self.memo = []  # in place of a dict: indices are counted
 
     def load(self) -> Any:
         """The object described, made of plain values, tensors, ``Unusable`` and ``StandIn``."""
         self.metastack, self.stack, self.proto = [], [], 0
         self.append = self.stack.append
-        for _ in range(MAX_OPERATIONS):
+        allowance = current()
+        while True:
             opcode = self.read(1)
             if opcode == pickle.STOP:
                 return self.stack.pop()
             operation = self.operations.get(opcode[0])
             if operation is None:
                 raise pickle.UnpicklingError(f"opcode {opcode!r} has no place in a model")
+            allowance.spend(COSTS[opcode[0]])
             operation(self)
-        raise pickle.UnpicklingError(f"more than {MAX_OPERATIONS:,} operations, which no model needs")
 
     def find_class(self, module: str, name: str) -> Any:
         """The rebuild function of that name, or a stand-in; never an import."""
@@ -123,11 +133,14 @@ class InertUnpickler(pickle._Unpickler):
             self.stack[-1].state = state
 
     def _remember(self, index: int) -> None:
-        # Picklers count from 0 (Python 2's from 1) without gaps. Other indices serve to make the memo's
-        # hash table quadratic.
+        # Picklers count from 0 (Python 2's from 1) without gaps.
         if not 0 <= index <= len(self.memo) + 1:
             raise pickle.UnpicklingError(f"memo index {index:.3g} with {len(self.memo)} objects in the memo")
+        self.memo += [None] * (index + 1 - len(self.memo))
         self.memo[index] = self.stack[-1]
+
+    def _memoize(self) -> None:
+        self.memo.append(self.stack[-1])
 
     def _put(self) -> None:
         self._remember(int(self.readline()[:-1]))
@@ -138,8 +151,30 @@ class InertUnpickler(pickle._Unpickler):
     def _long_binput(self) -> None:
         self._remember(int.from_bytes(self.read(4), "little"))
 
+    def _text(self) -> None:
+        self._string(4, str)
+
+    def _text8(self) -> None:
+        self._string(8, str)
+
+    def _bytes(self) -> None:
+        self._string(4, bytes)
+
     def _bytes8(self) -> None:
-        self.append(self.read(int.from_bytes(self.read(8), "little")))
+        self._string(8, bytes)
+
+    def _string(self, width: int, kind: type[str] | type[bytes]) -> None:
+        size = int.from_bytes(self.read(width), "little")
+        if size > MAX_STRING:
+            self._file.skip(size)
+            self.append(StandIn("builtins", kind.__name__))
+            return
+        data = self.read(size)
+        self.append(data if kind is bytes else data.decode("utf-8", "surrogatepass"))
+
+    def _long_integer(self) -> None:
+        self._string(4, bytes)
+        self.append(StandIn("builtins", "int") if self.stack.pop() else 0)  # of 256 bytes or more: no count
 
     def _dict(self) -> None:
         items = self.pop_mark()
@@ -159,6 +194,7 @@ class InertUnpickler(pickle._Unpickler):
             target = target.own_items()
         if type(target) is not dict:
             raise pickle.UnpicklingError(f"items given to {type(target).__name__}, which takes none")
+        current().spend(len(items))
         store(target, zip(items[::2], items[1::2], strict=True))
 
     def _append(self) -> None:
@@ -183,10 +219,9 @@ class InertUnpickler(pickle._Unpickler):
         self.append(members)
 
     _INHERITED: ClassVar = (
-        *("PROTO", "MARK", "POP", "POP_MARK", "DUP", "GET", "BINGET", "LONG_BINGET", "MEMOIZE"),
-        *("NONE", "NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"),
-        *("FLOAT", "BINFLOAT", "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE"),
-        *("SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+        *("PROTO", "MARK", "POP", "POP_MARK", "DUP", "GET", "BINGET", "LONG_BINGET"),
+        *("NONE", "NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1"),
+        *("FLOAT", "BINFLOAT", "STRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "SHORT_BINBYTES"),
         *("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_TUPLE", "LIST", "EMPTY_LIST", "EMPTY_DICT"),
         *("GLOBAL", "INST", "OBJ"),
     )
@@ -202,7 +237,14 @@ class InertUnpickler(pickle._Unpickler):
         pickle.PUT[0]: _put,
         pickle.BINPUT[0]: _binput,
         pickle.LONG_BINPUT[0]: _long_binput,
+        pickle.MEMOIZE[0]: _memoize,
+        pickle.BINUNICODE[0]: _text,
+        pickle.BINUNICODE8[0]: _text8,
+        pickle.BINSTRING[0]: _text,
+        pickle.BINBYTES[0]: _bytes,
+        pickle.BINBYTES8[0]: _bytes8,
         pickle.BYTEARRAY8[0]: _bytes8,
+        pickle.LONG4[0]: _long_integer,
         pickle.DICT[0]: _dict,
         pickle.SETITEM[0]: _setitem,
         pickle.SETITEMS[0]: _setitems,
@@ -220,17 +262,31 @@ class _Bounded:
 
     def __init__(self, file: File, size: int | None) -> None:
         self._file = file
+        self._allowance = current()
         here = file.tell()
         self._left = (file.seek(0, io.SEEK_END) - here) if size is None else size
         file.seek(here)
 
     def read(self, size: int) -> bytes:
-        if size > self._left:
-            raise pickle.UnpicklingError(f"it is cut short: {size} bytes expected, {self._left} left")
-        self._left -= size
+        self._take(size)
+        if size > 15:
+            self._allowance.spend(size >> 4)
         return self._file.read(size)
 
     def readline(self) -> bytes:
-        line = self._file.readline(self._left)
-        self._left -= len(line)
+        line = self._file.readline(min(self._left, MAX_STRING))
+        if not line.endswith(b"\n"):
+            raise pickle.UnpicklingError(f"a line of text that is cut short, or longer than {MAX_STRING} bytes")
+        self._take(len(line))
+        self._allowance.spend(len(line) >> 4)
         return line
+
+    def skip(self, size: int) -> None:
+        """Pass over so many bytes."""
+        self._take(size)
+        self._file.seek(size, io.SEEK_CUR)
+
+    def _take(self, size: int) -> None:
+        if size > self._left:
+            raise pickle.UnpicklingError(f"it is cut short: {size} bytes expected, {self._left} left")
+        self._left -= size

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.storage import TypedStorage
 
+from rnndiag.checkpoint.allowance import current
 from rnndiag.checkpoint.contents import MAX_NAME, Dequantised, Unusable
 from rnndiag.checkpoint.text import printable, shape_of
 
@@ -150,6 +151,7 @@ def _quantised(storage: Any, offset: Any, size: Any, stride: Any, scheme: Any, *
     integers = view(typed, offset, size, stride)
     if isinstance(integers, Unusable):
         return integers
+    current().spend(20)  # beside what a plain tensor costs
     name, scale, zero = scheme[0].name, scheme[1], scheme[2]
     if name == "per_tensor_affine" and type(scale) is float and type(zero) is int and abs(zero) < 2**31:
         return Dequantised(size, torch.float32, lambda: (integers.float() - zero) * scale)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from safetensors import safe_open
 
+from rnndiag.checkpoint.allowance import current
 from rnndiag.checkpoint.contents import MAX_NAME, MAX_TENSORS, Container, Contents, Deferred, Leaf, Path, Unusable
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.reader import Candidate, Reader
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 MAX_HEADER: Final = 16 << 20
 """Bytes of the header, some 80 to 100 a tensor."""
+BYTES_PER_UNIT: Final = 8
+PER_TENSOR: Final = 20
+"""Of ``allowance``, for the header and for each tensor that it lists."""
 MAX_DIMENSIONS: Final = 64
 """As many as a tensor of PyTorch can have."""
 
@@ -51,12 +55,14 @@ def read(path: pathlib.Path) -> Contents:
     size = path.stat().st_size
     header = _header(path)
     file: Any = safe_open(path, framework="pt", device="cpu")  # verifies the offsets
+    current().spend(len(header) // BYTES_PER_UNIT)
     json.loads(header, object_pairs_hook=_distinct)
     tensors: dict[str, Leaf] = {}
     skipped = []
     names = file.keys()
     if len(names) > MAX_TENSORS:
         raise CheckpointError(f"{path}: it holds {len(names):,} tensors, more than any model has")
+    current().spend(PER_TENSOR * len(names))
     for name in names:
         if len(name) > MAX_NAME:
             skipped.append(Skipped(printable(name, 60), f"a name of {len(name)} characters"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from rnndiag.checkpoint import safetensors, torch_legacy, torch_zip
+from rnndiag.checkpoint.allowance import current
 from rnndiag.checkpoint.contents import MAX_NAME, MAX_TENSORS, Container, Contents, Leaf, Path
 from rnndiag.checkpoint.foreign import describe
 from rnndiag.checkpoint.reader import Candidate, Reader
@@ -23,6 +24,8 @@ SUFFIX: Final = ".index.json"
 MAX_INDEX: Final = 32 << 20
 """Bytes of an index, some 100 a tensor."""
 MAX_SHARDS: Final = 1000
+PER_FILE: Final = 500
+"""Units of ``allowance``."""
 
 SHARDS: Final = (safetensors.READER, torch_zip.READER, torch_legacy.READER)
 """What a shard may be."""
@@ -91,6 +94,7 @@ def read_part(path: pathlib.Path, file: pathlib.Path, readers: Iterable[Reader] 
     Raises:
         CheckpointError: it is refused, in one line that begins with ``path``.
     """
+    current().spend(PER_FILE)
     try:
         candidate = Candidate(file)
         for reader in readers:

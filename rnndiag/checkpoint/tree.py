@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, cast
 
 from torch import Tensor
 
+from rnndiag.checkpoint.allowance import current
 from rnndiag.checkpoint.contents import (
     MAX_NAME,
     Container,
@@ -38,6 +39,10 @@ _OPTIMIZER: Final = re.compile(
     r"|(?:max_)?exp_(?:avg|inf)(?:_sq)?s?|momentum_buffers?|square_avg|grad_avg|acc_delta"
 )
 """Names under which training keeps optimizer state, some of it by the names of the parameters."""
+
+PER_PART: Final = 6
+PER_TENSOR: Final = 30
+"""Units of ``allowance`` to walk through a dict or the like, and to pass a tensor over if it is no layer's."""
 
 GROWTH: Final = 4
 """How many times larger an integer of a byte becomes."""
@@ -76,6 +81,7 @@ def walk(root: object, size: int, describe: Callable[[StandIn], ModuleFacts] = f
 class _Walker:
     def __init__(self, describe: Callable[[StandIn], ModuleFacts]) -> None:
         self._describe = describe
+        self._allowance = current()
         self.containers: list[Container] = []
         self.skipped: list[Skipped] = []
         self.statements: list[tuple[str, Nonlinearity]] = []
@@ -116,7 +122,9 @@ class _Walker:
             leaf = _leaf(value)
             if leaf is not None:
                 tensors[key] = leaf
-            elif isinstance(value, StandIn | dict | list | tuple):
+                self._allowance.spend(PER_TENSOR)
+            elif _holds(value):
+                self._allowance.spend(PER_PART)
                 place = path.child(key)
                 later = _is_optimizer(value, key) and not self._in_optimizer
                 (self._optimizers if later else parts).append((place, value))
@@ -132,7 +140,8 @@ class _Walker:
             return
         # Attributes, slots, items and elements are all found under the object's own path.
         state = part.state if isinstance(part.state, tuple) else (part.state,)
-        held = [*state[:2], part.args, part.items, part.elements]
+        held = [each for each in (*state[:2], part.args, part.items, part.elements) if _holds(each)]
+        self._allowance.spend(PER_PART * len(held))
         self._todo += [(path, each) for each in reversed(held)]
 
     def _module(self, path: Path, root: StandIn) -> None:
@@ -150,6 +159,7 @@ class _Walker:
                 two_way[name] = state["bidirectional"]
             scripted = module.module.startswith(SCRIPTED)
             values, modules, own = _by_kind(state) if scripted else self._by_table(state)
+            self._allowance.spend(PER_TENSOR * len(values) + PER_PART * len(modules))
             for key, value in values:
                 leaf = _leaf(value)
                 if leaf is not None:
@@ -190,6 +200,13 @@ def _leaf(value: object) -> Leaf | Packed | None:
     if isinstance(value, StandIn) and value.module in _REBUILDERS:
         return Unusable(f"it takes {printable(value.path, 100)} to rebuild")
     return None
+
+
+def _holds(value: object) -> bool:
+    """Whether there is something in ``value`` to be entered."""
+    if isinstance(value, StandIn):
+        return value.state is not None or bool(value.args or value.items or value.elements)
+    return isinstance(value, dict | list | tuple) and bool(value)
 
 
 def _is_optimizer(part: object, key: str = "") -> bool:

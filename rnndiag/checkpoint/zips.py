@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 SIGNATURE: Final = b"PK\x03\x04"
-MAX_DIRECTORY: Final = 16 * 2**20
+MAX_DIRECTORY: Final = 8 * 2**20
 """Bytes of the list of members, some 80 a tensor; each member becomes objects ten times as large."""
 
 

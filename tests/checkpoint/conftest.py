@@ -64,7 +64,7 @@ def refusal() -> Callable[[Path], str]:
 
 
 _SANDBOX = """
-import json, os, resource, signal, sys, traceback
+import json, os, resource, signal, sys, time, traceback
 import torch, rnndiag.checkpoint
 from rnndiag.errors import CheckpointError
 
@@ -76,6 +76,7 @@ for line in sys.stdin:
         resource.setrlimit(resource.RLIMIT_AS, (used + 3072 * MIB,) * 2)
         signal.alarm(20)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        start = time.process_time()
         try:
             model = rnndiag.checkpoint.load(json.loads(line))
             outcome = {"layers": [layer.name for stack in model.stacks for layer in stack.layers]}
@@ -83,6 +84,7 @@ for line in sys.stdin:
             outcome = {"refused": str(error)}
         except BaseException:
             outcome = {"escaped": traceback.format_exc()}
+        outcome["seconds"] = time.process_time() - start  # of this process: others may share its core
         outcome["mib"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
         print(json.dumps(outcome), flush=True)
         os._exit(0)
@@ -107,6 +109,8 @@ def sandbox() -> Iterator[Callable[[Path], dict[str, Any]]]:
             process.stdin.flush()
             outcome: dict[str, Any] = json.loads(process.stdout.readline())
             assert "escaped" not in outcome, outcome["escaped"]
+            assert outcome["seconds"] < 5
+            assert outcome["mib"] < 500
             return outcome
 
         yield attempt

