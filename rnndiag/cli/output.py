@@ -77,7 +77,7 @@ def check_writable(file: Path, inputs: Iterable[str | Path] = ()) -> None:
     try:
         if file.is_dir():
             raise OutputError(f"{file}: expected a file to write, got a directory")
-        if any(file.exists() and Path(each).exists() and file.samefile(each) for each in inputs):
+        if file.exists() and any(_holds(Path(each), file) for each in inputs):
             raise OutputError(f"{file}: is one of the inputs, and would be overwritten; name another file")
         if file.exists() and not file.is_file():
             return  # a pipe or a device is written to as it is
@@ -161,3 +161,12 @@ def _text(format_: str, reports: Sequence[Report], table: Table, *, several: boo
     buffer = StringIO()
     Console(file=buffer, width=TABLE_WIDTH, highlight=False, markup=False, emoji=False).print(table(reports))
     return buffer.getvalue()
+
+
+def _holds(model: Path, file: Path) -> bool:
+    """Whether ``file`` is the model, or one of the files of a model that is a folder."""
+    if not model.is_dir() or not file.parent.samefile(model):
+        return model.exists() and file.samefile(model)
+    from rnndiag.checkpoint.formats import is_model
+
+    return is_model(model)
