@@ -143,7 +143,8 @@ def emit(
         elif target.format == "table":
             from rich.console import Console
 
-            Console(highlight=False, markup=False, emoji=False, no_color=True if quiet else None).print(table(reports))
+            console = Console(highlight=False, markup=False, emoji=False, no_color=True if quiet else None)
+            console.print(table(reports), crop=False)  # what does not wrap is shown whole
         else:
             sys.stdout.write(_text(target.format, reports, table, several=several))
 
@@ -159,7 +160,8 @@ def _text(format_: str, reports: Sequence[Report], table: Table, *, several: boo
     from rich.console import Console
 
     buffer = StringIO()
-    Console(file=buffer, width=TABLE_WIDTH, highlight=False, markup=False, emoji=False).print(table(reports))
+    console = Console(file=buffer, width=TABLE_WIDTH, highlight=False, markup=False, emoji=False)
+    console.print(table(reports), crop=False)
     return buffer.getvalue()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import sys
@@ -23,13 +24,15 @@ def main(format_: str, name: str) -> int:
         parse: Callable[[Path], object] = importlib.import_module(PARSERS[format_]).parse
     except ImportError as error:
         return _put({"missing": error.name or str(error)})
-    from rnndiag.parsers.limits import restrict
+    from rnndiag.parsers.limits import allow, restrict
     from rnndiag.parsers.parsed import Parsed, RefusedError
 
     restrict(MEMORY + 3 * path.stat().st_size)
     try:
         parsed = parse(path)
         assert isinstance(parsed, Parsed)
+        gc.collect()  # what the parser held of the file
+        allow(3 * sum(array.nbytes for array in parsed.tensors.values()))
         encoded = parsed.encode()
     except RefusedError as error:
         return _put({"refused": str(error)})
