@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import sys
 import time
 import traceback
@@ -76,10 +77,12 @@ class Watch:
 
 
 def _harmless(event: str, arguments: tuple[Any, ...]) -> bool:
-    """The parsers' own process, a literal that is parsed and not run, a library's module on its first use."""
+    """The parsers' own process or its end, a literal parsed and not run, a library's module on its first use."""
     match event:
         case "subprocess.Popen":
             return arguments[1][1:4] == ["-P", "-m", "rnndiag.parsers.worker"]
+        case "os.kill":
+            return arguments[1] == signal.SIGKILL
         case "compile":
             return arguments[1] == "<unknown>" or _is_installed(arguments[1])
         case "exec":
