@@ -149,7 +149,9 @@ def _biases(
         if own in found and other not in found:
             leaf = found[own]
             assert isinstance(leaf, Deferred)
-            found[other] = Deferred((rows,), leaf.dtype, lambda dtype=leaf.dtype: torch.zeros(rows, dtype=dtype))  # type: ignore[misc]
+            found[other] = Deferred(
+                (rows,), leaf.dtype, lambda dtype=leaf.dtype: torch.zeros(1, dtype=dtype).expand(rows)
+            )  # type: ignore[misc]
     return found
 
 
