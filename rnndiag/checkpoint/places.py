@@ -125,12 +125,12 @@ class Ledger:
         shape, code = tuple(leaf.shape), float(self.reason(reason))
         return Deferred(shape, torch.float64, partial(torch.full, shape, code, dtype=torch.float64))
 
-    def contents(self, held: Contents, place: Callable[[Tensor | Deferred], Place | str]) -> Contents:
+    def contents(self, held: Contents, place: Callable[[Tensor | Deferred], Place | Deferred | str]) -> Contents:
         """What a reader made of its file, with addresses in place of numbers.
 
         Args:
             held: the contents.
-            place: where a tensor lies, or why it cannot be said.
+            place: where a tensor lies, or why it cannot be said; of one in pieces, its addresses.
         """
 
         def address(leaf: Leaf) -> Leaf:
@@ -139,7 +139,9 @@ class Ledger:
             if isinstance(leaf, Dequantised):
                 return self.nowhere(leaf, "its numbers are quantised in the file: change the model from before")
             found = place(leaf)
-            return self.nowhere(leaf, found) if isinstance(found, str) else self.leaf(found)
+            if isinstance(found, Place):
+                return self.leaf(found)
+            return self.nowhere(leaf, found) if isinstance(found, str) else found
 
         containers = tuple(
             replace(each, tensors={name: address(leaf) for name, leaf in each.tensors.items()})

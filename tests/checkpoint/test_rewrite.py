@@ -22,7 +22,10 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::torch.jit.TracerWarning",
     "ignore:The tensor attributes? self:UserWarning",  # of the flat weights that nn.RNN keeps beside its parameters
     "ignore:`isinstance:FutureWarning",
+    "ignore:torch.distributed is disabled, unavailable or uninitialized",
 )
+
+dcp = pytest.importorskip("torch.distributed.checkpoint")
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -166,6 +169,15 @@ def test_folder_with_shards(tmp_path):
     assert_state(result, state, own_names(changed))
     assert (tmp_path / "new" / "vocabulary" / "words.txt").read_text() == "a b c"
     assert sorted(p.name for p in path.iterdir()) == sorted(p.name for p in (tmp_path / "new").iterdir())
+
+
+def test_distributed(tmp_path):
+    net = nn.ModuleDict({"rnn": nn.LSTM(3, 4, proj_size=2), "head": nn.Linear(4, 2)}).half()
+    dcp.save({"net": net.state_dict(), "epoch": 3}, checkpoint_id=tmp_path / "a")
+    changed = written(tmp_path / "a", tmp_path / "b")
+    state = {"net": nn.ModuleDict({"rnn": nn.LSTM(3, 4, proj_size=2), "head": nn.Linear(4, 2)}).half().state_dict()}
+    dcp.load(state, checkpoint_id=tmp_path / "b")
+    assert_state(state["net"], net.state_dict(), own_names(changed))
 
 
 @pytest.mark.parametrize("kind", ["scripted", "traced"])

@@ -88,7 +88,7 @@ def test_files_of_keras_2(tmp_path, name):
 
 def test_another_bias_than_keras_has(tmp_path):
     path = saved(tmp_path, sequential(LAYERS["lstm"]()), "model.keras")
-    with pytest.raises(CheckpointError, match="bias_hh: the change has no place in the file: .*taken as zero"):
+    with pytest.raises(CheckpointError, match=r"bias_hh: the change has no place in the file: .*taken as zero"):
         written(path, tmp_path / "new.keras")
 
 
