@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rnndiag.checkpoint import load
+from rnndiag.checkpoint.mapping import parse_map
 from tests.checkpoint.test_torch_export import present, pt2_of_2_8, zip_of_2_4
 from tests.checkpoint.treated import layers_of, members_that_differ, own_names, written
 
@@ -113,6 +114,26 @@ def test_npz(tmp_path_factory, module, packed, order, swapped):
             assert result[name].dtype == array.dtype
             assert result[name].flags.f_contiguous == array.flags.f_contiguous
             np.testing.assert_array_equal(result[name], wanted.astype(array.dtype))
+
+
+@pytest.mark.parametrize("order", ["zrh", "rzn", "hrz"])
+@pytest.mark.parametrize("layout", ["rows", "columns"])
+def test_other_names_layouts_and_orders(tmp_path, order, layout):
+    """By a map; the expected arrays are put together here, gate by gate."""
+    draw = np.random.default_rng(3).normal
+    arrays = {"net/U": draw(size=(12, 4)), "net/W": draw(size=(12, 3)), "net/b": draw(size=(2, 12))}
+    if layout == "columns":
+        arrays |= {name: arrays[name].T for name in ("net/U", "net/W")}
+    np.savez(tmp_path / "a.npz", **arrays)
+    maps = (parse_map(f"hh=*.U,ih=*.W,bias=*.b,cell=gru,order={order},layout={layout}"),)
+    (layer,) = written(tmp_path / "a.npz", tmp_path / "b.npz", maps=maps).values()
+    held = layer.blocks(layer.weight_hh), layer.blocks(layer.bias_ih), layer.blocks(layer.bias_hh)
+    names = {"z": "update", "r": "reset", "h": "new", "n": "new"}
+    weight, *biases = (torch.cat([blocks[names[letter]] for letter in order]).numpy() for blocks in held)
+    with np.load(tmp_path / "b.npz") as result:
+        np.testing.assert_array_equal(result["net/U"], weight if layout == "rows" else weight.T)
+        np.testing.assert_array_equal(result["net/b"], np.stack(biases))
+        np.testing.assert_array_equal(result["net/W"], arrays["net/W"])
 
 
 def test_pickled_module(save, tmp_path):
