@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from rnndiag.measures.layer import LayerMeasures
-from rnndiag.measures.lyapunov import transient_of
+from rnndiag.measures.lyapunov import Lyapunov, transient_of
 from rnndiag.random_nets import RandomNet
 from rnndiag.theory.along_probe import Along, along_probe, critical_along
 from rnndiag.theory.finite_size import Z_95, FiniteSize, mixing, settled
@@ -76,14 +76,19 @@ class Theory:
 
 
 def compare_to_theory(net: RandomNet, inputs: Tensor, measured: Sequence[LayerMeasures]) -> Theory:
-    """Mean field of each layer of a random net, fed by the layer below, beside the measured exponents.
+    """The prediction for a random net on a probe ``[T, B, D]``, beside the layers that were measured."""
+    theory = predict(net, inputs)
+    spectra = {layer.name: layer.lyapunov for layer in measured}
+    return replace(theory, layers=tuple(beside(layer, spectra.get(layer.layer)) for layer in theory.layers))
+
+
+def predict(net: RandomNet, inputs: Tensor) -> Theory:
+    """Mean field of each layer of a random net, fed by the layer below; nothing is measured.
 
     Args:
-        net: what was drawn.
-        inputs: the probe's ``[T, B, D]``; their second moments are taken as they are, the weights by their law.
-        measured: the layers that were measured, by name.
+        net: by its law: no weights are drawn.
+        inputs: the probe's ``[T, B, D]``; their second moments are taken as they are.
     """
-    by_name = {layer.name: layer for layer in measured}
     transient = transient_of(len(inputs))
     steady = bool((inputs[transient:] == inputs[transient]).all())
     feeds: Floats = inputs.square().sum(-1).numpy()
@@ -94,12 +99,24 @@ def compare_to_theory(net: RandomNet, inputs: Tensor, measured: Sequence[LayerMe
             return Theory(applies=False, reason=law)
         variances = law.input_variance * feeds + law.bias_variance
         along = along_probe(law.sigma, variances, law.nonlinearity)
-        name = f"rnn.l{level}"
-        predicted, still = _predicted(name, law, variances, along, net.hidden, transient, steady=steady)
-        layers.append(_beside(predicted, by_name.get(name)))
+        layer, still = _predicted(f"rnn.l{level}", law, variances, along, net.hidden, transient, steady=steady)
+        layers.append(layer)
         feeds, steady = net.hidden * along.output, steady and still
     top = max(layers, key=lambda layer: layer.rate)
     return Theory(True, top.rate, top.critical_sigma, top.fixed_point_q, "", top.layer, tuple(layers))
+
+
+def beside(predicted: LayerTheory, measured: Lyapunov | None) -> LayerTheory:
+    """The prediction with the measured top exponent beside it."""
+    if measured is None:
+        return predicted
+    rate, error = measured.exponents[0], measured.standard_errors[0]
+    low, high = rate - Z_95 * error, rate + Z_95 * error
+    # Without an error of its own the exponent is a point.
+    least, most = (low, high) if math.isfinite(error) else (rate, rate)
+    expected = predicted.finite_size_interval
+    agrees = least <= expected[1] and most >= expected[0]
+    return replace(predicted, measured_rate=rate, measured_interval=(low, high), agrees=agrees)
 
 
 def _predicted(
@@ -142,20 +159,4 @@ def _finite_size(rate: float, law: Law, q: Floats, width: int, *, steady: bool, 
     overlap = 1.0 if frozen else float(at.slope1**2 / at.slope2)
     return mixing(
         rate, width, kurtosis=kurtosis, overlap=overlap, steps=q.size, steady=steady, orthogonal=law.orthogonal
-    )
-
-
-def _beside(predicted: LayerTheory, measured: LayerMeasures | None) -> LayerTheory:
-    if measured is None or measured.lyapunov is None:
-        return predicted
-    rate, error = measured.lyapunov.exponents[0], measured.lyapunov.standard_errors[0]
-    low, high = rate - Z_95 * error, rate + Z_95 * error
-    # Without an error of its own the exponent is a point.
-    least, most = (low, high) if math.isfinite(error) else (rate, rate)
-    expected = predicted.finite_size_interval
-    return replace(
-        predicted,
-        measured_rate=rate,
-        measured_interval=(low, high),
-        agrees=least <= expected[1] and most >= expected[0],
     )
