@@ -17,6 +17,7 @@ from rnndiag.renderers.numbers import percent, short, signed
 from rnndiag.renderers.steps import step_table
 from rnndiag.renderers.styles import VERDICT_STYLES
 from rnndiag.renderers.tables import cell_and_size, titled_table
+from rnndiag.renderers.theory import theory_section
 from rnndiag.report import Report
 
 MOST_SKIPPED = 6
@@ -48,6 +49,8 @@ def _sections(report: Report, *, verbose: bool) -> Iterator[RenderableType]:
     if judged:
         yield _bounds(report.layers)
         yield step_table(report.layers, verbose=verbose)
+    if report.theory is not None:
+        yield theory_section(report.theory)
     yield Text.assemble(
         "\nVerdict: ", (report.verdict, VERDICT_STYLES[report.verdict]), f". {report.summary}", style="bold"
     )

@@ -9,7 +9,7 @@ import torch
 
 Z_95 = 1.96
 
-MIXED = 0.45
+MIXED = 0.35
 """Deviation of the rate times ``H (1 - r)``; calibrated by benchmarks/theory.py"""
 
 NEAR_EDGE = 0.7
