@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -139,38 +138,78 @@ def exact() -> Iterator[str]:
         yield f"| {sigma:g} | {field.q:.10f} | {field.chi:.10f} | {field.rate:.10f} |"
 
 
-def document(pool: ProcessPoolExecutor) -> Iterator[str]:
-    yield "# Mean field beside measurement\n"
-    yield "Printed by `python benchmarks/theory.py`. Rates are in nats per step; the measured one is the top"
-    yield "exponent after the transient, averaged over seeds, with the standard error of that average. *Expected at"
-    yield "H* is mean field with its correction for the width. *Inside*: nets whose measured interval meets the"
-    yield "interval expected at that width.\n"
-    yield "## Mean field, tanh without input\n"
-    yield from exact()
-    for title, groups in (
-        ("Without input (an impulse, then nothing)", AUTONOMOUS),
-        ("Driven by noise of unit variance", DRIVEN),
-        ("Near the edge of chaos: the width decides", NEAR_EDGE),
-        ("Other laws of the weights", LAWS),
-        ("The third of three layers", STACKED),
-    ):
-        yield f"\n## {title}\n"
-        yield from table(groups, pool)
-    yield "\n## How often the expected interval holds\n"
-    yield "sigma 0.5, 1, 1.5, 2 and 5, 25 seeds each, T=200, B=8.\n"
-    yield from coverage(pool)
+WIDE, WIDE_STEPS, WIDE_TRANSIENT, WIDE_TANGENTS = 5000, 1600, 400, 8
+
+
+def wide() -> Iterator[str]:
+    """One net too wide for the tool's double precision, sigma = 1.2, without input: states and tangents together."""
+    stream = generator(0, "wide net")
+    weight = torch.randn(WIDE, WIDE, generator=stream) * (1.2 / math.sqrt(WIDE))
+    states = torch.randn(2 * WIDE_TANGENTS, WIDE, generator=stream) / 2
+    states[WIDE_TANGENTS:] /= states[WIDE_TANGENTS:].norm(dim=1, keepdim=True)
+    growth = torch.zeros(WIDE_TANGENTS, dtype=torch.float64)
+    for step in range(WIDE_STEPS):
+        hidden, tangent = (states @ weight.T).split(WIDE_TANGENTS)
+        hidden = hidden.tanh()
+        tangent = (1 - hidden * hidden) * tangent
+        norms = tangent.norm(dim=1, keepdim=True)
+        states = torch.cat((hidden, tangent / norms))
+        if step >= WIDE_TRANSIENT:
+            growth += norms[:, 0].double().log()
+    rates = growth / (WIDE_STEPS - WIDE_TRANSIENT)
+    theory, rate = mean_field(1.2, 0.0, "tanh").rate, float(rates.mean())
+    yield (
+        f"H={WIDE}, sigma=1.2, {WIDE_TANGENTS} sequences of {WIDE_STEPS} steps in float32: mean field {theory:.4f}, "
+        f"measured {rate:.4f} ± {float(rates.std()) / math.sqrt(WIDE_TANGENTS):.4f} ({_off(rate, theory)})."
+    )
+
+
+SECTIONS = {
+    "Without input (an impulse, then nothing)": AUTONOMOUS,
+    "Driven by noise of unit variance": DRIVEN,
+    "Near the edge of chaos: the width decides": NEAR_EDGE,
+    "Other laws of the weights": LAWS,
+    "The third of three layers": STACKED,
+}
+
+PREFACE = """# Mean field beside measurement
+
+Printed by `python benchmarks/theory.py`. Rates are in nats per step; the measured one is the top
+exponent after the transient, averaged over seeds, with the standard error of that average. *Expected at
+H* is mean field with its correction for the width. *Inside*: nets whose measured interval meets the
+interval expected at that width.
+"""
+
+
+def document(pool: ProcessPoolExecutor, only: str) -> Iterator[str]:
+    """All sections, or those whose title contains ``only``."""
+    if not only:
+        yield PREFACE
+        yield "## Mean field, tanh without input\n"
+        yield from exact()
+    for title, groups in SECTIONS.items():
+        if only in title:
+            yield f"\n## {title}\n"
+            yield from table(groups, pool)
+    if only in "A wide net":
+        yield "\n## A wide net\n"
+        yield from wide()
+    if only in "How often the expected interval holds":
+        yield "\n## How often the expected interval holds\n"
+        yield "sigma 0.5, 1, 1.5, 2 and 5, 25 seeds each, T=200, B=8.\n"
+        yield from coverage(pool)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", default="", help="print the sections whose title contains this")
     arguments = parser.parse_args()
     lines = []
-    show = partial(print, flush=True)
     with ProcessPoolExecutor(arguments.workers) as pool:
-        for line in document(pool):
-            show(line)
+        for line in document(pool, arguments.only):
+            print(line, flush=True)
             lines.append(line)
     if arguments.output:
         arguments.output.write_text("\n".join(lines) + "\n", encoding="utf-8")

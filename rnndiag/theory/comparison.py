@@ -158,5 +158,12 @@ def _finite_size(rate: float, law: Law, q: Floats, width: int, *, steady: bool, 
         return settled(rate, width, kurtosis=kurtosis)
     overlap = 1.0 if frozen else float(at.slope1**2 / at.slope2)
     return mixing(
-        rate, width, kurtosis=kurtosis, overlap=overlap, steps=q.size, steady=steady, orthogonal=law.orthogonal
+        rate,
+        width,
+        law.nonlinearity,
+        kurtosis=kurtosis,
+        overlap=overlap,
+        steps=q.size,
+        steady=steady,
+        orthogonal=law.orthogonal,
     )

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
+from rnndiag.theory.gaussian_moments import Nonlinearity
+
 Z_95 = 1.96
 
-MIXED = 0.35
+MIXED: dict[Nonlinearity, float] = {"tanh": 0.35, "relu": 1.8}
 """Deviation of the rate times ``H (1 - r)``; calibrated by benchmarks/theory.py"""
 
 NEAR_EDGE = 0.7
@@ -29,7 +31,15 @@ class FiniteSize:
 
 
 def mixing(
-    rate: float, width: int, *, kurtosis: float, overlap: float, steps: int, steady: bool, orthogonal: bool
+    rate: float,
+    width: int,
+    nonlinearity: Nonlinearity,
+    *,
+    kurtosis: float,
+    overlap: float,
+    steps: int,
+    steady: bool,
+    orthogonal: bool,
 ) -> FiniteSize:
     """Of a net whose slopes change from step to step, by noise or by chaos.
 
@@ -43,6 +53,7 @@ def mixing(
     Args:
         rate: of the mean field.
         width: ``H``.
+        nonlinearity: tanh or relu.
         kurtosis: ``k = E[phi'^4] / E[phi'^2]^2``.
         overlap: ``r = E[phi']^2 / E[phi'^2]``, of the slopes at two distant steps.
         steps: ``T B`` measured.
@@ -52,7 +63,7 @@ def mixing(
     variance = 3 * (kurtosis - 1) if orthogonal else 3 * kurtosis - 1
     middle = rate - variance / (4 * width)
     walk = WALK_CORRELATED * math.sqrt(variance / (4 * width * steps))
-    drawn = min(NEAR_EDGE / math.sqrt(width), MIXED / (width * max(1 - overlap, 1e-12)))
+    drawn = min(NEAR_EDGE / math.sqrt(width), MIXED[nonlinearity] / (width * max(1 - overlap, 1e-12)))
     if steady:
         drawn = max(drawn, NEAR_EDGE / (math.sqrt(width) * (1 + abs(rate) * math.sqrt(width))))
     reach = Z_95 * math.hypot(walk, drawn)
