@@ -12,6 +12,9 @@ from rnndiag.renderers.numbers import short
 from rnndiag.renderers.tables import titled_table
 from rnndiag.theory.initialisation import REJECTED
 
+FEWEST_UNITS = 16
+"""Under it any law fits the few entries that there are, and a line on it would say nothing."""
+
 LAWS = {
     "pytorch_uniform": "PyTorch's default, U(±1/√H)",
     "xavier_uniform": "Xavier's uniform",
@@ -42,7 +45,7 @@ def untrained_lines(layers: Sequence[LayerMeasures], *, verbose: bool) -> Text |
 def _lines(layers: Sequence[LayerMeasures], *, verbose: bool) -> Iterator[str]:
     for layer in layers:
         closest = layer.recurrent_weight.closest_init if layer.recurrent_weight else None
-        if closest is None:
+        if closest is None or layer.hidden_size < FEWEST_UNITS:
             continue
         if closest.p_value >= REJECTED:
             yield f"{layer.name}: W_hh still looks like {LAWS[closest.name]}: p = {short(closest.p_value, 2)}"
