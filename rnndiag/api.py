@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from rnndiag.probes import GENERATED, Probe, ProbeKind
 from rnndiag.random_nets import RandomNet
 from rnndiag.report import Report
 from rnndiag.rules.policy import Policy
+from rnndiag.theory.comparison import compare_to_theory
 
 DEFAULT_LENGTH = 100
 DEFAULT_BATCH = 16
@@ -159,10 +161,12 @@ def simulate(
     policy: Policy | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Diagnose a random net; the arguments are those of ``inspect``."""
-    settings = settings or Settings()
-    built = make_probe(probe, length=length, batch=batch, scale=scale, settings=settings)
-    return diagnose((net or RandomNet()).build(), built, settings, policy=policy, progress=progress)
+    """Diagnose a random net, and set theory beside what was measured; the arguments are those of ``inspect``."""
+    settings, net = settings or Settings(), net or RandomNet()
+    driven = make_probe(probe, length=length, batch=batch, scale=scale, settings=settings)
+    model = net.build()
+    report = diagnose(model, driven, settings, policy=policy, progress=progress)
+    return replace(report, theory=compare_to_theory(net, driven.inputs(model.stacks[0]), report.layers))
 
 
 def make_probe(

@@ -9,6 +9,7 @@ from rnndiag.measures.layer import LayerMeasures
 from rnndiag.renderers.cases import visible
 from rnndiag.renderers.numbers import percent, short, signed
 from rnndiag.renderers.tables import cell_and_size
+from rnndiag.renderers.theory import markdown_blocks
 from rnndiag.report import Report
 from rnndiag.rules.base import Finding
 
@@ -36,6 +37,8 @@ def _blocks(report: Report) -> Iterator[str]:
     yield "\n".join(_table(report))
     if report.notes:
         yield "\n".join(f"- Note: {prose(note)}" for note in report.notes)
+    if report.theory is not None:
+        yield from markdown_blocks(report.theory)
     yield "### Findings"
     yield "\n".join(line for finding in report.findings for line in _finding(finding)) or "None."
     if report.not_assessed:

@@ -126,6 +126,8 @@ def test_simulate_and_its_saved_net_give_the_same_report(cli: Cli, tmp_path: Pat
         assert two.pop("source")["format"] == "torch"
         assert not any("assumed" in note for note in two.pop("notes"))
         one.pop("notes")
+        assert one.pop("theory")["applies"] == (cell == "relu")
+        assert two.pop("theory") is None  # a file does not say which law it was drawn from
         assert one == two
 
 
