@@ -17,7 +17,7 @@ ROOMS = (
     {"errors", "config", "config_file", "seeds", "told"},
     {"operators", "cells", "probes", "parsers"},
     {"checkpoint", "random_nets", "trajectory"},
-    {"measures"},
+    {"measures", "theory"},
     {"rules"},
     {"report"},
     {"diagnose", "baseline"},
