@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import get_args
@@ -71,6 +71,46 @@ Axes = Mapping[str, tuple[Value, ...]]
 
 Condition = tuple[tuple[str, Value], ...]
 """One point: the value of each axis, in the order of the axes."""
+
+
+DEFAULT_SIGMA = "0.5:3:26"
+"""Where nothing else varies."""
+
+_ONE_VALUE: dict[str, Value] = {"input_scale": 1.0, "hidden": 128, "cell": "tanh", "init": "gaussian"}
+
+
+def parse_axes(given: Mapping[str, str | Value | Sequence[Value]]) -> Axes:
+    """Every axis but perhaps the length, from those given: as text, a value, or several.
+
+    Sigma and the bias scale are axes only where they have a meaning: given, or sigma by default for the gaussian init.
+
+    Raises:
+        SettingsError: for an axis that is not known or does not parse, and where more than two vary.
+    """
+    unknown = next((name for name in given if name not in KINDS), None)
+    if unknown is not None:
+        raise SettingsError(f"axes: expected some of {', '.join(KINDS)}, got {unknown!r}")
+    axes: dict[str, tuple[Value, ...]] = {name: (one,) for name, one in _ONE_VALUE.items()}
+    axes |= {name: parse_axis(name, _text(value)) for name, value in given.items()}
+    if "sigma" not in axes and axes["init"] == ("gaussian",):
+        axes["sigma"] = (1.0,) if varying(axes) else parse_axis("sigma", DEFAULT_SIGMA)
+    varying(axes)
+    return axes
+
+
+def longest(axes: Axes) -> int | None:
+    """The greatest length among the axes, which the probe must have; None: it has a length of its own."""
+    return max((int(steps) for steps in axes["length"]), default=None) if "length" in axes else None
+
+
+def with_length(axes: Axes, length: int) -> Axes:
+    """The axes in the order of ``KINDS``, with the probe's own length where none was given."""
+    complete = {"length": (length,), **axes}
+    return {name: complete[name] for name in KINDS if name in complete}
+
+
+def _text(value: str | Value | Sequence[Value]) -> str:
+    return ",".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
 
 
 def parse_axis(name: str, text: str) -> tuple[Value, ...]:
