@@ -16,7 +16,6 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from rnndiag.api import inspect as inspect
     from rnndiag.api import simulate as simulate
-    from rnndiag.api import sweep as sweep
     from rnndiag.config import Settings as Settings
     from rnndiag.config import Thresholds as Thresholds
     from rnndiag.errors import RnndiagError as RnndiagError
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 _HOMES = {
     "inspect": "rnndiag.api",
     "simulate": "rnndiag.api",
-    "sweep": "rnndiag.api",
     "Settings": "rnndiag.config",
     "Thresholds": "rnndiag.config",
     "RnndiagError": "rnndiag.errors",
@@ -40,7 +38,6 @@ _HOMES = {
 __all__ = [  # noqa: RUF022  # the order in which a reader meets them
     "inspect",
     "simulate",
-    "sweep",
     "Report",
     "Probe",
     "RandomNet",

@@ -52,9 +52,11 @@ class HeatMap:
         """Lay the map out for the width at hand."""
         width = min(options.max_width, WIDEST)
         layout = _Layout(self.sweep, width)
-        yield from self._rows(layout)
+        rows = list(self._rows(layout))
+        yield from rows
         yield Text()
-        yield from self._legend(layout)
+        in_colour = console.color_system is not None and not console.no_color
+        yield from self._legend(layout, in_colour=in_colour, line=any({"│", "▁"} & set(row.plain) for row in rows))
         if self.sweep.critical and not layout.beside:
             yield _critical_table(self.sweep)
 
@@ -67,7 +69,7 @@ class HeatMap:
         top = f"{heading:<{layout.margin + layout.cell * len(layout.across) + 2}}{aside}"
         yield Text(top.rstrip(), style="dim")
         for index, down in enumerate(layout.down):
-            line = Text(f"{_label(down):>{layout.margin - 1}} ", style="default")
+            line = Text(f"{_label(down):>{layout.margin - 1}} ")
             for column, across in enumerate(layout.across):
                 line.append_text(self._cell(layout, column, index, across, down))
             if layout.beside:
@@ -119,21 +121,19 @@ class HeatMap:
     def _critical(self, layout: _Layout, down: Value) -> CriticalSigma | None:
         return next((c for c in self.sweep.critical if dict(c.at)[layout.down_axis] == down), None)
 
-    def _legend(self, layout: _Layout) -> Iterator[Text]:
+    def _legend(self, layout: _Layout, *, in_colour: bool, line: bool) -> Iterator[Text]:
         shown = {point.verdict for point in self.sweep.points}
         words = [f"{letter} {verdict}" for verdict, letter in LETTERS.items() if verdict in shown]
         yield Text("   ".join(words))
-        bar = Text("rate  ")
-        bar.append(f"{-self.scale:.2g} ")
-        for i in range(BAR):
-            position = 2 * (i + 0.5) / BAR - 1
-            bar.append("−" if i == 0 else "+" if i == BAR - 1 else "0" if i == BAR // 2 else " ", _diverging(position))
-        bar.append(f" {self.scale:.2g} nats/step")
-        yield bar
-        if any(point.theory_rate is not None for point in self.sweep.points):
-            yield Text("│ ▁   where theory (mean field, infinite width) puts the critical line", style="default")
+        if in_colour:
+            bar = Text(f"rate  {-self.scale:.2f} ")
+            for i in range(BAR):
+                bar.append(" ", _diverging((2 * i + 1) / BAR - 1))
+            yield bar.append(f" {self.scale:+.2f} nats/step")
+        if line:
+            yield Text("│ ▁   theory's critical line (mean field, infinite width)")
         if layout.beside:
-            yield Text("±     half of the interval over nets", style="default")
+            yield Text("±     half of the interval over nets")
 
 
 class _Layout:

@@ -137,11 +137,18 @@ def _common(sweep: Sweep) -> str:
 
 def _points_table(sweep: Sweep, name: str) -> RenderableType:
     table_ = titled_table("Points")
-    table_.add_column(f"\n{KINDS[name].heading}", justify="right")
-    for heading in ("rate\nnats/step", "least..greatest\nnet", "theory\n", "log10 gain\n", "interval\n"):
+    lag = f"at lag {sweep.points[0].lag}" if len({point.lag for point in sweep.points}) == 1 else "at lag T"
+    headings = (
+        KINDS[name].heading,
+        "rate\nnats/step",
+        "range\nover nets",
+        "theory",
+        f"log10 gain\n{lag}",
+        "satu-\nrated",
+    )
+    for heading in headings:
         table_.add_column(heading, justify="right", no_wrap=True)
-    table_.add_column("satu-\nrated", justify="right")
-    table_.add_column("verdict\n", no_wrap=True)
+    table_.add_column("verdict", no_wrap=True)
     for point in sweep.points:
         value = point[name]
         table_.add_row(
@@ -153,18 +160,16 @@ def _points_table(sweep: Sweep, name: str) -> RenderableType:
 
 
 def _numbers(point: SweepPoint) -> Iterator[str]:
-    if point.rate is None or point.rate_range is None or point.log10_gain_interval is None or point.log10_gain is None:
-        yield from ("-", "-", _rate(point.theory_rate), "-", "-", "-")
+    if point.rate is None or point.rate_range is None or point.log10_gain is None:
+        yield from ("-", "-", _rate(point.theory_rate), "-", "-")
         return
     low, high = point.rate_range
-    least, most = point.log10_gain_interval
     yield _rate(point.rate)
     yield f"{_rate(low)}..{_rate(high)}"
     yield _rate(point.theory_rate)
     yield signed(point.log10_gain)
-    yield f"{signed(least)}..{signed(most)}"
     yield "-" if point.saturation is None else percent(point.saturation)
 
 
 def _rate(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}" if abs(value) < 10 else short(value)
+    return "-" if value is None else f"{value:.3f}" if abs(value) < 100 else short(value)
