@@ -11,13 +11,11 @@ top level, and lags are counted from there in that direction's time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from rnndiag.cells.cell import Linearisation
-from rnndiag.operators.base import BatchedOperator
 from rnndiag.operators.structured import StepJacobian, stacked
 from rnndiag.trajectory import Trajectory
 
@@ -44,7 +42,7 @@ class _Scaled:
     @classmethod
     def of(cls, value: Tensor, log: Tensor) -> _Scaled:
         """Bring the largest entry to 1; the zero vector gets ``log = -inf``."""
-        size = value.abs().amax(-1)
+        size = torch.linalg.vector_norm(value, ord=torch.inf, dim=-1)
         unit = value / size.clamp_min(torch.finfo(value.dtype).tiny)[..., None]
         return cls(unit, log + size.log())
 
@@ -70,38 +68,30 @@ class _Scaled:
 
 def layer_adjoint(run: Trajectory, *, draws: int, generator: torch.Generator) -> Adjoint:
     """The adjoint of one layer alone, from its own last state."""
-    states, inputs, weights = _back_through(
-        run.along, run.layer.output_size, _seed(run, draws, generator), None, credit=True
-    )
+    states, inputs, weights = _back_through(run, _seed(run, draws, generator), None, credit=True)
     return Adjoint(states.flip(0), inputs.log_norm().flip(0), None if weights is None else weights.flip(0))
 
 
-def nets_adjoint(
-    runs: Sequence[Trajectory], lag: int, *, draws: int, generators: Sequence[torch.Generator]
-) -> tuple[Adjoint, ...]:
-    """The adjoints of many nets of one layer each, which step back together: as ``layer_adjoint``, up to a lag.
+def nets_gain(runs: Sequence[Trajectory], lag: int, *, draws: int, generators: Sequence[torch.Generator]) -> Tensor:
+    """The log norms at one lag of many nets of one layer each, which step back together.
 
     Args:
-        runs: of nets of one shape: the same cell, ``T``, ``B``, ``H``, ``D``.
-        lag: steps back, at most ``T``; the adjoints end there.
+        runs: of nets of one shape: the same cell, ``T``, ``B``, ``H``.
+        lag: steps back, at most ``T``.
         draws: ``R``.
         generators: of each net's seeds.
+
+    Returns:
+        ``[N, R, B]``: for each net ``layer_adjoint(..).states[lag - 1]``.
     """
-    first = runs[0]
     seeds = torch.stack([_seed(run, draws, generator) for run, generator in zip(runs, generators, strict=True)])
-    last = slice(first.length - lag, None)
-    along = replace(
-        first.along,
-        state_jacobian=_stacked([run.along.state_jacobian for run in runs], last),
-        input_jacobian=_stacked([run.along.input_jacobian for run in runs], last),
-    )
-    states, inputs, _ = _back_through(along, first.layer.output_size, seeds, None)
-    by_lag, norms = states.flip(0), inputs.log_norm().flip(0)
-    return tuple(Adjoint(by_lag[:, net], norms[:, net]) for net in range(len(runs)))
-
-
-def _stacked(jacobians: Sequence[BatchedOperator], steps: slice) -> BatchedOperator:
-    return stacked([jacobian[steps] for jacobian in jacobians if isinstance(jacobian, StepJacobian)])
+    last = slice(runs[0].length - lag, None)
+    jacobians = (run.along.state_jacobian for run in runs)
+    jacobian = stacked([each[last] for each in jacobians if isinstance(each, StepJacobian)])
+    carried = _Scaled.of(seeds, seeds.new_zeros(seeds.shape[:-1]))
+    for t in reversed(range(lag)):
+        carried = _Scaled.of(jacobian[t].rmv(carried.value), carried.log)
+    return carried.log_norm()
 
 
 def stack_adjoint(levels: Sequence[Sequence[Trajectory]], *, draws: int, generator: torch.Generator) -> Adjoint:
@@ -131,9 +121,7 @@ def _sweep(levels: Sequence[Sequence[Trajectory]], seeded: int, seed: Tensor) ->
             reverse = run.layer.direction == "reverse"
             injected = None if from_above is None else from_above.columns(start, stop)
             injected = injected.flip() if injected is not None and reverse else injected
-            states, inputs, _ = _back_through(
-                run.along, run.layer.output_size, seed if from_above is None else None, injected
-            )
+            states, inputs, _ = _back_through(run, seed if from_above is None else None, injected)
             collected.append(_by_lag(states, same=run.layer.direction == direction))
             inputs = inputs.flip() if reverse else inputs
             sent_down = inputs if sent_down is None else sent_down + inputs
@@ -146,14 +134,12 @@ def _sweep(levels: Sequence[Sequence[Trajectory]], seeded: int, seed: Tensor) ->
 
 
 def _back_through(
-    along: Linearisation, width: int, seed: Tensor | None, injected: _Scaled | None, *, credit: bool = False
+    run: Trajectory, seed: Tensor | None, injected: _Scaled | None, *, credit: bool = False
 ) -> tuple[Tensor, _Scaled, Tensor | None]:
     """Carry a seed and what is injected at ``h_t`` back through one layer, in the layer's own time.
 
     Args:
-        along: the layer along its trajectory, or many nets together (``stacked``), whose vectors are ``[N, R, B, .]``
-            instead of ``[R, B, .]``.
-        width: of the output ``h``, which comes first in the state.
+        run: the layer's trajectory.
         seed: ``[R, B, S]`` at the last state, or None.
         injected: ``[T, R, B, R_out]`` at each ``h_t``, or None; one of the two is given.
         credit: also return the contributions to ``dL/dW_hh``.
@@ -162,20 +148,21 @@ def _back_through(
         ``[T, R, B]`` log norms at states ``s_0 .. s_{T-1}`` (through the recurrence alone), the vectors at
         the inputs ``x_1 .. x_T``, and the log norms of the contributions if asked for and there is a ``W_hh``.
     """
-    state_jacobian, input_jacobian = along.state_jacobian, along.input_jacobian
-    like, length, size = state_jacobian.reference, state_jacobian.batch[0], state_jacobian.shape[0]
+    state_jacobian, input_jacobian = run.along.state_jacobian, run.along.input_jacobian
+    size, width = state_jacobian.shape[0], run.layer.output_size
+    like = run.hidden
     if seed is None:
         assert injected is not None
         seed = like.new_zeros(*injected.value.shape[1:3], size)
         carried = _Scaled(seed, seed.new_full(seed.shape[:-1], -torch.inf))
     else:
         carried = _Scaled.of(seed, seed.new_zeros(seed.shape[:-1]))
-    states = like.new_empty(length, *seed.shape[:-1])
-    at_inputs = like.new_empty(length, *seed.shape[:-1], input_jacobian.shape[1])
+    states = like.new_empty(run.length, *seed.shape[:-1])
+    at_inputs = like.new_empty(run.length, *seed.shape[:-1], run.layer.input_size)
     logs = torch.empty_like(states)
-    log_operands = along.operand_norms.log() if credit and along.operand_norms is not None else None
+    log_operands = run.along.operand_norms.log() if credit and run.along.operand_norms is not None else None
     weights = None if log_operands is None else torch.empty_like(states)
-    for t in reversed(range(length)):
+    for t in reversed(range(run.length)):
         if injected is not None:
             here = injected[t]
             carried = carried + _Scaled(torch.nn.functional.pad(here.value, (0, size - width)), here.log)

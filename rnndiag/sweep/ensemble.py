@@ -11,9 +11,9 @@ from torch import Tensor
 
 from rnndiag.config import Settings
 from rnndiag.diagnose import device_of
-from rnndiag.measures.adjoint import nets_adjoint
-from rnndiag.measures.gradient import through_time
-from rnndiag.measures.saturation import saturation
+from rnndiag.measures.adjoint import nets_gain
+from rnndiag.measures.gradient import gain_at, rate_of
+from rnndiag.measures.saturation import saturation_rate
 from rnndiag.measures.statistics import median
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet
@@ -57,20 +57,20 @@ def measure_nets(nets: Sequence[RandomNet], probe: Probe, lag: int, settings: Se
     if not runs:
         return measures
     streams = [generator(nets[index].seed, "gradient") for index in finite]
-    adjoints = nets_adjoint(runs, lag, draws=settings.draws, generators=streams)
-    for index, run, adjoint in zip(finite, runs, adjoints, strict=True):
+    logs = nets_gain(runs, lag, draws=settings.draws, generators=streams) / math.log(10)
+    for index, run, samples in zip(finite, runs, logs, strict=True):
         jacobian = run.along.state_jacobian
         rms = float(median((jacobian.frobenius_squared() / jacobian.shape[0]).sqrt().flatten()))
         if math.isnan(rms):
             continue
-        gradient, verdict = through_time(adjoint, lag, settings.thresholds)
+        gain, interval, verdict = gain_at(samples, settings.thresholds)
         measures[index] = NetMeasure(
             seed=nets[index].seed,
             verdict=verdict,
-            rate=gradient.rate,
-            log10_gain=gradient.log10_gain,
-            log10_gain_interval=gradient.log10_gain_interval,
+            rate=rate_of(gain, lag),
+            log10_gain=gain,
+            log10_gain_interval=interval,
             rms_gain=rms,
-            saturation=saturation(run, settings.thresholds).rate,
+            saturation=saturation_rate(run, settings.thresholds),
         )
     return measures
