@@ -118,6 +118,7 @@ HEAVY = {"torch", "numpy", "msgspec", "plotext", "yaml"}
         ["--help"],
         ["check", "--help"],
         ["simulate", "--help"],
+        ["sweep", "--help"],
         ["schema"],
         ["rules"],
         ["explain", "VAN001"],

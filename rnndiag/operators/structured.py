@@ -81,6 +81,8 @@ class DiagonalPlusShared(StepJacobian):
 
     def frobenius_squared(self) -> Tensor:
         """Row ``i`` is ``a_i e_i + sum_k b_ki W_k[i]``, so its square needs only ``<W_k[i], W_l[i]>``."""
+        if self.blocks == 1 and self.carry is None:
+            return (self.gain.square() * self.weight.square().sum(-1)).sum(-1)
         rows = self.weight.unflatten(-2, (self.blocks, -1))
         gain = self.gain.unflatten(-1, (self.blocks, -1))
         products = torch.einsum("...kin,...lin->...ikl", rows, rows)

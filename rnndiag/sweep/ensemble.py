@@ -51,7 +51,7 @@ def measure_nets(nets: Sequence[RandomNet], probe: Probe, lag: int, settings: Se
         if net.seed not in inputs:
             inputs[net.seed] = replace(probe, seed=net.seed).inputs(stack).to(device, dtype)
         run = run_layer(layer.to(dtype, device), inputs[net.seed])
-        if bool(run.hidden.isfinite().all()) and run.first_nonfinite_step() is None:
+        if run.first_nonfinite_step() is None:
             finite.append(index)
             runs.append(run)
     if not runs:

@@ -90,7 +90,8 @@ def test_the_picture_fits_and_shows_every_point(axes: dict[str, str], width: int
     names = [name for name, values in found.axes.items() if len(values) > 1]
     if len(names) == 2:
         legend = next(i for i, line in enumerate(lines) if re.match(r"[V·X?M!] [a-z]", line))
-        assert sum(line.count(letter) for line in lines[1:legend] for letter in LETTERS.values()) == len(found.points)
+        letters = sum(line.count(letter) for line in lines[1:legend] for letter in LETTERS.values())
+        assert letters == len(found.points), "\n".join(lines)
     else:
         verdicts = [line.split()[-1] for line in lines if line.split() and line.split()[-1] in LETTERS]
         assert len(verdicts) == len(found.points)
