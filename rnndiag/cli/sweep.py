@@ -13,11 +13,12 @@ from rnndiag.cli import options as opt
 from rnndiag.cli.choices import choose
 from rnndiag.cli.output import check_writable, deliver, parse_targets
 from rnndiag.cli.progress import progress_bar
+from rnndiag.errors import OutputError
 
 if TYPE_CHECKING:
     from rnndiag.diagnose import Progress
 
-_AXES, _NET = "Axes: VALUE, LIST a,b,c or RANGE a:b:n (a:b:nlog); at most two may vary", "Random net"
+_AXES, _NET = "Axes, at most two of which vary: 1.2 or 0,0.1,1 or 0.5:3:26 or 0.01:10:9log", "Random net"
 INTERRUPTED = 130
 FORMATS = ("table", "json", "csv")
 
@@ -66,7 +67,7 @@ def sweep(
     device: opt.Device = None,
     config: opt.Config = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, show_default="all cores", help="Threads that measure.")
+        int | None, typer.Option("--workers", min=1, rich_help_panel="Measurement", show_default="all cores", help="Threads.")
     ] = None,
     resume: Annotated[
         Path | None,
@@ -84,9 +85,11 @@ def sweep(
 ) -> int:  # fmt: skip
     """A phase diagram of random nets: where gradients vanish and explode, with theory's critical line."""
     del verbose  # of bugs' tracebacks only, which the caller shows
-    targets = parse_targets(formats or (), output, [] if resume is None else [resume], FORMATS)
+    targets = parse_targets(formats or (), output, known=FORMATS)
     if resume is not None:
         check_writable(resume)
+        if any(target.file is not None and target.file.resolve() == resume.resolve() for target in targets):
+            raise OutputError(f"{resume}: cannot hold both the sweep so far (--resume) and the result; name two files")
     from rnndiag import api
     from rnndiag.renderers.sweep import TEXTS, table
     from rnndiag.sweep.axes import longest, parse_axes

@@ -125,6 +125,9 @@ class HeatMap:
         shown = {point.verdict for point in self.sweep.points}
         words = [f"{letter} {verdict}" for verdict, letter in LETTERS.items() if verdict in shown]
         yield Text("   ".join(words))
+        if layout.every > 1:
+            heading = KINDS[layout.across_axis].heading
+            yield Text(f"shown is one {heading} of {layout.every}; json and csv have all")
         if in_colour:
             bar = Text(f"rate  {-self.scale:.2f} ")
             for i in range(BAR):
@@ -161,7 +164,9 @@ class _Layout:
         self.margin = _margin(sweep, self.down_axis)
         self.cell = max(1, cell(self.across_axis, self.down_axis))
         self.beside = bool(sweep.critical) and self.across_axis == "sigma"
-        self.across, down = sweep.axes[self.across_axis], sweep.axes[self.down_axis]
+        room = width - self.margin - (aside if self.beside else 0)
+        self.every = -(-len(sweep.axes[self.across_axis]) // max(1, room))
+        self.across, down = sweep.axes[self.across_axis][:: self.every], sweep.axes[self.down_axis]
         # Like a graph: the greatest value on top.
         self.down = tuple(reversed(down)) if KINDS[self.down_axis].numeric else down
 

@@ -109,6 +109,8 @@ def _parts(sweep: Sweep) -> Iterator[RenderableType]:
         done, total = len(sweep.points), sweep.total
         what = f"{done} of {total} points" if done < total else "all points, but not their critical sigma"
         yield Text(f"Partial: {what}.", style="bold yellow")
+    if not sweep.points:
+        return
     if len(names) == 2:
         yield Text()
         yield HeatMap(sweep)

@@ -53,7 +53,7 @@ def run(
         if resume is not None:
             log, known = Log.open(resume, describe(plan))
             stack.enter_context(log)
-        bench = _Bench(plan, known, log, workers or len(os.sched_getaffinity(0)))
+        bench = _Bench(plan, known, log, workers or _cores())
         critical: tuple[Any, ...] = ()
         try:
             told = None if progress is None else partial(_tell, progress, grid, plan, known)
@@ -96,6 +96,11 @@ def _digest(array: torch.Tensor | None) -> str | None:
     import hashlib
 
     return hashlib.sha256(array.contiguous().numpy().tobytes()).hexdigest()
+
+
+def _cores() -> int:
+    """Those that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Bench:

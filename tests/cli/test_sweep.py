@@ -97,6 +97,13 @@ def test_the_picture_fits_and_shows_every_point(axes: dict[str, str], width: int
         assert len(verdicts) == len(found.points)
 
 
+def test_an_axis_wider_than_the_terminal_is_thinned_and_said_so() -> None:
+    found = api.sweep({"sigma": "0.5:3:90", "input_scale": "0.1:1:90", "hidden": 1, "length": 1}, nets=1, batch=1)
+    lines = drawn(found, 80)
+    assert max(map(len, lines)) <= 80
+    assert any("of 2; json and csv have all" in line for line in lines)
+
+
 def test_theorys_line_lies_where_its_rate_changes_sign() -> None:
     found = api.sweep({"sigma": "0.5:2:4", "input_scale": "0.01,1", "hidden": 4, "length": 4}, nets=1, batch=2)
     # Sigma 0.5, 1, 1.5, 2: theory is critical at 1.04 for the input scale 0.01 and at 1.86 for 1.
@@ -164,7 +171,7 @@ def test_a_resumed_sweep_is_the_same(cli: Cli, tmp_path: Path) -> None:
     refused = cli("sweep", *SMALL, *MAP, "--seed", "3", "--resume", file)
     assert (refused.code, refused.out) == (2, "")
     assert "is of a sweep with seed 0, not 3" in refused.err
-    assert "one of the inputs" in cli("sweep", *SMALL, "--resume", file, "--format", f"csv={file}").err
+    assert "cannot hold both" in cli("sweep", *SMALL, "--resume", file, "--format", f"csv={file}").err
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="signals of POSIX")
