@@ -67,7 +67,8 @@ def sweep(
     device: opt.Device = None,
     config: opt.Config = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, rich_help_panel="Measurement", show_default="all cores", help="Threads.")
+        int | None,
+        typer.Option("--workers", min=1, rich_help_panel="Measurement", show_default="all cores", help="Threads."),
     ] = None,
     resume: Annotated[
         Path | None,
