@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -14,13 +15,13 @@ from rnndiag.checkpoint.contents import Container, Contents, ModuleFacts, Path
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.text import printable
 from rnndiag.errors import CheckpointError
+from rnndiag.parsers import worker
 
 if TYPE_CHECKING:
     import pathlib
 
-SECONDS: Final = 4.0
-"""For a parser to finish, and a second more for each ``RATE`` bytes."""
-RATE: Final = 50 << 20
+PATIENCE: Final = 5
+"""Times what the parser may compute: other processes may have its core for most of the time."""
 
 
 def parse(format_: str, path: pathlib.Path, *, extra: str) -> Contents:
@@ -35,7 +36,7 @@ def parse(format_: str, path: pathlib.Path, *, extra: str) -> Contents:
         CheckpointError: with one line.
     """
     size = path.stat().st_size
-    output = _run(format_, path, SECONDS + size / RATE)
+    output = _run(format_, path, worker.seconds(size))
     line, _, data = output.partition(b"\n")
     header: dict[str, Any] = json.loads(line)
     if "missing" in header:
@@ -70,12 +71,18 @@ def _run(format_: str, path: pathlib.Path, seconds: float) -> bytes:
     command = [sys.executable, "-P", "-m", "rnndiag.parsers.worker", format_, str(path.absolute())]
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=seconds, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=environment,
+            timeout=PATIENCE * seconds,
+            check=False,
         )
+        ran_out = done.returncode == -signal.SIGXCPU
     except subprocess.TimeoutExpired:
-        raise CheckpointError(
-            f"{path}: it took longer than {seconds:.0f} s to parse, more than any sound file"
-        ) from None
+        ran_out = True
+    if ran_out:
+        raise CheckpointError(f"{path}: it took longer than {seconds:.0f} s to parse, more than any sound file")
     if done.returncode or not done.stdout:
         raise CheckpointError(f"{path}: its parser crashed on it (exit status {done.returncode}): copy it again")
     return done.stdout

@@ -165,7 +165,8 @@ def deliver(
             content = _plain(table()) if target.format == "table" else text(target.format)
             write_whole(target.file, content.encode())
         elif target.format == "table":
-            Console(highlight=False, markup=False, emoji=False, no_color=True if quiet else None).print(table())
+            console = Console(highlight=False, markup=False, emoji=False, no_color=True if quiet else None)
+            console.print(table(), crop=False)  # what does not wrap is shown whole
         else:
             sys.stdout.write(text(target.format))
 
@@ -183,7 +184,8 @@ def _plain(table: RenderableType) -> str:
     from rich.console import Console
 
     buffer = StringIO()
-    Console(file=buffer, width=TABLE_WIDTH, highlight=False, markup=False, emoji=False).print(table)
+    console = Console(file=buffer, width=TABLE_WIDTH, highlight=False, markup=False, emoji=False)
+    console.print(table, crop=False)
     return buffer.getvalue()
 
 

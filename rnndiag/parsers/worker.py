@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import sys
@@ -15,6 +16,10 @@ PARSERS: Final = {"onnx": "rnndiag.parsers.onnx_model", "keras": "rnndiag.parser
 MEMORY: Final = 256 << 20
 """Bytes beyond what the libraries take, and beyond three times the file."""
 
+SECONDS: Final = 3.0
+"""Of computing, and a second more for each ``RATE`` bytes."""
+RATE: Final = 50 << 20
+
 
 def main(format_: str, name: str) -> int:
     """Parse; the outcome, good or bad, is the output, and the exit code tells only of crashes."""
@@ -23,13 +28,16 @@ def main(format_: str, name: str) -> int:
         parse: Callable[[Path], object] = importlib.import_module(PARSERS[format_]).parse
     except ImportError as error:
         return _put({"missing": error.name or str(error)})
-    from rnndiag.parsers.limits import restrict
+    from rnndiag.parsers.limits import allow, restrict
     from rnndiag.parsers.parsed import Parsed, RefusedError
 
-    restrict(MEMORY + 3 * path.stat().st_size)
+    size = path.stat().st_size
+    restrict(MEMORY + 3 * size, seconds(size))
     try:
         parsed = parse(path)
         assert isinstance(parsed, Parsed)
+        gc.collect()  # what the parser held of the file
+        allow(3 * sum(array.nbytes for array in parsed.tensors.values()))
         encoded = parsed.encode()
     except RefusedError as error:
         return _put({"refused": str(error)})
@@ -41,6 +49,11 @@ def main(format_: str, name: str) -> int:
         return _put({"refused": f"damaged or made by other means ({reason[:200]}): copy it again or save it anew"})
     sys.stdout.buffer.writelines(encoded)
     return 0
+
+
+def seconds(size: int) -> float:
+    """How long a file of ``size`` bytes may take to parse."""
+    return SECONDS + size / RATE
 
 
 def _put(outcome: dict[str, str]) -> int:
