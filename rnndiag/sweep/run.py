@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from functools import partial
@@ -56,8 +57,8 @@ def run(
         bench = _Bench(plan, known, log, workers or _cores())
         critical: tuple[Any, ...] = ()
         try:
-            told = None if progress is None else partial(_tell, progress, grid, plan, known)
-            bench.measure([(condition, seed) for condition in grid for seed in plan.seeds], told)
+            missing = [key for condition in grid for seed in plan.seeds if (key := (condition, seed)) not in known]
+            bench.measure(missing, None if progress is None else _Tally(progress, grid, missing))
             if "sigma" in varying(plan.axes):
                 if progress is not None:
                     progress("critical sigma", len(grid), len(grid))
@@ -109,7 +110,7 @@ class _Bench:
     def __init__(self, plan: Plan, known: dict[Key, NetMeasure], log: Log | None, workers: int) -> None:
         self._plan, self._known, self._log, self._workers = plan, known, log, workers
 
-    def measure(self, wanted: Sequence[Key], told: Callable[[], None] | None = None) -> None:
+    def measure(self, wanted: Sequence[Key], told: Callable[[Sequence[Measured]], None] | None = None) -> None:
         """Measure what is not known of these; on an interrupt, keep what is at work to its end."""
         missing = [key for key in wanted if key not in self._known]
         if not missing:
@@ -122,7 +123,7 @@ class _Bench:
                     at_work.discard(done)
                     self._keep(done)
                     if told is not None:
-                        told()
+                        told(done.result())
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 for done in at_work:
@@ -145,9 +146,17 @@ class _Bench:
         self._known.update(measured)
 
 
-def _tell(progress: Progress, grid: Sequence[Condition], plan: Plan, known: Mapping[Key, NetMeasure]) -> None:
-    done = sum(all((condition, seed) in known for seed in plan.seeds) for condition in grid)
-    progress("points", done, len(grid))
+class _Tally:
+    """Counts points whose nets are all known."""
+
+    def __init__(self, progress: Progress, grid: Sequence[Condition], missing: Sequence[Key]) -> None:
+        self._progress, self._total = progress, len(grid)
+        self._missing = Counter(condition for condition, _ in missing)
+
+    def __call__(self, measured: Sequence[Measured]) -> None:
+        self._missing.subtract(Counter(condition for (condition, _), _ in measured))
+        self._missing = +self._missing
+        self._progress("points", self._total - len(self._missing), self._total)
 
 
 def _notes(plan: Plan, grid: Sequence[Condition]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from rich.console import Console
 from rnndiag import api
 from rnndiag.renderers.heatmap import LETTERS
 from rnndiag.renderers.sweep import as_csv, as_json, table
+from rnndiag.sweep.axes import conditions, parse_axis
 from rnndiag.sweep.result import Sweep
 from tests.cli.conftest import Done
 
@@ -98,7 +100,10 @@ def test_the_picture_fits_and_shows_every_point(axes: dict[str, str], width: int
 
 
 def test_an_axis_wider_than_the_terminal_is_thinned_and_said_so() -> None:
-    found = api.sweep({"sigma": "0.5:3:90", "input_scale": "0.1:1:90", "hidden": 1, "length": 1}, nets=1, batch=1)
+    one = api.sweep({"sigma": 1.0, "hidden": 2, "length": 2}, nets=1, batch=1)
+    axes = dict(one.axes) | {"sigma": parse_axis("sigma", "0.5:3:90"), "input_scale": parse_axis("sigma", "0.1:1:90")}
+    points = tuple(replace(one.points[0], condition=condition) for condition in conditions(axes))
+    found = replace(one, axes=axes, points=points, total=len(points))
     lines = drawn(found, 80)
     assert max(map(len, lines)) <= 80
     assert any("of 2; json and csv have all" in line for line in lines)
