@@ -50,9 +50,9 @@ class Clip(Training):
         else:
             note = "bounds the updates; the gain through time stays"
         return Advised(
-            f"clip the gradient's norm at c = {found.threshold:.3g} (for a loss with |dL/dh| = 1 at the last step): it "
-            f"touches {found.share_over:.0%} of the updates, whose norms have the median {found.median:.3g} and "
-            f"the 95th percentile {found.upper:.3g}",
+            f"clip the gradient's norm at c = {found.threshold:.3g} (for a loss with ||dL/dh|| = 1 at the last "
+            f"step), which touches {found.share_over:.0%} of the updates: their median norm is {found.median:.3g}, the "
+            f"95th percentile {found.upper:.3g}",
             explodes or heavy,
             note,
             {"threshold": found.threshold, "share_over": found.share_over, "median": found.median, "tail": found.tail},

@@ -6,16 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rnndiag.config import Thresholds
 from rnndiag.rules.base import Finding, Suggestion
-from rnndiag.treatments.trial import Trial, Trials, distance
+from rnndiag.treatments.trial import Trial, Trials, rank
 
 
 def tried(findings: Sequence[Finding], trials: Trials) -> tuple[Finding, ...]:
     """Put what was tried in the place of what was only supposed to help.
 
     A suggestion that names a treatment is applied to a copy of the stack and measured; it stays, with its numbers, if
-    it helps. Suggestions are ordered by their effect, those that name no treatment last.
+    it helps. Suggestions are ordered by their effect: changes of layers, then of training, then those that name no
+    treatment.
 
     Args:
         findings: of rules.
@@ -30,7 +30,7 @@ def tried(findings: Sequence[Finding], trials: Trials) -> tuple[Finding, ...]:
 
 
 def _tried(suggestions: Sequence[Suggestion], trials: Trials) -> tuple[Suggestion, ...]:
-    ranked: list[tuple[tuple[bool, float], Suggestion]] = []
+    ranked: list[tuple[tuple[float, ...], Suggestion]] = []
     others: list[Suggestion] = []
     for suggestion in suggestions:
         if suggestion.treatment is None:
@@ -38,15 +38,10 @@ def _tried(suggestions: Sequence[Suggestion], trials: Trials) -> tuple[Suggestio
             continue
         outcome = trials.of(suggestion.treatment)
         if not isinstance(outcome, str) and outcome.trial.helps:
-            ranked.append((_effect(outcome.trial, trials.patient.thresholds), _with(suggestion, outcome.trial, trials)))
+            effect = (outcome.trial.kind == "training", *rank(outcome.trial, trials.patient.thresholds)[:4])
+            ranked.append((effect, _with(suggestion, outcome.trial, trials)))
     ranked.sort(key=lambda pair: pair[0])  # stable: the rule's own order within
     return (*(suggestion for _, suggestion in ranked), *others)
-
-
-def _effect(trial: Trial, thresholds: Thresholds) -> tuple[bool, float]:
-    if trial.kind == "training":
-        return True, math.inf  # it leaves the net as it is
-    return trial.verdict != "healthy", distance(trial.log10_gain, thresholds)
 
 
 def _with(suggestion: Suggestion, trial: Trial, trials: Trials) -> Suggestion:
@@ -60,4 +55,4 @@ def _with(suggestion: Suggestion, trial: Trial, trials: Trials) -> Suggestion:
 
 
 def _signed(gain: float | None) -> str:
-    return "not finite" if gain is None or not math.isfinite(gain) else f"{gain:.3g}"
+    return "not finite" if gain is None or not math.isfinite(gain) else f"{gain:.{2 if abs(gain) < 10 else 1}f}"

@@ -20,6 +20,9 @@ Kind = Literal["weights", "architecture", "training"]
 DECIDEDLY = 0.5
 """The share of the distance to the healthy band that may be left of it, where the verdict does not become healthy."""
 
+OTHER_STATES = 0.5
+"""The relative change of the states from which on nothing that reads them can do without training."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -49,6 +52,7 @@ class Trial:
     redraws: bool
     """whether weights were drawn anew: what a trained net learnt is gone"""
     note: str
+    """what a user should know beside the numbers"""
     figures: Mapping[str, float]
 
 
@@ -131,7 +135,7 @@ class Trials:
             helps=improved,
             change=after.change(before),
             redraws=redraws,
-            note=_note(redraws=redraws, same=same),
+            note=_note(after.gain.saturated, after.change(before), redraws=redraws, same=same),
             figures=step.figures,
         )
 
@@ -242,7 +246,11 @@ def _changed(before: Stack, after: Stack) -> tuple[str, ...]:
     )
 
 
-def _note(*, redraws: bool, same: bool) -> str:
+def _note(saturated: float, change: float, *, redraws: bool, same: bool) -> str:
     if not same:
         return "another architecture: train it from scratch"
-    return "forgets what it learnt" if redraws else ""
+    if redraws:
+        return "forgets what it learnt"
+    if saturated > MOSTLY:
+        return f"{saturated:.0%} of the slopes stay saturated"
+    return "other states: train it on" if change > OTHER_STATES else ""
