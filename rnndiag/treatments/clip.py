@@ -13,7 +13,7 @@ from rnndiag.seeds import generator
 from rnndiag.treatments.base import Advised, Training
 from rnndiag.treatments.patient import Patient
 
-BATCHES = 32
+BATCHES = 20
 """Updates whose gradient is measured."""
 
 HEAVY = 10.0
@@ -27,7 +27,7 @@ ALL = 0.9
 class Clip(Training):
     """Clip the norm of the gradient at ``c``: ``g <- g c / ||g||`` where ``||g|| > c``.
 
-    ``||g||`` is measured over 32 probe batches, and ``c`` follows from it (``measures.update_norms``; Pascanu, Mikolov
+    ``||g||`` is measured over 20 probe batches, and ``c`` follows from it (``measures.update_norms``; Pascanu, Mikolov
     & Bengio 2013). Clipping bounds what an exploding gradient does to the weights; it makes no gradient longer, so it
     cannot cure vanishing, and the gain through time stays what it was. It helps where the stack explodes, or where the
     95th percentile of ``||g||`` is ten times the median or more.
@@ -61,7 +61,7 @@ class Clip(Training):
 
 
 def measured_norms(patient: Patient) -> UpdateNorms:
-    """``||g||`` over 32 batches of the probe's kind, or resampled from its own sequences."""
+    """``||g||`` over 20 batches of the probe's kind, or resampled from its own sequences."""
     gradient, stream = patient.gain.gradient, generator(patient.settings.seed, "clip")
     norms = update_norms(patient.stack, batches(patient), generator=stream)
     tame = norms
@@ -72,7 +72,7 @@ def measured_norms(patient: Patient) -> UpdateNorms:
 
 
 def batches(patient: Patient) -> Iterator[Tensor]:
-    """Inputs ``[T, B, D]`` of 32 updates: drawn afresh, or sequences of an array with replacement."""
+    """Inputs ``[T, B, D]`` of 20 updates: drawn afresh, or sequences of an array with replacement."""
     probe, like = patient.probe, patient.stack.layers[0].weight_hh
     stream = generator(patient.settings.seed, "batches")
     for index in range(BATCHES):

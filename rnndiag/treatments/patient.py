@@ -14,6 +14,11 @@ from rnndiag.measures.gain import Gain, layer_gain, stack_gain
 from rnndiag.probes import Probe
 from rnndiag.trajectory import run_layer
 
+SAMPLE = 4
+"""Sequences on which a scale is looked for before it is settled on all of them."""
+
+ByScale = Callable[[float], float]
+
 MOSTLY = 0.5
 """The share of saturated slopes over which a net is not well, whatever its gain; that of rule SAT001."""
 
@@ -65,6 +70,14 @@ class Patient:
         """Whether all parameters are finite numbers."""
         return all(bool(p.isfinite().all()) for la in self.stack.layers for p in la.parameters.values())
 
+    def gains(self, scaled: Callable[[float], RecurrentLayer], inputs: Tensor) -> tuple[ByScale, ByScale]:
+        """The log10 gain of a layer by itself as a function of a scale: on all sequences, and on a sample of them."""
+        few, quick = inputs[:, :SAMPLE], replace(self.settings, draws=1)
+        return (
+            lambda scale: layer_gain(scaled(scale), inputs, self.lag, self.settings),
+            lambda scale: layer_gain(scaled(scale), few, self.lag, quick),
+        )
+
     def treated(self, stack: Stack) -> Patient:
         """The same with other layers, rounded as their file would hold them, and measured again."""
         levels = iter(zip(stack.layers, self.stored, strict=True))
@@ -80,7 +93,7 @@ class Patient:
         return (moved / size) ** 0.5 if size else (0.0 if moved == 0 else float("inf"))
 
 
-LayerTreatment = Callable[[RecurrentLayer, Tensor, float], RecurrentLayer]
+LayerTreatment = Callable[[RecurrentLayer, Tensor], RecurrentLayer]
 
 
 def each_layer(patient: Patient, treat: LayerTreatment, *, ill_only: bool = True) -> Stack:
@@ -88,25 +101,29 @@ def each_layer(patient: Patient, treat: LayerTreatment, *, ill_only: bool = True
 
     Args:
         patient: whose stack is treated.
-        treat: given a layer, its inputs ``[T, B, D]``, and its own log10 gain on them, returns another layer.
+        treat: given a layer and its inputs ``[T, B, D]``, returns another layer.
         ill_only: leave out layers whose own gain lies within the healthy band, if there are others.
     """
-    band = patient.thresholds
-    layers = list(_with_inputs(patient.stack, patient.inputs))
-    gains = [layer_gain(la, x, patient.lag, patient.settings) for la, x in layers]
-    ill = [not (ill_only and band.vanishing <= gain <= band.exploding) for gain in gains]
-    if not any(ill):
-        ill = [True] * len(ill)
-    chosen = iter(ill)
+    ill = [not (ill_only and _inside(own, patient.thresholds)) for own in _own_gains(patient)]
+    chosen = iter(ill if any(ill) else [True] * len(ill))
     inputs, levels = patient.inputs, []
     for level in patient.stack.levels:
-        done = []
-        for layer in level:
-            own = layer_gain(layer, inputs, patient.lag, patient.settings)
-            done.append(treat(layer, inputs, own) if next(chosen) else layer)
-        levels.append(tuple(done))
-        inputs = _outputs(tuple(done), inputs)
+        done = tuple(treat(layer, inputs) if next(chosen) else layer for layer in level)
+        levels.append(done)
+        inputs = _outputs(done, inputs)
     return replace(patient.stack, levels=tuple(levels))
+
+
+def _own_gains(patient: Patient) -> list[float]:
+    """The log10 gain of each layer by itself."""
+    if len(patient.stack.layers) == 1:
+        return [patient.gain.log10]
+    driven = _with_inputs(patient.stack, patient.inputs)
+    return [layer_gain(layer, inputs, patient.lag, patient.settings) for layer, inputs in driven]
+
+
+def _inside(gain: float, band: Thresholds) -> bool:
+    return band.vanishing <= gain <= band.exploding
 
 
 def every_layer(stack: Stack, treat: Callable[[RecurrentLayer], RecurrentLayer]) -> Stack:

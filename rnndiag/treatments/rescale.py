@@ -7,7 +7,6 @@ from dataclasses import replace
 from torch import Tensor
 
 from rnndiag.cells.layer import RecurrentLayer
-from rnndiag.measures.gain import layer_gain
 from rnndiag.treatments.base import Applied, Treatment
 from rnndiag.treatments.patient import Patient, each_layer
 from rnndiag.treatments.search import find_scale, grid
@@ -37,16 +36,12 @@ class Rescale(Treatment):
         told: list[str] = []
         figures: dict[str, float] = {}
 
-        def treat(layer: RecurrentLayer, inputs: Tensor, own: float) -> RecurrentLayer:
+        def treat(layer: RecurrentLayer, inputs: Tensor) -> RecurrentLayer:
             def scaled(scale: float) -> RecurrentLayer:
                 return replace(layer, weight_hh=layer.weight_hh * scale)
 
-            found = find_scale(
-                lambda scale: layer_gain(scaled(scale), inputs, patient.lag, patient.settings),
-                own,
-                0.0,
-                (UP, DOWN) if own < 0 else (DOWN,),
-            )
+            gain, sample = patient.gains(scaled, inputs)
+            found = find_scale(gain, sample, 0.0, (UP, DOWN) if sample(1.0) < 0 else (DOWN,))
             told.append(
                 f"scale W_hh of {layer.name} by {found.scale:.4g}"
                 + ("" if found.met else f" (no scale brings its gain to 0; there it is nearest, {found.gain:.3g})")

@@ -7,10 +7,9 @@ from dataclasses import replace
 from torch import Tensor
 
 from rnndiag.cells.layer import RecurrentLayer
-from rnndiag.measures.gain import layer_gain
 from rnndiag.treatments.base import Applied, Treatment
 from rnndiag.treatments.patient import MOSTLY, Patient, each_layer
-from rnndiag.treatments.search import find_scale, grid
+from rnndiag.treatments.search import ROUGHLY, find_scale, grid
 
 DOWN, UP = grid(1 / 256), grid(16.0)
 
@@ -41,18 +40,21 @@ class ScaleInputs(Treatment):
         figures: dict[str, float] = {}
         band = patient.thresholds
 
-        def treat(layer: RecurrentLayer, inputs: Tensor, own: float) -> RecurrentLayer:
+        def treat(layer: RecurrentLayer, inputs: Tensor) -> RecurrentLayer:
             def scaled(scale: float) -> RecurrentLayer:
                 scale_of = {
                     n: p * scale for n, p in layer.parameters.items() if n in ("weight_ih", "bias_ih", "bias_hh")
                 }
                 return replace(layer, **scale_of)  # type: ignore[arg-type]  # the keys are field names
 
+            gain, sample = patient.gains(scaled, inputs)
+            own = sample(1.0)
             found = find_scale(
-                lambda scale: layer_gain(scaled(scale), inputs, patient.lag, patient.settings),
-                own,
+                gain,
+                sample,
                 (band.vanishing if own < 0 else band.exploding) / 2,
                 (DOWN,) if own < 0 else (UP,),
+                tolerance=ROUGHLY,  # anywhere about half-way will do
             )
             told.append(
                 f"scale W_ih and biases of {layer.name} by {found.scale:.4g}"

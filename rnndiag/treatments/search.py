@@ -10,8 +10,15 @@ STEP = 2.0
 """Ratio of neighbouring factors of the grid."""
 TOLERANCE = 0.02
 """Decades of the gain."""
+ROUGHLY = 0.2
+"""The same, where a sample of the sequences only shows where to look."""
+NEAR = (1.02, 1.1, 1.5, 4.0)
+"""Factors around the sample's root within which that of all sequences is looked for."""
 MOST = 24
-"""Evaluations within the bracket; each at worst halves it every other time."""
+"""Evaluations within a bracket; each at worst halves it every other time."""
+
+Gain = Callable[[float], float]
+"""log10 gain at a scale; infinite where states overflow, NaN nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,39 +37,54 @@ def grid(limit: float) -> tuple[float, ...]:
     return tuple(limit ** ((i + 1) / count) for i in range(count))
 
 
-def find_scale(gain: Callable[[float], float], now: float, target: float, ways: Iterable[tuple[float, ...]]) -> Found:
-    """Search for ``gain(scale) = target``, the root nearest to 1 on the first way that has one.
-
-    The gain of a finite probe is a continuous function of the scale, though in chaos a rough one. A way is a
-    sequence of factors away from 1; where two neighbours lie on both sides of the target, the root between is found by
-    false position on ``log scale`` with Illinois' weight for the end that stays (Dowell & Jarratt 1971).
+def find_scale(
+    gain: Gain, sample: Gain, target: float, ways: Iterable[tuple[float, ...]], tolerance: float = TOLERANCE
+) -> Found:
+    """Search for ``gain(scale) = target``: roughly on a sample of the sequences, then near there on all of them.
 
     Args:
-        gain: log10 gain at a scale; infinite where states overflow, NaN nowhere.
-        now: the gain at scale 1.
+        gain: on all sequences.
+        sample: the same on few, at a fraction of the cost.
         target: the gain that is wanted.
-        ways: factors to try, outward from 1; the second way is taken only if the first has no root.
+        ways: factors to try, outward from 1; a later way is taken only if those before have no root.
+        tolerance: of the gain, in decades.
     """
-    if abs(now - target) <= TOLERANCE:
-        return Found(1.0, now, True)
-    tried = [(1.0, now)]
-    for factors in ways:
-        last = (1.0, now)
-        for factor in factors:
-            here = (factor, gain(factor))
+    rough = _search(sample, 1.0, target, ways, max(tolerance, ROUGHLY))
+    if not rough.met:
+        return Found(rough.scale, gain(rough.scale), False)
+    up = tuple(rough.scale * factor for factor in NEAR)
+    down = tuple(rough.scale / factor for factor in NEAR)
+    return _search(gain, rough.scale, target, (up, down), tolerance)
+
+
+def _search(gain: Gain, start: float, target: float, ways: Iterable[tuple[float, ...]], tolerance: float) -> Found:
+    """The root nearest to a start on the first way that has one.
+
+    The gain on a finite probe is a continuous function of the scale, though in chaos a rough one. A way is a
+    sequence of scales away from the start; where two neighbours lie on both sides of the target, the root between is
+    found by false position on ``log scale`` with Illinois' weight for the end that stays (Dowell & Jarratt 1971).
+    """
+    now = gain(start)
+    if abs(now - target) <= tolerance:
+        return Found(start, now, True)
+    tried = [(start, now)]
+    for scales in ways:
+        last = (start, now)
+        for scale in scales:
+            here = (scale, gain(scale))
             tried.append(here)
             if (here[1] - target) * (last[1] - target) <= 0:
-                return _within(gain, last, here, target)
+                return _within(gain, last, here, target, tolerance)
             last = here
     scale, best = min(tried, key=lambda pair: abs(pair[1] - target))
     return Found(scale, best, False)
 
 
-def _within(gain: Callable[[float], float], a: tuple[float, float], b: tuple[float, float], target: float) -> Found:
+def _within(gain: Gain, a: tuple[float, float], b: tuple[float, float], target: float, tolerance: float) -> Found:
     (low, f), (high, g) = ((math.log(scale), _bounded(value - target)) for scale, value in (a, b))
     best = min(((low, f), (high, g)), key=lambda pair: abs(pair[1]))
     for _ in range(MOST):
-        if abs(best[1]) <= TOLERANCE:
+        if abs(best[1]) <= tolerance:
             break
         middle = (low * g - high * f) / (g - f)
         value = _bounded(gain(math.exp(middle)) - target)
