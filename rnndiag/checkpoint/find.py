@@ -58,18 +58,25 @@ class _Found:
     """That embedding's weight, ``[V, D]``."""
 
 
-def find(contents: Contents, nonlinearity: Nonlinearity | None = None, maps: Sequence[RoleMap] = ()) -> Findings:
+def find(
+    contents: Contents,
+    nonlinearity: Nonlinearity | None = None,
+    maps: Sequence[RoleMap] = (),
+    *,
+    tables: bool = True,
+) -> Findings:
     """Find every recurrent module, and a reason for everything else.
 
     Args:
         contents: what a reader made of a file.
         nonlinearity: the user's answer where a pickled module does not say tanh or relu.
         maps: the user's word on which tensors are what; it comes before their names.
+        tables: whether to give the stacks the embeddings that they read.
 
     Returns:
         One stack per recurrent module, whose tensors are copies in the file's own precision.
     """
-    search = _Search(contents.size, maps)
+    search = _Search(contents.size, maps, tables=tables)
     for container in contents.containers:
         search.enter(container)
     names = name_modules([found.place for found in search.found])
@@ -89,9 +96,11 @@ class _Search:
     Args:
         budget: how many bytes of tensors to accept, the size of the file: more are views that overlap.
         maps: the user's mappings.
+        tables: whether to look for the embeddings that are read.
     """
 
-    def __init__(self, budget: int, maps: Sequence[RoleMap]) -> None:
+    def __init__(self, budget: int, maps: Sequence[RoleMap], *, tables: bool) -> None:
+        self._tables = tables
         self.found: list[_Found] = []
         self.passed_over: list[tuple[Place, str]] = []
         self.notes: list[str] = []
@@ -116,7 +125,8 @@ class _Search:
             else:
                 tables.offer(name, parameters, facts)
                 others.append((place, parameters))
-        self._furnish(start, tables)
+        if self._tables:
+            self._furnish(start, tables)
         read = {found.table for found in self.found[start:]}
         self.passed_over += [(p, _other(parameters, p.module in read)) for p, parameters in others]
 

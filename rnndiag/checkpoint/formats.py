@@ -23,7 +23,7 @@ from rnndiag.checkpoint import (
 from rnndiag.checkpoint.allowance import Allowance, ExhaustedError
 from rnndiag.checkpoint.contents import Deferred
 from rnndiag.checkpoint.foreign import describe
-from rnndiag.checkpoint.reader import EXPECTED, Candidate, Reader
+from rnndiag.checkpoint.reader import EXPECTED, Candidate, Reader, addresses
 from rnndiag.checkpoint.text import printable
 from rnndiag.errors import CheckpointError
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rnndiag.checkpoint.contents import Contents, Leaf, Unusable
+    from rnndiag.checkpoint.places import Ledger
 
 READERS: Final[tuple[Reader, ...]] = (
     torch_zip.READER,
@@ -101,6 +102,18 @@ def read(path: Path) -> tuple[str, Contents]:
 
     containers = tuple(replace(c, tensors={k: guarded(v) for k, v in c.tensors.items()}) for c in contents.containers)
     return reader.format, replace(contents, containers=containers)
+
+
+def trace(path: Path, ledger: Ledger) -> Contents:
+    """What a file holds, with the addresses of its numbers in their place.
+
+    Raises:
+        CheckpointError: as ``read`` does; or a changed model is not written in this format.
+        OSError: it is not there, or may not be read.
+    """
+    reader = identify(path)
+    with _one_line(path, reader.format), Allowance():
+        return addresses(ledger)(reader, path)
 
 
 @contextmanager
