@@ -36,6 +36,9 @@ class Task:
     learnt: float
     updates: int
 
+    def __str__(self) -> str:
+        return f"{self.name}, T={self.length}"
+
     @property
     def inputs(self) -> int:
         return 2 if self.name == "adding" else 1
@@ -81,10 +84,11 @@ class Task:
 
 
 def adding(length: int, count: int, stream: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The adding problem of Hochreiter & Schmidhuber (1997), in the form of Arjovsky et al. (2016).
+    """The adding problem of Hochreiter & Schmidhuber (1997), in the form of Arjovsky et al. (2016), ``T >= 3``.
 
     Each step holds a number of U(0, 1) and a mark; one step in each half of the sequence is marked, and the target
-    is the sum of the two marked numbers: ``[T, B, 2]`` and ``[B]``.
+    is the sum of the two marked numbers: ``[T, B, 2]`` and ``[B]``. Inputs are shown with mean 0 and variance 1, like
+    the pixels of the digits; the target is not.
     """
     numbers = torch.rand(length, count, generator=stream)
     first = torch.randint(length // 2, (count,), generator=stream)

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from cure_tasks import Task
 from torch import Tensor
 
-from cure_tasks import Task
 from rnndiag.cells.layer import RecurrentLayer
 
 
@@ -150,7 +150,7 @@ def train(
         with torch.no_grad():
             _adam(p, gradients, moments, update, recipe)
             if update % recipe.check == 0 or update == task.updates:
-                scores = torch.cat([task.scores(outputs(held_x), held_y)])
+                scores = task.scores(outputs(held_x), held_y)
                 for net, score in zip(here.tolist(), scores.tolist(), strict=True):
                     outcomes[net] = Outcome(update if score <= task.learnt else None, score)
                 left = ~(scores <= task.learnt)  # NaN stays, and never learns

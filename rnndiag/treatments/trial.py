@@ -46,6 +46,8 @@ class Trial:
     """after it, at the earliest input of the lag: how much of that input still reaches the last state"""
     saturated: float | None
     """after it: the largest share, over layers, of tanh slopes under the threshold"""
+    live: float | None
+    """after it, where it is healthy: the share of the eight leading directions in which a gradient survives the lag"""
     helps: bool
     change: float | None
     """``||s' - s|| / ||s||`` over the hidden states on the probe; None for ``training``"""
@@ -132,6 +134,7 @@ class Trials:
             verdict=after.gain.verdict,
             input_log10_gain=after.gain.gradient.input_log10_gain if after.gain.gradient else None,
             saturated=None if math.isnan(after.gain.saturated) else after.gain.saturated,
+            live=after.gain.live,
             helps=improved,
             change=after.change(before),
             redraws=redraws,
@@ -158,6 +161,7 @@ class Trials:
             verdict=patient.gain.verdict,
             input_log10_gain=None,
             saturated=None,
+            live=None,
             helps=advised.helps,
             change=None,
             redraws=False,
@@ -204,6 +208,8 @@ class Ranked(Protocol):
     @property
     def saturated(self) -> float | None: ...
     @property
+    def live(self) -> float | None: ...
+    @property
     def change(self) -> float | None: ...
     @property
     def redraws(self) -> bool: ...
@@ -224,6 +230,7 @@ def rank(trial: Ranked, thresholds: Thresholds) -> tuple[float, ...]:
         trial.verdict != "healthy",
         distance(trial.log10_gain, thresholds),
         (trial.saturated or 0.0) > MOSTLY,
+        trial.live is not None and trial.live < 1.0,
         round(change, 1),
         trial.redraws,
         len(trial.members),
