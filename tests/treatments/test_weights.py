@@ -28,6 +28,12 @@ ILL = {
 }
 
 
+DRIVEN = {
+    "vanishing": {"init": "orthogonal", "input_scale": 3.0},
+    "exploding": {"sigma": 3.0, "input_scale": 0.5, "hidden": 40},
+}
+
+
 def treated(name: str, ill: Patient) -> Patient:
     assert TREATMENTS[name].unsuited(ill) is None
     return ill.treated(TREATMENTS[name].apply(ill).stack)
@@ -92,7 +98,7 @@ def test_the_polar_factor_is_the_nearest_orthogonal_matrix(seed: int, size: int)
 
 @pytest.mark.parametrize(("kind", "target"), [("vanishing", -1.5), ("exploding", 1.5)])
 def test_inputs_are_scaled_until_the_gain_is_half_way_into_the_band(kind: str, target: float) -> None:
-    ill = patient(**({"init": "orthogonal", "input_scale": 3.0} if kind == "vanishing" else ILL["exploding"]))
+    ill = patient(**DRIVEN[kind])
     assert ill.gain.verdict == kind
     well = treated("scale-inputs", ill)
     assert gain_by_autograd(well) == pytest.approx(target, abs=0.25)
