@@ -42,7 +42,7 @@ class Clip(Training):
         found = measured_norms(patient)
         explodes, heavy = patient.gain.verdict == "exploding", found.tail >= HEAVY
         if patient.gain.verdict == "vanishing" and not heavy:
-            note = "cannot cure vanishing: clipping makes no gradient longer"
+            note = "it cannot cure vanishing: no gradient gets longer"
         elif not explodes and not heavy:
             note = "the updates are much alike: nothing to clip"
         elif found.share_over >= ALL:

@@ -259,4 +259,4 @@ def _note(saturated: float, change: float, *, redraws: bool, same: bool) -> str:
         return "forgets what it learnt"
     if saturated > MOSTLY:
         return f"{saturated:.0%} of the slopes stay saturated"
-    return "other states: train it on" if change > OTHER_STATES else ""
+    return "to be trained on" if change > OTHER_STATES else ""

@@ -35,7 +35,7 @@ class Truncate(Training):
         return Advised(
             f"truncate backpropagation at {steps(reach)}, where the gain is {power(there)}",
             explodes,
-            beyond if explodes else "cures nothing: what it cuts off has vanished already",
+            beyond if explodes else "what it cuts off has vanished already",
             {"steps": reach, "log10_gain": there},
             there,
         )
