@@ -69,12 +69,11 @@ def diagnose(
     for stack in stacks:
         with threads_for(stack):
             measured.append(_measure(stack, probe, lag, settings, tell))
-    tell.last("rules")
+    tell.last("rules and treatments" if settings.treat else "rules")
     source = replace(model.source, skipped=(*model.source.skipped, *unfit))
     report = _report(source, model.notes, probe, settings, measured, policy or Policy())
     if not settings.treat:
         return report
-    tell.last("treatments")
     ill = {stack.name for stack in report.stacks if stack.verdict != "healthy"}
     return replace(report, findings=_tried(report.findings, patients(model, probe, settings, ill)))
 

@@ -67,9 +67,11 @@ def prescribe(
     if output is not None:
         check_writable(output, (path,))
     if save is not None:
-        check_writable(save, () if force else (path,))
-        if save.exists() and not force:
-            raise OutputError(f"{save}: exists already; --force overwrites it")
+        from rnndiag.checkpoint.copies import check_target
+
+        check_target(Path(path), save, force=force)
+        if output is not None and output.resolve() == save.resolve():
+            raise OutputError(f"{save}: cannot hold both the model (-o) and the report; name two files")
     from rnndiag import api
     from rnndiag.renderers import prescription as rendered
 

@@ -100,7 +100,7 @@ def _training(treatments: list[Treatment]) -> RenderableType:
         style = "green" if each.helps else "dim"
         told = Text(each.action, style="" if each.helps else "dim")
         if each.note:
-            told.append(f"\n{'' if each.helps else 'does not help: '}{each.note}", style="dim")
+            told.append(f"\n{'' if each.helps else 'does not help; '}{each.note}", style="dim")
         grid.add_row(Text(each.name, style=style), told)
     return Group(Text("\nIn training, whatever the weights", style="bold"), Padding(grid, (0, 0, 0, 2)))
 

@@ -34,14 +34,14 @@ class Attention(Training):
             return Advised(
                 f"within {steps(patient.lag)} the recurrence passes more than attention spread evenly (1/lag)",
                 False,
-                "the recurrence passes more",
+                "",
                 {},
                 -math.log10(patient.lag),
             )
         return Advised(
             f"attend to earlier steps: from lag {wins} on attention spread evenly (1/lag) passes more",
             patient.gain.verdict == "vanishing",
-            "its path has length 1 at any lag",
+            "",
             {"wins_from": wins},
             -math.log10(patient.lag),
         )

@@ -42,7 +42,7 @@ class Clip(Training):
         found = measured_norms(patient)
         explodes, heavy = patient.gain.verdict == "exploding", found.tail >= HEAVY
         if patient.gain.verdict == "vanishing" and not heavy:
-            note = "cannot cure vanishing: clipping makes no gradient longer"
+            note = "it cannot cure vanishing: no gradient gets longer"
         elif not explodes and not heavy:
             note = "the updates are much alike: nothing to clip"
         elif found.share_over >= ALL:
@@ -65,8 +65,9 @@ def measured_norms(patient: Patient) -> UpdateNorms:
     gradient, stream = patient.gain.gradient, generator(patient.settings.seed, "clip")
     norms = update_norms(patient.stack, batches(patient), generator=stream)
     tame = norms
-    if gradient is not None and gradient.horizon is not None and patient.gain.verdict == "exploding":
-        reach = max(1, gradient.horizon - 1)
+    horizon = None if gradient is None else gradient.horizon
+    if gradient is not None and horizon is not None and gradient.log10_by_lag[horizon - 1] > 0:
+        reach = max(1, horizon - 1)
         tame = update_norms(patient.stack, (batch[-reach:] for batch in batches(patient)), generator=stream)
     return summarise(norms, tame)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 STEP = 2.0
 """Ratio of neighbouring factors of the grid."""
-TOLERANCE = 0.02
+TOLERANCE = 0.05
 """Decades of the gain."""
 ROUGHLY = 0.2
 """The same, where a sample of the sequences only shows where to look."""

@@ -37,6 +37,8 @@ def _tried(suggestions: Sequence[Suggestion], trials: Trials) -> tuple[Suggestio
             others.append(suggestion)
             continue
         outcome = trials.of(suggestion.treatment)
+        if isinstance(outcome, str):  # where one of a pair heals alone, that one
+            outcome = trials.of(suggestion.treatment.partition("+")[0])
         if not isinstance(outcome, str) and outcome.trial.helps:
             effect = (outcome.trial.kind == "training", *rank(outcome.trial, trials.patient.thresholds)[:4])
             ranked.append((effect, _with(suggestion, outcome.trial, trials)))
@@ -47,7 +49,7 @@ def _tried(suggestions: Sequence[Suggestion], trials: Trials) -> tuple[Suggestio
 def _with(suggestion: Suggestion, trial: Trial, trials: Trials) -> Suggestion:
     before = trials.patient.gain.gradient
     if trial.kind == "training":
-        return replace(suggestion, action=f"{trial.action} ({trial.note})")
+        return replace(suggestion, action=f"{trial.action} ({trial.note})" if trial.note else trial.action)
     was = None if before is None else before.log10_gain
     came = f"log10 gain {_signed(was)} -> {_signed(trial.log10_gain)}, {trial.verdict}"
     note = f"; {trial.note}" if trial.note else ""

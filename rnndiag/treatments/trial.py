@@ -82,9 +82,15 @@ class Trials:
     def __init__(self, patient: Patient) -> None:
         self.patient = patient
         self._steps: dict[str, _Step | str] = {}
+        self._done: dict[str, Tried | str] = {}
 
     def of(self, name: str) -> Tried | str:
         """A treatment, pair or change of training by name: what came of it, or why it was not tried."""
+        if name not in self._done:
+            self._done[name] = self._of(name)
+        return self._done[name]
+
+    def _of(self, name: str) -> Tried | str:
         if name in TRAINING:
             return self._training(name)
         members = tuple(name.split("+"))
@@ -260,4 +266,4 @@ def _note(saturated: float, change: float, *, redraws: bool, same: bool) -> str:
         return "forgets what it learnt"
     if saturated > MOSTLY:
         return f"{saturated:.0%} of the slopes stay saturated"
-    return "other states: train it on" if change > OTHER_STATES else ""
+    return "to be trained on" if change > OTHER_STATES else ""

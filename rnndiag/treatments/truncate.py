@@ -10,8 +10,8 @@ from rnndiag.treatments.patient import Patient
 class Truncate(Training):
     """Backpropagate only as far as the horizon, the last lag at which the gain lies within the healthy band.
 
-    Where the gradient explodes, the updates stay bounded, and dependencies beyond the horizon are given up
-    (Williams & Peng 1990). Where it vanishes, nothing is lost and work is saved, but nothing is cured.
+    Where the gain leaves the band upwards, the updates stay bounded, and dependencies beyond the horizon are given up
+    (Williams & Peng 1990). Where it leaves it downwards, nothing is lost and work is saved, but nothing is cured.
     """
 
     name, checklist = "truncate", "truncation"
@@ -30,12 +30,12 @@ class Truncate(Training):
         assert gradient.horizon is not None
         reach = gradient.horizon - 1
         there = gradient.log10_by_lag[reach - 1]
-        explodes = patient.gain.verdict == "exploding"
+        explodes = gradient.log10_by_lag[reach] > patient.thresholds.exploding
         beyond = f"dependencies longer than {steps(reach)} are given up"
         return Advised(
             f"truncate backpropagation at {steps(reach)}, where the gain is {power(there)}",
             explodes,
-            beyond if explodes else "cures nothing: what it cuts off has vanished already",
+            beyond if explodes else "what it cuts off has vanished already",
             {"steps": reach, "log10_gain": there},
             there,
         )
