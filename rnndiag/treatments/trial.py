@@ -226,9 +226,11 @@ class Ranked(Protocol):
 def rank(trial: Ranked, thresholds: Thresholds) -> tuple[float, ...]:
     """A key to sort by: what helps, healthy first, then the nearest to the healthy band, then the least change.
 
-    Of healthy ones, those that leave most of the slopes saturated come last. Changes are compared by tenths, and beyond
-    1 not at all: the states then have nothing more to do with those before. Then what keeps the trained weights comes
-    before what draws them anew, and one treatment before two.
+    Of healthy ones, those that leave most of the slopes saturated come last, and before them those in which some of the
+    leading directions die before the lag: a gain in the band may be that of one direction, and a net that has no other
+    seldom learns (``benchmarks/cure.py``). Changes are compared by tenths, and beyond 1 not at all: the states then
+    have nothing more to do with those before. Then what keeps the trained weights comes before what draws them anew,
+    and one treatment before two.
     """
     change = 1.0 if trial.change is None or math.isnan(trial.change) else min(trial.change, 1.0)
     return (
