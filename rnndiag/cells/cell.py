@@ -47,9 +47,16 @@ class Cell(Protocol):
 
 
 def fused_states(kernel: Callable[[RecurrentLayer], nn.RNNBase], layer: RecurrentLayer, inputs: Tensor) -> Tensor:
-    """``h_1 .. h_T`` by PyTorch's own fused kernel, given as a module of the layer's kind and shape."""
+    """``h_1 .. h_T`` by PyTorch's own fused kernel, given as a module of the layer's kind and shape.
+
+    They carry a graph for autograd just where a parameter asks for its gradient.
+    """
     with torch.device("meta"):
         module = kernel(layer)
+    if any(parameter.requires_grad for parameter in layer.parameters.values()):
+        named = {f"{name}_l0": parameter for name, parameter in layer.parameters.items()}
+        tracked: Tensor = torch.func.functional_call(module, named, (inputs,))[0]
+        return tracked
     for name, parameter in layer.parameters.items():
         setattr(module, f"{name}_l0", nn.Parameter(parameter, requires_grad=False))
     with torch.no_grad():

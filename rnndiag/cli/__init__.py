@@ -14,6 +14,7 @@ import rnndiag
 from rnndiag.cli.check import check
 from rnndiag.cli.compare import compare
 from rnndiag.cli.inspect import inspect
+from rnndiag.cli.prescribe import prescribe
 from rnndiag.cli.rules import explain, rules
 from rnndiag.cli.schema import schema
 from rnndiag.cli.simulate import simulate
@@ -32,6 +33,7 @@ app.command()(simulate)
 app.command()(sweep)
 app.command()(check)
 app.command()(compare)
+app.command()(prescribe)
 app.command()(rules)
 app.command()(explain)
 app.command()(schema)

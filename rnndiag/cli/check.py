@@ -60,6 +60,7 @@ def check(
     config: opt.Config = None,
     select: opt.Select = None,
     ignore: opt.Ignore = None,
+    treat: opt.Treat = None,
     fail_on: opt.FailOn = None,
     baseline: Baseline = None,
     write_baseline: WriteBaseline = None,
@@ -125,7 +126,7 @@ def only_worse(reports: Sequence[Report], baseline: Path, chosen: Choices) -> li
                 baseline,
                 probe=chosen.probe,
                 nonlinearity=chosen["nonlinearity"],
-                settings=chosen.settings,
+                settings=replace(chosen.settings, treat=False),  # only what it found counts
                 policy=chosen.policy,
             ),
         )

@@ -34,6 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "select": (),
     "ignore": (),
     "fail_on": "error",
+    "treat": True,
 }
 
 
@@ -61,6 +62,7 @@ class Choices:
             seed=self["seed"],
             layers=self["layer"],
             thresholds=self.thresholds,
+            treat=self["treat"],
         )
 
     @property

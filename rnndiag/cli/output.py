@@ -125,6 +125,21 @@ def write_whole(file: Path, content: bytes) -> None:
         raise OutputError(f"{file}: could not be written ({error.strerror})") from error
 
 
+def print_or_write(result: RenderableType, output: Path | None, *, quiet: bool) -> None:
+    """What a command made, a text as it is or a table: to stdout, or into a file."""
+    from rich.console import Console
+
+    if isinstance(result, str):
+        if output is None:
+            sys.stdout.write(result)
+        else:
+            write_whole(output, result.encode())
+    elif output is None:
+        Console(highlight=False, markup=False, emoji=False, no_color=True if quiet else None).print(result)
+    else:
+        write_whole(output, _plain(result).encode())
+
+
 def emit(
     targets: Sequence[Target],
     reports: Sequence[Report],

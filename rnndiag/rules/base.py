@@ -31,6 +31,8 @@ class Suggestion:
     """the quantity in question as measured; None where no treatment was tried"""
     after: float | None = None
     """the same after the treatment was applied to a copy"""
+    treatment: str | None = None
+    """the name of the treatment that does this; None: there is none, and it cannot be tried"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,11 @@ class Subject:
     def elman(self) -> bool:
         """True where no layer has gates."""
         return all(layer.cell in ("tanh", "relu") for layer in self.layers)
+
+    @property
+    def relu(self) -> bool:
+        """True where some layer is a ReLU net."""
+        return any(layer.cell == "relu" for layer in self.layers)
 
     @property
     def shows_weights(self) -> bool:
