@@ -9,6 +9,7 @@ import msgspec
 
 from rnndiag.checkpoint import sharded
 from rnndiag.checkpoint.model import Skipped
+from rnndiag.checkpoint.progress import MOST
 from rnndiag.checkpoint.reader import Candidate, Reader
 from rnndiag.checkpoint.text import listing, printable
 from rnndiag.errors import CheckpointError
@@ -28,6 +29,15 @@ WEIGHTS: Final = (
 
 CONFIG: Final = "config.json"
 MAX_CONFIG: Final = 1 << 20
+
+
+STATE: Final = "trainer_state.json"
+MAX_STATE: Final = 16 << 20
+"""Bytes: it holds a log of the whole run."""
+
+
+class _State(msgspec.Struct):
+    global_step: int
 
 
 class _Config(msgspec.Struct):
@@ -51,6 +61,8 @@ def read(path: pathlib.Path) -> Contents:
     if len(held) > 1:
         note = f"{held[0]} was read; {listing(held[1:])} beside it was not"
         contents = replace(contents, notes=(*contents.notes, note))
+    if STATE in names:
+        contents = _with_state(path, contents)
     return _with_config(path, contents) if CONFIG in names else contents
 
 
@@ -64,6 +76,19 @@ def _read(path: pathlib.Path, name: str) -> Contents:
     if not name.endswith(sharded.SUFFIX):
         return sharded.read_part(path, file)
     return sharded.read_part(path, file, (sharded.READER,))
+
+
+def _with_state(path: pathlib.Path, contents: Contents) -> Contents:
+    """The steps that a trainer had made, by its own state beside the weights."""
+    try:
+        file = Candidate(sharded.locate(path, path, STATE))
+        with file.path.open("rb") as state:
+            step = msgspec.json.decode(state.read(MAX_STATE), type=_State).global_step
+    except msgspec.ValidationError:  # no such key
+        return contents
+    except (CheckpointError, ValueError, RecursionError, OSError):
+        return replace(contents, skipped=(*contents.skipped, Skipped(STATE, "it cannot be read as JSON")))
+    return replace(contents, progress={**contents.progress, "global_step": step}) if 0 <= step <= MOST else contents
 
 
 def _with_config(path: pathlib.Path, contents: Contents) -> Contents:
