@@ -21,7 +21,7 @@ ROOMS = (
     {"rules"},
     {"report"},
     {"diagnose", "baseline"},
-    {"compare"},
+    {"compare", "trend"},
     {"renderers"},
     {"api"},
     {"testing"},

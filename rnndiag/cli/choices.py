@@ -120,11 +120,11 @@ class Choices:
         Raises:
             SettingsError: for a code that no rule has, or a threshold that its rule has not.
         """
-        from rnndiag.rules import RULES
+        from rnndiag.rules import CATALOGUE
         from rnndiag.rules.policy import Policy, check_codes
 
-        select, ignore = (check_codes(self[name], RULES, self._where(name)) for name in ("select", "ignore"))
-        overrides = () if self.file is None else tuple(_overrides(self.file, RULES))
+        select, ignore = (check_codes(self[name], CATALOGUE, self._where(name)) for name in ("select", "ignore"))
+        overrides = () if self.file is None else tuple(_overrides(self.file, CATALOGUE))
         return Policy(select, ignore, overrides)
 
     def _where(self, name: str) -> str:
