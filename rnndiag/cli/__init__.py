@@ -17,6 +17,7 @@ from rnndiag.cli.inspect import inspect
 from rnndiag.cli.rules import explain, rules
 from rnndiag.cli.schema import schema
 from rnndiag.cli.simulate import simulate
+from rnndiag.cli.trend import trend
 
 app = typer.Typer(
     name="rnndiag",
@@ -30,6 +31,7 @@ app.command()(inspect)
 app.command()(simulate)
 app.command()(check)
 app.command()(compare)
+app.command()(trend)
 app.command()(rules)
 app.command()(explain)
 app.command()(schema)
