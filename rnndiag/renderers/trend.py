@@ -24,15 +24,29 @@ WRITTEN: dict[str, Callable[[float], str]] = {
     "count": lambda value: f"{value:.0f}",
 }
 
+MOST_CHANGES = 8
+
 
 def render(trend: Trend) -> RenderableType:
     """The run, its verdicts, each measure from first to last, the changes and what the rules say."""
     return Group(*_sections(trend))
 
 
-def written(name: str, value: float | None) -> str:
+def course(trend: Trend, along: Sequence[Place | None], name: str) -> list[float | None]:
+    """A quantity at each point; a horizon that lies beyond the probe is drawn one step beyond it."""
+    values = [None if place is None else place.measures.get(name) for place in along]
+    if name != "horizon":
+        return values
+    inside = [place is not None and place.measures.get("log10_gain") is not None for place in along]
+    beyond = float(trend.probe.length + 1)
+    return [beyond if value is None and known else value for value, known in zip(values, inside, strict=True)]
+
+
+def written(trend: Trend, name: str, value: float) -> str:
     """A value of a quantity for people."""
-    return "-" if value is None else WRITTEN[quantity(name).style](value)
+    if name == "horizon" and value > trend.probe.length:
+        return f">{trend.probe.length}"
+    return WRITTEN[quantity(name).style](value)
 
 
 def step(number: float) -> str:
@@ -107,10 +121,10 @@ def _measures(trend: Trend) -> RenderableType:
         verdicts = Strip(verdicts=[None if place is None else place.verdict for place in along])
         table.add_row(Text.assemble((name, "bold"), (f"\n{kind}", "dim")), "", verdicts)
         for each in shown(along):
-            values = [None if place is None else place.measures.get(each) for place in along]
+            values = course(trend, along, each)
             known = [value for value in values if value is not None]
-            ends = (written(each, value) for value in (known[0], known[-1], min(known), max(known)))
-            first, last, lowest, highest = ends
+            ends = (known[0], known[-1], min(known), max(known))
+            first, last, lowest, highest = (written(trend, each, value) for value in ends)
             table.add_row(f"  {quantity(each).label}", first, Strip(values), last, lowest, highest)
         table.add_section()
     return table
@@ -124,7 +138,10 @@ def _changes(trend: Trend) -> RenderableType:
     grid.add_column(style="bold", overflow="fold")
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
-    for change in trend.changes:
+    if len(trend.changes) > MOST_CHANGES:
+        earlier = f"{len(trend.changes) - MOST_CHANGES} earlier ones (--format json lists them)"
+        grid.add_row("", Text(earlier, style="dim"), "")
+    for change in trend.changes[-MOST_CHANGES:]:
         became = Text.assemble(
             (change.before, VERDICT_STYLES[change.before]), " to ", (change.after, VERDICT_STYLES[change.after])
         )

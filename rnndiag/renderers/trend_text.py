@@ -11,7 +11,7 @@ import msgspec
 
 from rnndiag.renderers.markdown import code, findings_blocks, prose, row
 from rnndiag.renderers.sparkline import LETTERS, sparkline
-from rnndiag.renderers.trend import change_line, places, shown, step, written
+from rnndiag.renderers.trend import change_line, course, places, shown, step, written
 from rnndiag.report import finite
 from rnndiag.trend.data import Trend
 from rnndiag.trend.quantities import quantity
@@ -74,8 +74,7 @@ def _table(trend: Trend) -> Iterator[str]:
     yield row(["---", "---", "---:", "---", "---:"])
     for name, along in places(trend):
         for each in shown(along):
-            values = [None if place is None else place.measures.get(each) for place in along]
+            values = course(trend, along, each)
             known = [value for value in values if value is not None]
-            ends = (prose(written(each, value)) for value in (known[0], known[-1]))
-            first, last = ends
+            first, last = (prose(written(trend, each, value)) for value in (known[0], known[-1]))
             yield row([code(name), prose(quantity(each).label), first, sparkline(values, SPARK), last])

@@ -208,7 +208,7 @@ class VerdictChanged(TrendRule):
         probability ``prod_i (m - i) / (n - i)``, ``i < k``.
 
     Example:
-        Ten checkpoints, healthy up to the sixth and exploding from the seventh on.
+        Twelve checkpoints, healthy up to the seventh and exploding from the eighth on.
 
     What to do:
         Resume from the last healthy checkpoint with a lower learning rate, or with what else the model's own findings
