@@ -121,6 +121,8 @@ HEAVY = {"torch", "numpy", "msgspec", "plotext", "yaml"}
         ["schema"],
         ["rules"],
         ["explain", "VAN001"],
+        ["explain", "TRD001"],
+        ["trend", "--help"],
         ["--version"],
     ],
 )

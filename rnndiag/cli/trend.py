@@ -64,7 +64,7 @@ def trend(
     from rnndiag.renderers import trend_text
 
     measured = measure_models(chosen, imported=imported, quiet=quiet, verbose=verbose)
-    if measured.code and len(measured.reports) < run.FEWEST:
+    if measured.code and not measured.reports:
         return measured.code  # each refusal has been told
     told = run.trend(measured.reports, order=order, policy=chosen.policy)
     deliver(targets, partial(trend_text.render, told), partial(table.render, told), quiet=quiet)

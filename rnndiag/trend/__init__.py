@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rnndiag.trend.build import FEWEST, trend
+from rnndiag.trend.build import trend
 from rnndiag.trend.data import Alarm, Change, Place, Point, Trend
 from rnndiag.trend.order import Order, OrderBy
 
-__all__ = ["FEWEST", "Alarm", "Change", "Order", "OrderBy", "Place", "Point", "Trend", "trend"]
+__all__ = ["Alarm", "Change", "Order", "OrderBy", "Place", "Point", "Trend", "trend"]
