@@ -51,7 +51,10 @@ class RunCurve:
                 plotext.hline(threshold)
         steps = [point.step for point in self.trend.points]
         first, last = steps[0], steps[-1]
-        ticks = sorted({first + (last - first) * i / 4 for i in range(5)})
+        ticks = [first + (last - first) * i / 4 for i in range(5)]
+        if all(float(each).is_integer() for each in steps):
+            ticks = [float(round(tick)) for tick in ticks]
+        ticks = sorted(set(ticks))
         plotext.xticks(ticks, [short(tick, 4) if tick % 1 else f"{tick:.0f}" for tick in ticks])
         plotext.xlabel(self.trend.order.axis)
         plotext.ylabel("log10 gain")

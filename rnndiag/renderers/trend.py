@@ -25,6 +25,7 @@ WRITTEN: dict[str, Callable[[float], str]] = {
 }
 
 MOST_CHANGES = 8
+WIDEST_NAME = 26
 
 
 def render(trend: Trend) -> RenderableType:
@@ -111,9 +112,9 @@ def _header(trend: Trend) -> RenderableType:
 
 def _measures(trend: Trend) -> RenderableType:
     table = titled_table("Over training")
-    table.add_column("measure", overflow="fold")
+    table.add_column("measure", overflow="fold", max_width=WIDEST_NAME)
     table.add_column("first", justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    table.add_column("")  # what gives way where there are many checkpoints
     for heading in ("last", "lowest", "highest"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, along in places(trend):

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from rnndiag.renderers import trend as table
 from rnndiag.renderers.sparkline import BARS, sparkline, verdict_strip
 from rnndiag.trend import trend
 from tests.cli.conftest import Done
-from tests.test_trend import RISING
+from tests.test_trend import RISING, report
 
 Cli = Callable[..., Done]
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -148,6 +149,18 @@ def test_golden_table(width: int, request: pytest.FixtureRequest) -> None:
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8"), "pytest --regenerate rewrites it, if the change is meant"
     assert max(map(len, text.splitlines())) <= width
+
+
+def test_many_checkpoints_fit_into_80_columns() -> None:
+    stream = random.Random(0)
+    many = [report(10 ** (stream.gauss(0, 1) / 40), f"a.rather.long/path/epoch={i}.ckpt", epoch=i) for i in range(90)]
+    buffer = io.StringIO()
+    Console(file=buffer, width=80, highlight=False).print(table.render(trend(many)))
+    lines = buffer.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    (line,) = (line for line in lines if line.startswith("  spectral radius"))
+    assert sum(character in BARS for character in line) >= 20
+    assert "…" not in buffer.getvalue()
 
 
 def test_sparklines() -> None:
