@@ -39,6 +39,7 @@ def test_there_are_commands_to_hold_true() -> None:
         "simulate",
         "check",
         "compare",
+        "trend",
         "rules",
         "explain",
         "schema",

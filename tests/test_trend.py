@@ -104,6 +104,7 @@ def named(*paths: str) -> list[Report]:
         (["run/checkpoint-500/model.safetensors", "run/checkpoint-1000/model.safetensors"], [500, 1000]),
         (["epoch=1-step=200-v1.ckpt", "epoch=0-step=100.ckpt"], [100, 200]),
         (["epoch=3-val_loss=0.25.ckpt", "epoch=4-val_loss=0.75.ckpt"], [3, 4]),
+        (["run-2.pt", "run-1.pt"], [1, 2]),
         (["step_10k.pt", "step_900.pt", "step_1.5M.pt"], [900, 10_000, 1_500_000]),
     ],
 )
@@ -112,6 +113,18 @@ def test_the_number_in_the_name(paths: list[str], steps: list[float]) -> None:
     assert (told.order.by, told.order.axis) == ("name", "number in the name")
     assert [point.step for point in told.points] == steps
     assert "no step" in told.order.reason
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(0, 10**9), min_size=2, max_size=8, unique=True), st.sampled_from(["step=", "ckpt-", ""]))
+def test_numbers_in_names_sort_as_numbers(numbers: list[int], word: str) -> None:
+    told = trend(named(*(f"model2_{word}{number}.pt" for number in numbers)))
+    assert [point.step for point in told.points] == sorted(numbers)
+
+
+def test_a_number_that_counts_nothing_is_none() -> None:
+    with pytest.raises(SettingsError, match=r"m9+\.pt holds no number in the name"):
+        trend(named(f"m{'9' * 400}.pt", "m1.pt"))
 
 
 def test_by_name_without_numbers() -> None:

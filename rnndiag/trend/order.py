@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Literal
 
-from rnndiag.checkpoint.progress import KEYS
+from rnndiag.checkpoint.progress import KEYS, MOST
 from rnndiag.errors import SettingsError
 from rnndiag.report import Report
 
@@ -116,7 +117,8 @@ def _in_name(name: str) -> float | None:
     worded = [(match[0], match) for match in _WORD.finditer(name.lower() if name.isupper() else name)]
     steps = [match for word, match in worded if not word.startswith("epoch")]
     chosen = steps or [match for _, match in worded] or list(_NUMBER.finditer(name))
-    return float(chosen[-1][1]) * _UNIT[chosen[-1][2] or ""] if chosen else None
+    number = float(chosen[-1][1]) * _UNIT[chosen[-1][2] or ""] if chosen else math.inf
+    return number if number <= MOST else None
 
 
 def _natural(path: str) -> tuple[tuple[str, float], ...]:
