@@ -21,7 +21,7 @@ ROOMS = (
     {"rules", "treatments"},
     {"report"},
     {"diagnose", "baseline"},
-    {"compare", "prescription", "sweep"},
+    {"compare", "prescription", "sweep", "trend"},
     {"renderers"},
     {"api"},
     {"testing"},
@@ -122,6 +122,8 @@ HEAVY = {"torch", "numpy", "msgspec", "plotext", "yaml"}
         ["schema"],
         ["rules"],
         ["explain", "VAN001"],
+        ["explain", "TRD001"],
+        ["trend", "--help"],
         ["--version"],
     ],
 )

@@ -42,6 +42,7 @@ def test_there_are_commands_to_hold_true() -> None:
         "check",
         "compare",
         "prescribe",
+        "trend",
         "rules",
         "explain",
         "schema",

@@ -19,6 +19,7 @@ from rnndiag.cli.rules import explain, rules
 from rnndiag.cli.schema import schema
 from rnndiag.cli.simulate import simulate
 from rnndiag.cli.sweep import sweep
+from rnndiag.cli.trend import trend
 
 app = typer.Typer(
     name="rnndiag",
@@ -34,6 +35,7 @@ app.command()(sweep)
 app.command()(check)
 app.command()(compare)
 app.command()(prescribe)
+app.command()(trend)
 app.command()(rules)
 app.command()(explain)
 app.command()(schema)
