@@ -139,7 +139,7 @@ def main(
 ) -> None:
     """Train, look at every checkpoint, and print one table."""
     torch.set_num_threads(1)
-    started = time.perf_counter()
+    started = time.process_time()
     lines = [f"| {' | '.join(HEADINGS)} |", f"|{' --- |' * len(HEADINGS)}"]
     typer.echo("\n".join(lines))
     chosen = [run for run in RUNS if not names or run.name in names]
@@ -151,7 +151,7 @@ def main(
             )
         lines.append(row(run, seen, losses))
         typer.echo(lines[-1])
-    took = f"{time.perf_counter() - started:.0f} s on one core, {date.today().isoformat()}, torch {torch.__version__}."
+    took = f"{time.process_time() - started:.0f} s of one core, {date.today().isoformat()}, torch {torch.__version__}."
     table = "\n".join([*lines, "", took, ""])
     typer.echo(f"\n{took}")
     if output is not None:

@@ -20,12 +20,12 @@ SETTINGS: Final = frozenset({"hyper_parameters", "hparams", "config", "cfg", "ar
 """Parts that say what training was asked to do, not how far it came."""
 
 
-def counter(path: Path, key: str, value: object) -> int | None:
-    """The count that ``key`` holds at the top of a file or in a part right under it; None: it is none.
+def counter(path: Path, value: object) -> int | None:
+    """The count that one of the ``KEYS`` holds at the top of a file or in a part right under it; None: it is none.
 
     A plain whole number, or a tensor that is one.
     """
-    if key not in KEYS or not (path.parent is None or path.parent.parent is None) or path.key in SETTINGS:
+    if not (path.parent is None or path.parent.parent is None) or path.key in SETTINGS:
         return None
     if isinstance(value, Tensor) and value.dim() == 0 and value.dtype in (torch.int32, torch.int64):
         value = int(value)

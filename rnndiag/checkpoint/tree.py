@@ -25,7 +25,7 @@ from rnndiag.checkpoint.contents import (
 )
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.packed import Packed, packed, unpacked
-from rnndiag.checkpoint.progress import counter
+from rnndiag.checkpoint.progress import KEYS, counter
 from rnndiag.checkpoint.rebuild import StandIn
 from rnndiag.checkpoint.text import printable
 
@@ -127,8 +127,7 @@ class _Walker:
         tensors: dict[str, Leaf | Packed] = {}
         parts: list[tuple[Path, object]] = []
         for key, value in entries:
-            count = None if self._in_optimizer else counter(path, key, value)
-            if count is not None:
+            if key in KEYS and not self._in_optimizer and (count := counter(path, value)) is not None:
                 self.progress.setdefault(key, count)  # the top of the file comes first
             leaf = _leaf(value)
             if leaf is not None:
