@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rnndiag.checkpoint.arrays import read_array
 from rnndiag.config import Settings
 from rnndiag.errors import ProbeError
 from rnndiag.probes import GENERATED, Probe, ProbeKind
