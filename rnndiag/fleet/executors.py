@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, ParamSpec, TypeVar
@@ -101,19 +103,25 @@ def cluster(address: str) -> Iterator[tuple[Executor, int]]:
         raise FleetError(
             "--scheduler takes dask.distributed, which is not installed: pip install 'rnndiag[cluster]'"
         ) from None
+    # It says at length, through several loggers, what becomes one line here.
+    for name in ("distributed", "distributed.client", "distributed.core", "distributed.comm"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    if not re.fullmatch(r"\w+://\S+:\d+", address):  # of which the client would make something, or hang
+        raise FleetError(f"--scheduler: expected an address such as tcp://host:8786, got {address!r}")
     try:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise FleetError(
             f"--scheduler {address}: no scheduler answers there ({told(error)}); start one with dask scheduler, or "
-            "name another as tcp://host:8786"
+            "name another"
         ) from error
     try:
         executor = Cluster(client, address)
         executor.check()
         yield executor, max(1, sum(client.nthreads().values()))
     finally:
-        client.close(timeout=CONNECT_SECONDS)
+        with suppress(OSError, TimeoutError):  # of a scheduler that has gone
+            client.close(timeout=CONNECT_SECONDS)
 
 
 class Cluster(Executor):
