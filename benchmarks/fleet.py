@@ -119,7 +119,7 @@ def main() -> None:
         folder = Path(name)
         paths = write(folder / "models", given.models)
         write(folder / "few", given.few)
-        out = ("--format", f"jsonl={folder / 'out.jsonl'}")
+        out = ("--no-treat", "--format", f"jsonl={folder / 'out.jsonl'}")
         few = run("inspect", folder / "few", *out, "--workers", 2)
         one = run("inspect", folder / "models", *out)
         two = run("inspect", folder / "models", *out, "--workers", 2, "--cache", folder / "cache")
@@ -137,7 +137,7 @@ def main() -> None:
     text = f"""# Many models
 
 `python benchmarks/fleet.py --models {given.models} --few {given.few}`, {date.today()}, {where}, {versions};
-Elman nets of H = {HIDDEN}, T = 100, 16 sequences, `rnndiag inspect --format jsonl=FILE`; MiB at their peak.
+Elman nets of H = {HIDDEN}, T = 100, 16 sequences, `rnndiag inspect --no-treat --format jsonl=FILE`; MiB at their peak.
 
 | models | by | seconds | models/s | core seconds a model | MiB, this process | MiB, a worker |
 |---|---|---|---|---|---|---|

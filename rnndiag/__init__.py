@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from rnndiag.api import inspect as inspect
+    from rnndiag.api import prescribe as prescribe
     from rnndiag.api import simulate as simulate
     from rnndiag.config import Settings as Settings
     from rnndiag.config import Thresholds as Thresholds
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "inspect": "rnndiag.api",
     "simulate": "rnndiag.api",
+    "prescribe": "rnndiag.api",
     "Settings": "rnndiag.config",
     "Thresholds": "rnndiag.config",
     "RnndiagError": "rnndiag.errors",
@@ -38,6 +40,7 @@ _HOMES = {
 __all__ = [  # noqa: RUF022  # the order in which a reader meets them
     "inspect",
     "simulate",
+    "prescribe",
     "Report",
     "Probe",
     "RandomNet",

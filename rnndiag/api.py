@@ -1,8 +1,9 @@
-"""The two calls that most users need: diagnose a model, diagnose a random net."""
+"""The calls that most users need: diagnose a model or a random net, and try what would help it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rnndiag import checkpoint
+from rnndiag import checkpoint, prescription
 from rnndiag.cells.custom import StepLayer, step_layer
 from rnndiag.cells.step import State, name_of
 from rnndiag.checkpoint import live
@@ -19,11 +20,17 @@ from rnndiag.checkpoint.mapping import RoleMap, parse_map
 from rnndiag.checkpoint.model import Source
 from rnndiag.config import Settings
 from rnndiag.diagnose import Progress, device_of, diagnose, diagnose_step
-from rnndiag.errors import ModelError, ProbeError
+from rnndiag.errors import ModelError, OutputError, ProbeError
+from rnndiag.prescription import Prescription
 from rnndiag.probes import GENERATED, Probe, ProbeKind
 from rnndiag.random_nets import RandomNet
 from rnndiag.report import Report
 from rnndiag.rules.policy import Policy
+from rnndiag.sweep.axes import Value, longest, parse_axes, with_length
+from rnndiag.sweep.plan import DEFAULT_NETS, Plan
+from rnndiag.sweep.result import Sweep
+from rnndiag.sweep.run import run as run_sweep
+from rnndiag.theory.comparison import compare_to_theory
 
 DEFAULT_LENGTH = 100
 DEFAULT_BATCH = 16
@@ -92,9 +99,7 @@ def inspect(
     if isinstance(model, nn.Module):
         found = live.load(model, nonlinearity=nonlinearity)
     else:
-        given = [mapping] if isinstance(mapping, str) else mapping
-        maps = [parse_map(each, "mapping") if isinstance(each, str) else each for each in given]
-        found = checkpoint.load(model, nonlinearity=nonlinearity, maps=maps)
+        found = checkpoint.load(model, nonlinearity=nonlinearity, maps=_maps(mapping))
     spec = probe if inputs is None else inputs
     built = make_probe(spec, length=length, batch=batch, scale=scale, settings=settings)
     return diagnose(found, built, settings, policy=policy, progress=progress)
@@ -159,10 +164,132 @@ def simulate(
     policy: Policy | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Diagnose a random net; the arguments are those of ``inspect``."""
+    """Diagnose a random net, and set theory beside what was measured; the arguments are those of ``inspect``."""
+    settings, net = settings or Settings(), net or RandomNet()
+    driven = make_probe(probe, length=length, batch=batch, scale=scale, settings=settings)
+    model = net.build()
+    report = diagnose(model, driven, settings, policy=policy, progress=progress)
+    return replace(report, theory=compare_to_theory(net, driven.inputs(model.stacks[0]), report.layers))
+
+
+def sweep(
+    axes: Mapping[str, str | Value | Sequence[Value]] | None = None,
+    *,
+    nets: int = DEFAULT_NETS,
+    input_size: int = 16,
+    forget_bias: float = 0.0,
+    probe: ProbeSpec = "noise",
+    batch: int | None = None,
+    scale: float = 1.0,
+    settings: Settings | None = None,
+    workers: int | None = None,
+    resume: Path | None = None,
+    progress: Progress | None = None,
+) -> Sweep:
+    """A phase diagram of random nets, with the critical sigma where sigma varies.
+
+    An interrupt ends it early with what is done; ``complete`` says so.
+
+    Args:
+        axes: by name (``sigma``, ``input_scale``, ``bias_scale``, ``hidden``, ``length``, ``cell``, ``init``), each a
+            value, several, or text: ``"0.5:3:26"``, ``"0.01:10:9log"``, ``"0,0.1,1"``. At most two may vary; sigma does
+            if nothing is said.
+        nets: per point, with seeds that follow that of the settings; net ``s`` is that of ``simulate`` with seed ``s``.
+        input_size: inputs ``D``.
+        forget_bias: added to an LSTM's forget biases.
+        probe: as for ``inspect``.
+        batch: likewise.
+        scale: likewise.
+        settings: lag, precision, thresholds, the first seed.
+        workers: threads; None: all cores that this process may use.
+        resume: a file that keeps every net as it is measured, and from which the work goes on.
+        progress: told as points are done.
+
+    Raises:
+        RnndiagError: with one line that says what to do.
+
+    >>> found = sweep({"sigma": "0.5:2:4", "hidden": 32, "length": 50}, nets=1)
+    >>> [point.verdict for point in found.points]
+    ['vanishing', 'vanishing', 'inconclusive', 'exploding']
+    """
+    settings, axes = settings or Settings(), axes or {}
+    parsed = parse_axes(axes)
+    driven = make_probe(probe, length=longest(parsed), batch=batch, scale=scale, settings=settings)
+    plan = Plan(with_length(parsed, driven.length), driven, settings, nets, input_size, forget_bias)
+    return run_sweep(plan, workers=workers, resume=resume, progress=progress)
+
+
+def prescribe(
+    model: str | Path | nn.Module | RandomNet,
+    *,
+    probe: ProbeSpec = "noise",
+    length: int | None = None,
+    batch: int | None = None,
+    scale: float = 1.0,
+    nonlinearity: Literal["tanh", "relu"] | None = None,
+    mapping: str | Sequence[str | RoleMap] = (),
+    settings: Settings | None = None,
+    policy: Policy | None = None,
+    treatments: str = "*",
+    take: str | None = None,
+    save: str | Path | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Prescription:
+    """Try treatments on copies of a model's ill stacks, and rank them by how near they bring it to healthy.
+
+    Args:
+        model: a saved model's path, a module (left as it is) or a random net.
+        probe: this and the next seven are those of ``inspect``.
+        length: steps.
+        batch: sequences.
+        scale: multiplies the probe.
+        nonlinearity: of Elman layers, where the file does not say.
+        mapping: which tensors are what, where their names do not tell.
+        settings: lag, precision, thresholds.
+        policy: of the reports before and after.
+        treatments: a glob over the names of treatments.
+        take: the treatment to choose in place of the best, even for a healthy model.
+        save: where to write the model under the chosen treatment, in its own format; for a saved model only.
+        force: whether ``save`` may overwrite a file.
+        progress: told before each piece of work.
+
+    Raises:
+        RnndiagError: with one line that says what to do; ``OutputError`` where there is nothing to save.
+
+    >>> prescription = prescribe(RandomNet(sigma=0.5, hidden=32), length=50, treatments="rescale")
+    >>> prescription.before.verdict, prescription.chosen, prescription.after.verdict
+    ('vanishing', 'rescale', 'healthy')
+    """
     settings = settings or Settings()
+    if save is not None and not isinstance(model, str | Path):
+        raise OutputError(f"{save}: only a saved model is written back in its own format, got a {type(model).__name__}")
+    maps = _maps(mapping)
+    if isinstance(model, RandomNet):
+        found = model.build()
+    elif isinstance(model, nn.Module):
+        found = live.load(model, nonlinearity=nonlinearity)
+    else:
+        found = checkpoint.load(model, nonlinearity=nonlinearity, maps=maps)
     built = make_probe(probe, length=length, batch=batch, scale=scale, settings=settings)
-    return diagnose((net or RandomNet()).build(), built, settings, policy=policy, progress=progress)
+    prescribed = prescription.prescribe(
+        found, built, settings, policy=policy, treatments=treatments, take=take, progress=progress
+    )
+    if save is not None and isinstance(model, str | Path):
+        if not prescribed.changed:
+            why = (
+                "the model is healthy" if prescribed.prescription.before.verdict == "healthy" else "no treatment helps"
+            )
+            raise OutputError(f"{save}: not written: {why}; --take NAME chooses a treatment all the same")
+        from rnndiag.checkpoint.rewrite import rewrite
+
+        rewrite(model, save, prescribed.changed, force=force, nonlinearity=nonlinearity, maps=maps)
+    return prescribed.prescription
+
+
+def _maps(mapping: str | Sequence[str | RoleMap]) -> list[RoleMap]:
+    given = [mapping] if isinstance(mapping, str) else mapping
+    return [parse_map(each, "mapping") if isinstance(each, str) else each for each in given]
 
 
 def make_probe(

@@ -42,6 +42,8 @@ class Settings:
     layers: str = "*"
     """glob over layer names"""
     thresholds: Thresholds = field(default_factory=Thresholds)
+    treat: bool = True
+    """try the suggestions for a model that is ill on a copy, and drop those that do not help"""
 
     def __post_init__(self) -> None:
         if self.lag is not None and self.lag < 1:

@@ -74,6 +74,7 @@ class ConfigFile(_Strict, frozen=True):
     exponents: int | Literal["all"] | None = None
     dtype: Literal["float64", "float32"] | None = None
     device: str | None = None
+    treat: bool | None = None
     fail_on: Literal["error", "warning", "info", "never"] | None = None
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()

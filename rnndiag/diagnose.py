@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -22,10 +22,13 @@ from rnndiag.measures.verdict import worst
 from rnndiag.probes import Probe
 from rnndiag.report import SCHEMA_VERSION, ProbeReport, Report
 from rnndiag.rules import assess
-from rnndiag.rules.base import Subject
+from rnndiag.rules.base import Finding, Subject
 from rnndiag.rules.policy import Policy
 from rnndiag.rules.summary import summarise
 from rnndiag.trajectory import run_stack, run_step
+from rnndiag.treatments.patient import Patient
+from rnndiag.treatments.suggest import tried
+from rnndiag.treatments.trial import Trials
 
 PARALLEL_FROM = 1 << 16
 """Entries of ``weight_hh`` from which on more than one thread pays."""
@@ -64,11 +67,32 @@ def diagnose(
     tell = _Pieces(progress, sum(2 + len(STAGES) * len(stack.layers) for stack in stacks))
     measured: list[Subject] = []
     for stack in stacks:
-        with _threads_for(max(layer.weight_hh.numel() for layer in stack.layers)):
+        with threads_for(stack):
             measured.append(_measure(stack, probe, lag, settings, tell))
-    tell.last("rules")
+    tell.last("rules and treatments" if settings.treat else "rules")
     source = replace(model.source, skipped=(*model.source.skipped, *unfit))
-    return _report(source, model.notes, probe, settings, measured, policy or Policy())
+    report = _report(source, model.notes, probe, settings, measured, policy or Policy())
+    if not settings.treat:
+        return report
+    ill = {stack.name for stack in report.stacks if stack.verdict != "healthy"}
+    return replace(report, findings=_tried(report.findings, patients(model, probe, settings, ill)))
+
+
+def patients(model: Model, probe: Probe, settings: Settings, names: Container[str]) -> Iterator[Patient]:
+    """The stacks of those names on a probe that they fit, ready for treatment, one at a time."""
+    lag, device = _lag(settings, probe), device_of(settings)
+    for stack in _fitting(_chosen(model, settings.layers), probe)[0]:
+        if stack.name in names:
+            with threads_for(stack):
+                patient = Patient.of(stack, probe, lag, settings, device)
+            yield patient
+
+
+def _tried(findings: tuple[Finding, ...], ill: Iterator[Patient]) -> tuple[Finding, ...]:
+    for patient in ill:
+        with threads_for(patient.stack):
+            findings = tried(findings, Trials(patient))
+    return findings
 
 
 def diagnose_step(
@@ -101,7 +125,7 @@ def diagnose_step(
     assert probe.array is not None  # of kind file
     _check_memory(layer.name, layer.input_size + 8 * layer.state_size, probe, settings)
     tell = _Pieces(progress, 2 + len(STAGES))
-    with _threads_for(layer.state_size**2):
+    with _threads(layer.state_size**2):
         tell(f"{layer.name}: states")
         run = run_step(layer, (probe.array * probe.scale).to(layer.initial))
         measures, adjoint = measure_layer(run, layer, lag, settings, stage=lambda name: tell(f"{layer.name}: {name}"))
@@ -190,8 +214,13 @@ def _measure(stack: Stack, probe: Probe, lag: int, settings: Settings, step: Cal
     return Subject(judged, tuple(layers))
 
 
+def threads_for(stack: Stack) -> AbstractContextManager[None]:
+    """As many threads as its largest recurrent matrix pays."""
+    return _threads(max(layer.weight_hh.numel() for layer in stack.layers))
+
+
 @contextmanager
-def _threads_for(entries: int) -> Iterator[None]:
+def _threads(entries: int) -> Iterator[None]:
     """One thread where the largest recurrent matrix has few entries, all where it has many.
 
     Threads wait for one another in a loop; between the many short operations of a small net they win

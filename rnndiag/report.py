@@ -15,6 +15,7 @@ from rnndiag.config import Thresholds
 from rnndiag.measures.layer import LayerMeasures, StackMeasures
 from rnndiag.measures.verdict import Verdict
 from rnndiag.rules.base import Finding, NotAssessed
+from rnndiag.theory.comparison import Theory
 
 SCHEMA_VERSION: Literal["1"] = "1"
 
@@ -28,16 +29,6 @@ class ProbeReport:
     batch: int
     scale: float
     seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Theory:
-    """What mean-field theory predicts for a random net."""
-
-    applies: bool
-    rate: float
-    critical_sigma: float
-    fixed_point_q: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +58,7 @@ class Report:
     """rules that selection or configuration kept from a layer or stack"""
     notes: tuple[str, ...]
     theory: Theory | None = None
+    """what mean field predicts, beside what was measured; None: not a random net"""
 
 
 def to_builtins(report: Report) -> dict[str, Any]:

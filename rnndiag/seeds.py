@@ -12,5 +12,6 @@ def generator(seed: int, purpose: str) -> torch.Generator:
 
     With the bare seed for all, weights and probe would be the same normal numbers twice over.
     """
-    digest = hashlib.sha256(f"{purpose}:{seed}".encode()).digest()
+    told = f"{purpose}:{seed}".encode("utf-8", "surrogatepass")  # a layer's name may hold what is no text
+    digest = hashlib.sha256(told).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rnndiag.treatments import NAMES
 from tests.cli.conftest import Done, cli  # noqa: F401  # the fixture
 
 ROOT = Path(__file__).parent.parent
@@ -37,8 +38,11 @@ def test_there_are_commands_to_hold_true() -> None:
     assert {line.split()[1] for line in COMMANDS} == {
         "inspect",
         "simulate",
+        "sweep",
         "check",
         "compare",
+        "prescribe",
+        "trend",
         "rules",
         "explain",
         "schema",
@@ -71,6 +75,17 @@ def test_output_shown_is_what_the_first_command_prints(cli: Cli, monkeypatch: py
     }
     missing = [line for line in shown.splitlines() if line.strip() not in ("", "...") and line.rstrip() not in printed]
     assert missing == []
+
+
+def test_the_prescription_shown_is_what_is_printed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.chdir(ROOT)
+    page = (ROOT / "docs" / "treatments.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"<!-- output -->\n```\n(.*?)```", page, re.S)
+    out = cli("prescribe", "sample_models/exploding_tanh.pt", "--T", "64").out
+    printed = [line.rstrip() for line in out.splitlines() if line.strip()]
+    assert [line.rstrip() for line in shown.splitlines() if line.strip()] == printed
+    for name in NAMES:
+        assert f"`{name}`" in page
 
 
 def test_links_lead_somewhere() -> None:

@@ -47,9 +47,16 @@ class Cell(Protocol):
 
 
 def fused_states(kernel: Callable[[RecurrentLayer], nn.RNNBase], layer: RecurrentLayer, inputs: Tensor) -> Tensor:
-    """``h_1 .. h_T`` by PyTorch's own fused kernel, given as a module of the layer's kind and shape."""
+    """``h_1 .. h_T`` by PyTorch's own fused kernel, given as a module of the layer's kind and shape.
+
+    They carry a graph for autograd just where a parameter asks for its gradient.
+    """
     with torch.device("meta"):
         module = kernel(layer)
+    if any(parameter.requires_grad for parameter in layer.parameters.values()):
+        named = {f"{name}_l0": parameter for name, parameter in layer.parameters.items()}
+        tracked: Tensor = torch.func.functional_call(module, named, (inputs,))[0]
+        return tracked
     for name, parameter in layer.parameters.items():
         setattr(module, f"{name}_l0", nn.Parameter(parameter, requires_grad=False))
     with torch.no_grad():
@@ -79,8 +86,9 @@ def sech_squared(a: Tensor) -> Tensor:
     ``1 - tanh(a)^2`` is exactly 0 from ``|a| = 9.5`` on in float32 and from 19.1 on in float64; this is so only
     where the slope itself underflows, from 52 and 373 on.
     """
-    decay = (-2 * a.abs()).exp()
-    return 4 * decay / (1 + decay).square()
+    decay = a.abs().mul_(-2).exp_()
+    below = (1 + decay).square_()
+    return decay.mul_(4).div_(below)
 
 
 def sigmoid_slope(a: Tensor) -> Tensor:

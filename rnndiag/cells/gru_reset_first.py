@@ -29,7 +29,7 @@ class GRUResetFirst:
             i_r, i_z, i_n = drive.chunk(3, dim=-1)
             h_r, h_z = (h @ gates.T).chunk(2, dim=-1)
             n = torch.addmm(i_n, (i_r + h_r).sigmoid_() * h, candidate.T).tanh_()
-            h = torch.lerp(n, h, (i_z + h_z).sigmoid_(), out=states[t])
+            h = states[t] = torch.lerp(n, h, (i_z + h_z).sigmoid_())
         return states
 
     def linearise(self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor) -> Linearisation:

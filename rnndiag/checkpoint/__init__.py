@@ -67,7 +67,7 @@ def load(path: str | Path, *, nonlinearity: Nonlinearity | None = None, maps: Se
         raise CheckpointError(f"{path}: {findings.unmatched[0]}; the file holds {listing(names, 8) or 'no tensors'}")
     if not findings.stacks:
         raise CheckpointError(f"{path}: {_nothing_found(findings.skipped)}{_mapping_to_try(contents)}")
-    source = Source(path, format_, digest, findings.skipped)
+    source = Source(path, format_, digest, findings.skipped, dict(contents.progress))
     return Model(source, findings.stacks, (*contents.notes, *findings.notes))
 
 

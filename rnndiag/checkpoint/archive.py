@@ -11,11 +11,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import torch
+from torch import Tensor
 from torch.serialization import StorageType
 from torch.storage import TypedStorage, UntypedStorage
 
 from rnndiag.checkpoint.allowance import current
 from rnndiag.checkpoint.inert import InertUnpickler
+from rnndiag.checkpoint.places import Place, Seal
 from rnndiag.checkpoint.text import printable
 from rnndiag.checkpoint.zips import MAX_DIRECTORY, Part, members
 from rnndiag.errors import CheckpointError
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from rnndiag.checkpoint.contents import Deferred
     from rnndiag.checkpoint.reader import Candidate
 
 _END = struct.Struct("<4s4H2LH")  # end of central directory: ..., size, offset, length of comment
@@ -53,13 +56,15 @@ class Archive:
         path: the file.
         start: where in the file the archive begins.
         size: how many bytes it has, to the end of the file by default.
+        around: the members that the archive itself is in.
 
     Raises:
         CheckpointError: an archive that the writer does not make.
     """
 
-    def __init__(self, path: Path, start: int = 0, size: int | None = None) -> None:
+    def __init__(self, path: Path, start: int = 0, size: int | None = None, around: tuple[Seal, ...] = ()) -> None:
         self.path = path
+        self._around = around
         self._start = start
         self.size = path.stat().st_size - start if size is None else size
         with self._open() as file:
@@ -73,6 +78,8 @@ class Archive:
         self.members = {m.filename.removeprefix(folder): m for m in held if m.filename.startswith(folder)}
         self._copied: set[str] = set()
         self._storages: dict[tuple[str, torch.dtype], TypedStorage] = {}
+        self._names: dict[int, str] = {}
+        self._inner: list[Archive] = []
 
     def texts(self, names: Iterable[str], limit: int) -> Iterator[tuple[str, str]]:
         """Members as text, each with its name, of which at most ``limit`` bytes are unpacked in all."""
@@ -107,13 +114,33 @@ class Archive:
                 self._copied.add(name)
             if self._is_swapped:
                 data.byteswap(dtype)
+            if size:
+                self._names[data.data_ptr()] = name
             self._storages[name, dtype] = TypedStorage(wrap_storage=data, dtype=dtype, _internal=True)
         return self._storages[name, dtype]
 
     def inner(self, name: str) -> Archive:
         """The archive in the member ``name``."""
         start, size = self._span(name)
-        return Archive(self.path, self._start + start, size)
+        self._inner.append(Archive(self.path, self._start + start, size, (self._seal(name), *self._around)))
+        return self._inner[-1]
+
+    def place(self, tensor: Tensor | Deferred) -> Place | str:
+        """Where in the file the numbers of a tensor lie that was made over one of the storages; or why nowhere."""
+        found: Place | str = "its numbers do not lie in the file as they are"
+        pointer = tensor.untyped_storage().data_ptr() if isinstance(tensor, Tensor) else 0
+        if not isinstance(tensor, Tensor) or pointer not in self._names:
+            within = (inner.place(tensor) for inner in self._inner)
+            return next((place for place in within if isinstance(place, Place)), found)
+        seal = self._seal(self._names[pointer])
+        start = seal.start + int(tensor.storage_offset()) * tensor.element_size()
+        shape, strides = tuple(tensor.shape), tensor.stride()
+        return Place(self.path, start, shape, strides, tensor.dtype, self._is_swapped, (seal, *self._around))
+
+    def _seal(self, name: str) -> Seal:
+        start, size = self._span(name)
+        header = self._start + self.members[name].header_offset
+        return Seal(self._start + start, size, header, self._start, self._start + self.size)
 
     def _open(self) -> io.BufferedReader:
         return io.BufferedReader(Part(self.path, self._start, self.size))

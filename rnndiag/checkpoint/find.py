@@ -58,18 +58,25 @@ class _Found:
     """That embedding's weight, ``[V, D]``."""
 
 
-def find(contents: Contents, nonlinearity: Nonlinearity | None = None, maps: Sequence[RoleMap] = ()) -> Findings:
+def find(
+    contents: Contents,
+    nonlinearity: Nonlinearity | None = None,
+    maps: Sequence[RoleMap] = (),
+    *,
+    tables: bool = True,
+) -> Findings:
     """Find every recurrent module, and a reason for everything else.
 
     Args:
         contents: what a reader made of a file.
         nonlinearity: the user's answer where a pickled module does not say tanh or relu.
         maps: the user's word on which tensors are what; it comes before their names.
+        tables: whether to give the stacks the embeddings that they read.
 
     Returns:
         One stack per recurrent module, whose tensors are copies in the file's own precision.
     """
-    search = _Search(contents.size, maps)
+    search = _Search(contents.size, maps, tables=tables)
     for container in contents.containers:
         search.enter(container)
     names = name_modules([found.place for found in search.found])
@@ -87,17 +94,20 @@ class _Search:
     """Keeps the modules that can be measured, and of all others the place and the reason.
 
     Args:
-        budget: how many bytes of tensors to accept, the size of the file: more are views that overlap.
+        size: how many bytes of tensors the file holds.
         maps: the user's mappings.
+        tables: whether to look for the embeddings that are read.
     """
 
-    def __init__(self, budget: int, maps: Sequence[RoleMap]) -> None:
+    def __init__(self, size: int, maps: Sequence[RoleMap], *, tables: bool) -> None:
+        self._tables = tables
         self.found: list[_Found] = []
         self.passed_over: list[tuple[Place, str]] = []
         self.notes: list[str] = []
         self._problems = {each.text: "no two tensors answer to hh and ih with the same *" for each in maps}
         self._maps = maps
-        self._size = self._budget = budget
+        self._size = size
+        self._budget = 2 * size  # a bias that is left out is made up beside the other; more are views that overlap
         self._places: dict[Hashable, Place] = {}
         self._spent: set[Hashable] = set()
 
@@ -116,7 +126,8 @@ class _Search:
             else:
                 tables.offer(name, parameters, facts)
                 others.append((place, parameters))
-        self._furnish(start, tables)
+        if self._tables:
+            self._furnish(start, tables)
         read = {found.table for found in self.found[start:]}
         self.passed_over += [(p, _other(parameters, p.module in read)) for p, parameters in others]
 
@@ -181,7 +192,7 @@ class _Search:
 
     def _spend(self, tensors: Iterable[Tensor]) -> bool:
         """Whether the budget allows these tensors; one that is shared is paid for once."""
-        costs = {_view(t): t.numel() * t.element_size() for t in tensors if _view(t) not in self._spent}
+        costs = {_view(t): _cost(t) for t in tensors if _view(t) not in self._spent}
         if sum(costs.values()) > self._budget:
             return False
         self._budget -= sum(costs.values())
@@ -203,6 +214,11 @@ def _modules(tensors: Mapping[str, Leaf]) -> Mapping[str, Mapping[str, Leaf]]:
 def _view(tensor: Tensor) -> Hashable:
     """Equal for tensors that are the same part of the file, read in the same way."""
     return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
+
+
+def _cost(tensor: Tensor) -> int:
+    # Of a bias of zeros that the file does not hold, one number; its length is that of weights paid for.
+    return 0 if tensor.stride() == (0,) else tensor.numel() * tensor.element_size()
 
 
 def _stack(found: _Found, name: str, choice: Choice, copies: dict[Hashable, Tensor]) -> Stack:

@@ -23,7 +23,7 @@ from rnndiag.checkpoint import (
 from rnndiag.checkpoint.allowance import Allowance, ExhaustedError
 from rnndiag.checkpoint.contents import Deferred
 from rnndiag.checkpoint.foreign import describe
-from rnndiag.checkpoint.reader import EXPECTED, Candidate, Reader
+from rnndiag.checkpoint.reader import EXPECTED, Candidate, Reader, addresses
 from rnndiag.checkpoint.text import printable
 from rnndiag.errors import CheckpointError
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rnndiag.checkpoint.contents import Contents, Leaf, Unusable
+    from rnndiag.checkpoint.places import Ledger
 
 READERS: Final[tuple[Reader, ...]] = (
     torch_zip.READER,
@@ -89,7 +90,7 @@ def read(path: Path) -> tuple[str, Contents]:
     """
     allowance = Allowance()
     reader = identify(path)
-    with _one_line(path, reader.format), allowance:
+    with one_line(path, reader.format), allowance:
         contents = reader.read(path)
 
     def guarded(leaf: Leaf) -> Leaf:
@@ -103,8 +104,20 @@ def read(path: Path) -> tuple[str, Contents]:
     return reader.format, replace(contents, containers=containers)
 
 
+def trace(path: Path, ledger: Ledger) -> Contents:
+    """What a file holds, with the addresses of its numbers in their place.
+
+    Raises:
+        CheckpointError: as ``read`` does; or a changed model is not written in this format.
+        OSError: it is not there, or may not be read.
+    """
+    reader = identify(path)
+    with one_line(path, reader.format), Allowance():
+        return addresses(ledger)(reader, path)
+
+
 @contextmanager
-def _one_line(path: Path, format_: str) -> Iterator[None]:
+def one_line(path: Path, format_: str) -> Iterator[None]:
     """Make a refusal of whatever damage brings out.
 
     It shows up as almost any exception, from struct.error and KeyError to torch's RuntimeError, and a file must
@@ -127,7 +140,7 @@ def _one_line(path: Path, format_: str) -> Iterator[None]:
 def _deferred(path: Path, format_: str, leaf: Deferred, allowance: Allowance) -> Tensor | Unusable:
     """Read a tensor that was left in the file, long after the file was opened."""
     try:
-        with _one_line(path, format_), allowance:
+        with one_line(path, format_), allowance:
             return leaf.read()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error

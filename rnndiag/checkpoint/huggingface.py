@@ -9,7 +9,8 @@ import msgspec
 
 from rnndiag.checkpoint import sharded
 from rnndiag.checkpoint.model import Skipped
-from rnndiag.checkpoint.reader import Candidate, Reader
+from rnndiag.checkpoint.progress import MOST
+from rnndiag.checkpoint.reader import Candidate, Reader, Using, addresses
 from rnndiag.checkpoint.text import listing, printable
 from rnndiag.errors import CheckpointError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import pathlib
 
     from rnndiag.checkpoint.contents import Contents
+    from rnndiag.checkpoint.places import Ledger
 
 WEIGHTS: Final = (
     "model.safetensors",
@@ -30,6 +32,15 @@ CONFIG: Final = "config.json"
 MAX_CONFIG: Final = 1 << 20
 
 
+STATE: Final = "trainer_state.json"
+MAX_STATE: Final = 16 << 20
+"""Bytes: it holds a log of the whole run."""
+
+
+class _State(msgspec.Struct):
+    global_step: int
+
+
 class _Config(msgspec.Struct):
     nonlinearity: Literal["tanh", "relu"]
 
@@ -40,6 +51,15 @@ def read(path: pathlib.Path) -> Contents:
     Raises:
         CheckpointError: weights that are missing, damaged, or links that lead out of the folder.
     """
+    return _contents(path, Reader.contents)
+
+
+def places(path: pathlib.Path, ledger: Ledger) -> Contents:
+    """The same with addresses in place of numbers."""
+    return _contents(path, addresses(ledger))
+
+
+def _contents(path: pathlib.Path, using: Using) -> Contents:
     names = [entry.name for entry in path.iterdir()]
     held = _weights(names)
     if len(held) > 1 and held[0] not in WEIGHTS:
@@ -47,10 +67,12 @@ def read(path: pathlib.Path) -> Contents:
             f"{path}: a folder with several indices ({listing([printable(name, 60) for name in held], 4)}):"
             " name the one to read"
         )
-    contents = _read(path, held[0])
+    contents = _read(path, held[0], using)
     if len(held) > 1:
         note = f"{held[0]} was read; {listing(held[1:])} beside it was not"
         contents = replace(contents, notes=(*contents.notes, note))
+    if STATE in names:
+        contents = _with_state(path, contents)
     return _with_config(path, contents) if CONFIG in names else contents
 
 
@@ -59,11 +81,24 @@ def _weights(names: list[str]) -> list[str]:
     return [name for name in WEIGHTS if name in names] or sorted(n for n in names if n.endswith(sharded.SUFFIX))
 
 
-def _read(path: pathlib.Path, name: str) -> Contents:
+def _read(path: pathlib.Path, name: str, using: Using) -> Contents:
     file = sharded.locate(path, path, name)
     if not name.endswith(sharded.SUFFIX):
-        return sharded.read_part(path, file)
-    return sharded.read_part(path, file, (sharded.READER,))
+        return sharded.read_part(path, file, using=using)
+    return sharded.read_part(path, file, (sharded.READER,), lambda _, index: sharded.read(index, using))
+
+
+def _with_state(path: pathlib.Path, contents: Contents) -> Contents:
+    """The steps that a trainer had made, by its own state beside the weights."""
+    try:
+        file = Candidate(sharded.locate(path, path, STATE))
+        with file.path.open("rb") as state:
+            step = msgspec.json.decode(state.read(MAX_STATE), type=_State).global_step
+    except msgspec.ValidationError:  # no such key
+        return contents
+    except (CheckpointError, ValueError, RecursionError, OSError):
+        return replace(contents, skipped=(*contents.skipped, Skipped(STATE, "it cannot be read as JSON")))
+    return replace(contents, progress={**contents.progress, "global_step": step}) if 0 <= step <= MOST else contents
 
 
 def _with_config(path: pathlib.Path, contents: Contents) -> Contents:
@@ -82,4 +117,4 @@ def _accepts(candidate: Candidate) -> bool:
     return candidate.is_folder and bool(_weights(list(candidate.names)))
 
 
-READER: Final = Reader("huggingface", _accepts, read)
+READER: Final = Reader("huggingface", _accepts, read, places)

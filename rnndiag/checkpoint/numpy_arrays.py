@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 import zipfile
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -13,7 +14,9 @@ from torch import Tensor
 from rnndiag.checkpoint.contents import MAX_NAME, Container, Contents, Deferred, Leaf, Path, Unusable
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.npy import SIGNATURE, UnreadableError, read_header, read_numbers
+from rnndiag.checkpoint.places import Place, contiguous
 from rnndiag.checkpoint.reader import Candidate, Reader
+from rnndiag.checkpoint.seals import seal_of
 from rnndiag.checkpoint.text import printable
 from rnndiag.checkpoint.zips import members
 from rnndiag.errors import CheckpointError
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     import pathlib
 
     from rnndiag.checkpoint.npy import Header
+    from rnndiag.checkpoint.places import Ledger
 
 MAX_ARRAYS: Final = 10_000
 """Each costs a tenth of a millisecond before one number is read; the largest models have some thousands."""
@@ -58,6 +62,19 @@ def read_npz(path: pathlib.Path) -> Contents:
             held += math.prod(leaf.shape) * leaf.dtype.itemsize if isinstance(leaf, Deferred) else 0
             tensors[name] = leaf
     return Contents(held, (Container(Path(), tensors),), tuple(skipped))
+
+
+def places(path: pathlib.Path, ledger: Ledger) -> Contents:
+    """The same with addresses in place of numbers."""
+    contents = read_npz(path)
+    is_packed = any(member.compress_type != zipfile.ZIP_STORED for member in members(path))
+
+    def place(leaf: Tensor | Deferred) -> Place:
+        member = getattr(leaf.read, "__self__", None) if isinstance(leaf, Deferred) else None
+        assert isinstance(member, _Member)  # as _leaf makes them
+        return member.place(is_packed=is_packed)
+
+    return ledger.contents(contents, place)
 
 
 def allowance(size: int) -> int:
@@ -120,6 +137,18 @@ class _Member:
             self._last = weakref.ref(tensor)
         return tensor
 
+    def place(self, *, is_packed: bool) -> Place:
+        """Where it lies in the archive, or in its member of an archive that is to be packed anew."""
+        header, member = self._header, self._member
+        strides = contiguous(header.shape, fortran=header.is_fortran)
+        place = Place(
+            self._path, header.start, header.shape, strides, _DTYPES[header.dtype.itemsize], not header.dtype.isnative
+        )
+        if is_packed:
+            return replace(place, packed=member.filename)
+        seal = seal_of(self._path, member)
+        return replace(place, start=seal.start + header.start, seals=(seal,))
+
 
 def _unusable(error: Exception) -> Unusable:
     if isinstance(error, UnreadableError):
@@ -152,5 +181,5 @@ def _is_npy(candidate: Candidate) -> bool:
     return candidate.head.startswith(SIGNATURE)
 
 
-NPZ: Final = Reader("npz", is_npz, read_npz)
+NPZ: Final = Reader("npz", is_npz, read_npz, places)
 NPY: Final = Reader("npy", _is_npy, _read_npy)

@@ -7,7 +7,7 @@ import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from rnndiag.checkpoint.zips import SIGNATURE, members
 from rnndiag.errors import CheckpointError
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rnndiag.checkpoint.contents import Contents
+    from rnndiag.checkpoint.places import Ledger
 
 HEAD: Final = 512
 """How many bytes tell a format: a tar header is the longest, at 512."""
@@ -72,3 +73,32 @@ class Reader:
     """Whether the file is of this format, by its content."""
     read: Callable[[Path], Contents]
     """Raises ``CheckpointError`` for a refusal; anything else it lets through is wrapped by ``load``."""
+    places: Callable[[Path, Ledger], Contents] | None = None
+    """The same contents with addresses in place of numbers; None: nothing is written back in it."""
+    otherwise: str = "save it as .safetensors, which is"
+    """What to do where it is not."""
+
+    def contents(self, path: Path) -> Contents:
+        """``read``, as ``Using`` has it."""
+        return self.read(path)
+
+
+Using: TypeAlias = "Callable[[Reader, Path], Contents]"
+"""What to make of a file with its reader."""
+
+
+def addresses(ledger: Ledger) -> Using:
+    """The contents with addresses in place of numbers.
+
+    Raises:
+        CheckpointError: of a format that is not written.
+    """
+
+    def using(reader: Reader, path: Path) -> Contents:
+        if reader.places is None:
+            raise CheckpointError(
+                f"{path}: a changed model is not written back in the format {reader.format}: {reader.otherwise}"
+            )
+        return reader.places(path, ledger)
+
+    return using

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +13,7 @@ from safetensors import safe_open
 from rnndiag.checkpoint.allowance import current
 from rnndiag.checkpoint.contents import MAX_NAME, MAX_TENSORS, Container, Contents, Deferred, Leaf, Path, Unusable
 from rnndiag.checkpoint.model import Skipped
+from rnndiag.checkpoint.places import Place, contiguous
 from rnndiag.checkpoint.reader import Candidate, Reader
 from rnndiag.checkpoint.text import printable
 from rnndiag.checkpoint.tree import is_nonlinearity
@@ -19,6 +21,10 @@ from rnndiag.errors import CheckpointError
 
 if TYPE_CHECKING:
     import pathlib
+
+    from torch import Tensor
+
+    from rnndiag.checkpoint.places import Ledger
 
 MAX_HEADER: Final = 16 << 20
 """Bytes of the header, some 80 to 100 a tensor."""
@@ -73,6 +79,22 @@ def read(path: pathlib.Path) -> Contents:
     return Contents(size, (Container(Path(), tensors),), tuple(skipped), statements)
 
 
+def places(path: pathlib.Path, ledger: Ledger) -> Contents:
+    """The same with addresses in place of numbers."""
+    contents = read(path)
+    text = _header(path)
+    listed: dict[str, Any] = json.loads(text)
+    (container,) = contents.containers
+    names = {id(leaf): name for name, leaf in container.tensors.items()}
+
+    def place(leaf: Tensor | Deferred) -> Place:
+        start, _ = listed[names[id(leaf)]]["data_offsets"]
+        shape = tuple(leaf.shape)
+        return Place(path, 8 + len(text) + start, shape, contiguous(shape), leaf.dtype, sys.byteorder != "little")
+
+    return ledger.contents(contents, place)
+
+
 def _leaf(file: Any, name: str) -> Leaf:
     view = file.get_slice(name)
     shape, kind = tuple(view.get_shape()), view.get_dtype()
@@ -108,4 +130,4 @@ def _accepts(candidate: Candidate) -> bool:
     return candidate.head[5:9] == b"\0\0\0{"
 
 
-READER: Final = Reader("safetensors", _accepts, read)
+READER: Final = Reader("safetensors", _accepts, read, places)

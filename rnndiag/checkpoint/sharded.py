@@ -12,7 +12,7 @@ from rnndiag.checkpoint import safetensors, torch_legacy, torch_zip
 from rnndiag.checkpoint.allowance import current
 from rnndiag.checkpoint.contents import MAX_NAME, MAX_TENSORS, Container, Contents, Leaf, Path
 from rnndiag.checkpoint.foreign import describe
-from rnndiag.checkpoint.reader import Candidate, Reader
+from rnndiag.checkpoint.reader import Candidate, Reader, Using
 from rnndiag.checkpoint.text import listing, printable
 from rnndiag.errors import CheckpointError
 
@@ -35,8 +35,12 @@ class _Index(msgspec.Struct):
     weight_map: dict[str, str]
 
 
-def read(path: pathlib.Path) -> Contents:
+def read(path: pathlib.Path, using: Using = Reader.contents) -> Contents:
     """Read the shards that an index names as one container.
+
+    Args:
+        path: the index.
+        using: what of a shard's reader to call.
 
     Raises:
         CheckpointError: an index or a shard that is missing, damaged, elsewhere, or does not hold what it should.
@@ -56,7 +60,7 @@ def read(path: pathlib.Path) -> Contents:
     tensors: dict[str, Leaf] = {}
     parts = []
     for shard, wanted in zip(shards, names.values(), strict=True):
-        parts.append(read_part(path, shard))
+        parts.append(read_part(path, shard, using=using))
         tensors |= _pick(path, shard, parts[-1], wanted)
     in_order = {name: tensors[name] for name in index.weight_map}
     statements = dict.fromkeys(statement for part in parts for statement in part.statements)
@@ -76,19 +80,21 @@ def locate(path: pathlib.Path, folder: pathlib.Path, name: str) -> pathlib.Path:
     if not os.path.lexists(file):
         raise CheckpointError(f"{path}: {shown} is missing: copy all files of the model into one folder")
     target = file.resolve()
-    if target.parent not in _homes(folder.resolve()):
+    if target.parent not in homes(folder.resolve()):
         raise CheckpointError(f"{path}: {shown} is a link that leads out of the folder; only files in it are read")
     return file
 
 
-def _homes(folder: pathlib.Path) -> Iterable[pathlib.Path]:
+def homes(folder: pathlib.Path) -> Iterable[pathlib.Path]:
     """Where the files of a folder may lie: there, or for a snapshot in the cache of the Hugging Face hub beside it."""
     yield folder
     if folder.parent.name == "snapshots":
         yield folder.parent.parent / "blobs"
 
 
-def read_part(path: pathlib.Path, file: pathlib.Path, readers: Iterable[Reader] = SHARDS) -> Contents:
+def read_part(
+    path: pathlib.Path, file: pathlib.Path, readers: Iterable[Reader] = SHARDS, using: Using = Reader.contents
+) -> Contents:
     """The contents of a file that the model at ``path`` consists of.
 
     Raises:
@@ -99,7 +105,7 @@ def read_part(path: pathlib.Path, file: pathlib.Path, readers: Iterable[Reader] 
         candidate = Candidate(file)
         for reader in readers:
             if reader.accepts(candidate):
-                return reader.read(file)
+                return using(reader, file)
         reason = f"{describe(candidate)}; expected {listing([reader.format for reader in readers])}"
     except CheckpointError as error:
         reason = str(error).removeprefix(f"{file}: ")
@@ -124,4 +130,4 @@ def _accepts(candidate: Candidate) -> bool:
     return is_json and (candidate.path.name.endswith(SUFFIX) or b'"weight_map"' in candidate.head)
 
 
-READER: Final = Reader("sharded", _accepts, read)
+READER: Final = Reader("sharded", _accepts, read, otherwise="name the folder that it is in")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pathlib
 
     from rnndiag.checkpoint.contents import Nonlinearity
+    from rnndiag.checkpoint.places import Ledger
 
 FORMAT: Final = "archive_format"
 OLD_PROGRAM, OLD_WEIGHTS = "serialized_exported_program.json", re.compile(r"serialized_state_dict\.(?:pt|json)")
@@ -111,6 +112,16 @@ def read(path: pathlib.Path) -> Contents:
     Raises:
         CheckpointError: no weights, or none but those that AOTInductor compiled.
     """
+    return _read(path)[1]
+
+
+def places(path: pathlib.Path, ledger: Ledger) -> Contents:
+    """The same with addresses in place of numbers."""
+    archive, contents = _read(path)
+    return ledger.contents(contents, archive.place)
+
+
+def _read(path: pathlib.Path) -> tuple[Archive, Contents]:
     archive = Archive(path)
     models = {match[1]: name for name in archive.members if (match := PROGRAM.fullmatch(name))}
     if OLD_PROGRAM in archive.members:
@@ -135,7 +146,7 @@ def read(path: pathlib.Path) -> Contents:
         contents = replace(contents, skipped=(Skipped(COMPILED.rstrip("/"), "compiled by AOTInductor"),))
     if not models:
         raise CheckpointError(f"{path}: a PT2 archive without a program: expected models/model.json")
-    return contents
+    return archive, contents
 
 
 def _weights(archive: Archive, model: str) -> dict[str, Leaf]:
@@ -214,4 +225,4 @@ def _accepts(candidate: Candidate) -> bool:
     return OLD_PROGRAM in names or (bool(folder) and f"{folder}{FORMAT}" in names)
 
 
-READER: Final = Reader("torch-export", _accepts, read)
+READER: Final = Reader("torch-export", _accepts, read, places)

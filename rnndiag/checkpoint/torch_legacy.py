@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Final
 
 import torch
+from torch import Tensor
+from torch.storage import TypedStorage
 
 from rnndiag.checkpoint.inert import File, InertUnpickler
+from rnndiag.checkpoint.places import Place
 from rnndiag.checkpoint.reader import Candidate, Reader
 from rnndiag.checkpoint.text import printable
 from rnndiag.checkpoint.tree import walk
@@ -19,7 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from rnndiag.checkpoint.contents import Contents
+    from rnndiag.checkpoint.contents import Contents, Deferred
+    from rnndiag.checkpoint.places import Ledger
+
+COUNT: Final = 8
+"""Bytes before the data of each storage, which say how many numbers they are."""
 
 MAGIC: Final = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The pickled integer that such a file begins with, after the protocol and, from protocol 4 on, a frame."""
@@ -38,6 +46,26 @@ def read(path: Path) -> Contents:
         CheckpointError: a storage that the pickle uses and the file does not fill; or the environment forbids
             torch.load any pickle module but its own.
     """
+    return _read(path)[1]
+
+
+def places(path: Path, ledger: Ledger) -> Contents:
+    """The same with addresses in place of numbers."""
+    pickles, contents = _read(path)
+    starts = pickles.starts()
+
+    def place(leaf: Tensor | Deferred) -> Place | str:
+        assert isinstance(leaf, Tensor)  # as torch.load makes them
+        start = starts.get(leaf.untyped_storage().data_ptr())
+        if start is None:
+            return "its numbers do not lie in the file as they are"
+        start += int(leaf.storage_offset()) * leaf.element_size()
+        return Place(path, start, tuple(leaf.shape), leaf.stride(), leaf.dtype, sys.byteorder != "little")
+
+    return ledger.contents(contents, place)
+
+
+def _read(path: Path) -> tuple[_InertPickle, Contents]:
     size = path.stat().st_size
     storages = _Storages(size)
     pickles = _InertPickle(storages.admit)
@@ -46,10 +74,20 @@ def read(path: Path) -> Contents:
     empty = storages.sizes.keys() - set(pickles.storage_keys)
     if empty:
         raise CheckpointError(f"{path}: storage {printable(min(empty))} has no data: save the file again")
-    return walk(loaded, size)
+    return pickles, walk(loaded, size)
 
 
-READER: Final = Reader("torch-legacy", _accepts, read)
+READER: Final = Reader("torch-legacy", _accepts, read, places)
+
+
+class _Unpickler(InertUnpickler):
+    storages: ClassVar[dict[str, TypedStorage]]
+
+    def _storage(self, tag: object, kind: object, key: Any, location: object, *rest: Any) -> object:
+        storage = super()._storage(tag, kind, key, location, *rest)
+        if isinstance(storage, TypedStorage):
+            self.storages[key] = storage
+        return storage
 
 
 class _InertPickle:
@@ -62,18 +100,34 @@ class _InertPickle:
 
     def __init__(self, admit: Callable[[str, int], None]) -> None:
         self.__name__ = __name__  # torch.load asks for it
-        self.Unpickler = type("Unpickler", (InertUnpickler,), {"admit": staticmethod(admit)})
+        self.storages: dict[str, TypedStorage] = {}
+        """By key."""
+        options = {"admit": staticmethod(admit), "storages": self.storages}
+        self.Unpickler = type("Unpickler", (_Unpickler,), options)
         self.storage_keys: list[str] = []
         """The keys of a legacy file's storages, in the order of their data."""
+        self._stop = 0
 
     def load(self, file: File, **options: Any) -> object:
         """Read one of a legacy file's plain values: magic number, version, platform or storage keys."""
         value = InertUnpickler(file, **options).load()
         if type(value) is list and all(type(key) is str for key in value):
-            self.storage_keys = value
+            self.storage_keys, self._stop = value, file.tell()
         elif type(value) not in (int, dict):
             raise pickle.UnpicklingError("its header is malformed")
         return value
+
+    def starts(self) -> dict[int, int]:
+        """Where in the file the data of each storage begin, by its address in memory: they follow the pickles."""
+        starts = {}
+        at = self._stop
+        for key in self.storage_keys:
+            held = self.storages[key]._untyped_storage
+            at += COUNT
+            if held.nbytes():
+                starts[held.data_ptr()] = at
+            at += held.nbytes()
+        return starts
 
 
 class _Storages:

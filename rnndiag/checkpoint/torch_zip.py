@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rnndiag.checkpoint.contents import Contents
+    from rnndiag.checkpoint.places import Ledger
 
 
 def read(path: Path) -> Contents:
@@ -24,11 +25,21 @@ def read(path: Path) -> Contents:
     Raises:
         CheckpointError: an archive that ``torch.save`` does not write.
     """
+    return _read(path)[1]
+
+
+def places(path: Path, ledger: Ledger) -> Contents:
+    """The same with addresses in place of numbers."""
+    archive, contents = _read(path)
+    return ledger.contents(contents, archive.place)
+
+
+def _read(path: Path) -> tuple[Archive, Contents]:
     archive = Archive(path)
     for name, member in archive.members.items():
         if member.compress_type != zipfile.ZIP_STORED:
             raise CheckpointError(f"{path}: member {printable(name)} is compressed; torch.save writes none")
-    return walk(archive.unpickle("data.pkl", "data/"), archive.size)
+    return archive, walk(archive.unpickle("data.pkl", "data/"), archive.size)
 
 
 def _accepts(candidate: Candidate) -> bool:
@@ -37,4 +48,4 @@ def _accepts(candidate: Candidate) -> bool:
     return bool(folder) and f"{folder}data.pkl" in candidate.names and not others & candidate.names
 
 
-READER: Final = Reader("torch", _accepts, read)
+READER: Final = Reader("torch", _accepts, read, places)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rnndiag.checkpoint.contents import Contents, Nonlinearity
+    from rnndiag.checkpoint.places import Ledger
     from rnndiag.checkpoint.rebuild import StandIn
 
 MARKS: Final = ("constants.pkl", "bytecode.pkl")
@@ -44,6 +45,16 @@ def read(path: Path) -> Contents:
     Raises:
         CheckpointError: an archive that torch.jit does not write, or of a frozen module.
     """
+    return _read(path)[1]
+
+
+def places(path: Path, ledger: Ledger) -> Contents:
+    """The same with addresses in place of numbers."""
+    archive, contents = _read(path)
+    return ledger.contents(contents, archive.place)
+
+
+def _read(path: Path) -> tuple[Archive, Contents]:
     archive = Archive(path)
     code = _Code(archive)
     contents = tree.walk(archive.unpickle("data.pkl", "data/"), archive.size, code.facts_of)
@@ -54,7 +65,8 @@ def read(path: Path) -> Contents:
             " save the module as it was before torch.jit.freeze or optimize_for_inference, or its state_dict"
         )
     skipped = (Skipped("constants", f"{constants} tensors without names"),) if constants else ()
-    return replace(contents, skipped=(*contents.skipped, *skipped), statements=(*contents.statements, *code.statements))
+    statements = (*contents.statements, *code.statements)
+    return archive, replace(contents, skipped=(*contents.skipped, *skipped), statements=statements)
 
 
 class _Code:
@@ -99,4 +111,4 @@ def _accepts(candidate: Candidate) -> bool:
     return bool(folder) and f"{folder}data.pkl" in candidate.names and bool(marks & candidate.names)
 
 
-READER: Final = Reader("torchscript", _accepts, read)
+READER: Final = Reader("torchscript", _accepts, read, places)

@@ -62,6 +62,7 @@ def check(
     config: opt.Config = None,
     select: opt.Select = None,
     ignore: opt.Ignore = None,
+    treat: opt.Treat = None,
     fail_on: opt.FailOn = None,
     baseline: Baseline = None,
     write_baseline: WriteBaseline = None,
@@ -153,11 +154,14 @@ class Gate:
         return replace(report, findings=difference(base, report).worse)
 
     def _kept(self, baseline: Path) -> Sequence[Report]:
+        from dataclasses import replace
+
         from rnndiag import api
         from rnndiag.baseline import is_report, read_reports
 
         if is_report(baseline) or not baseline.exists():
             return read_reports(baseline)
         chosen = self._chosen
-        options = {"nonlinearity": chosen["nonlinearity"], "settings": chosen.settings, "policy": chosen.policy}
+        settings = replace(chosen.settings, treat=False)  # only what it found counts
+        options = {"nonlinearity": chosen["nonlinearity"], "settings": settings, "policy": chosen.policy}
         return (api.inspect(baseline, probe=chosen.probe, **options),)

@@ -76,6 +76,8 @@ def compare(
 
 
 def _report(path: str, chosen: Choices, *, quiet: bool) -> Report:
+    from dataclasses import replace
+
     from rnndiag import api
     from rnndiag.baseline import is_report, read_reports
 
@@ -86,7 +88,7 @@ def _report(path: str, chosen: Choices, *, quiet: bool) -> Report:
                 probe=chosen.probe,
                 nonlinearity=chosen["nonlinearity"],
                 mapping=chosen.maps,
-                settings=chosen.settings,
+                settings=replace(chosen.settings, treat=False),  # it shows no suggestions
                 policy=chosen.policy,
                 progress=progress,
             )

@@ -29,6 +29,7 @@ def inspect(
     config: opt.Config = None,
     select: opt.Select = None,
     ignore: opt.Ignore = None,
+    treat: opt.Treat = None,
     formats: opt.Format = None,
     output: opt.Output = None,
     workers: opt.Workers = None,

@@ -111,6 +111,11 @@ FailOn = Annotated[
         help="Exit with 1 if a finding is at least so severe.",
     ),
 ]
+Treat = Annotated[
+    bool | None,
+    typer.Option("--treat/--no-treat", rich_help_panel=_RULES, show_default="treat",
+                 help="Try suggestions for a model that is ill on a copy, and drop those that do not help."),
+]  # fmt: skip
 Format = Annotated[
     list[str] | None,
     typer.Option("--format", metavar="FMT[=FILE]", rich_help_panel=_OUTPUT, show_default="table",

@@ -64,6 +64,7 @@ def simulate(
     config: opt.Config = None,
     select: opt.Select = None,
     ignore: opt.Ignore = None,
+    treat: opt.Treat = None,
     formats: opt.Format = None,
     output: opt.Output = None,
     quiet: opt.Quiet = False,

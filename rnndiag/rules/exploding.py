@@ -58,6 +58,7 @@ class GradientExplodes(StackRule):
                 "clipping",
                 "clip the gradient's norm before each update: g <- g * c/||g|| where ||g|| > c",
                 f"{growth}: what {steps(lag)} back contributes is {power(gradient.log10_gain)} times the last one's",
+                treatment="clip",
             )
         ]
         if subject.elman:
@@ -67,6 +68,7 @@ class GradientExplodes(StackRule):
                     "init",
                     "lower the scale of W_hh towards the edge of chaos, or initialise it orthogonal",
                     f"{growth}; the spectral radius of W_hh is {radius:.3g}",
+                    treatment="rescale",
                 )
             )
         suggestions.append(
@@ -74,6 +76,7 @@ class GradientExplodes(StackRule):
                 "truncation",
                 f"truncate backpropagation through time at {steps(horizon)}",
                 f"from lag {horizon} on the gradient is {least} times its size or more",
+                treatment="truncate",
             )
         )
         evidence = {"log10_gain": gradient.log10_gain, "multiplier": gradient.multiplier, "horizon": gradient.horizon}
@@ -129,12 +132,12 @@ class ChaoticDynamics(LayerRule):
             f"chaotic under this probe: nearby states part at {top:.3g} nats a step (standard error {error:.1g}), "
             f"in {positive} of the {len(spectrum.exponents)} directions computed"
         )
-        suggestion = Suggestion(
-            "clipping",
-            "clip the gradient's norm, and lower the scale of the recurrent weights",
-            f"the largest Lyapunov exponent is {top:.3g} > 0",
+        why = f"the largest Lyapunov exponent is {top:.3g} > 0"
+        suggestions = (
+            Suggestion("clipping", "clip the gradient's norm", why, treatment="clip"),
+            Suggestion("init", "lower the scale of the recurrent weights", why, treatment="rescale"),
         )
-        yield self.finding(layer.name, message, {"exponent": top, "standard_error": error}, (suggestion,))
+        yield self.finding(layer.name, message, {"exponent": top, "standard_error": error}, suggestions)
 
 
 class SingleStepSpikes(LayerRule):
@@ -175,6 +178,6 @@ class SingleStepSpikes(LayerRule):
         if measured.norm_max < at["ratio"] * measured.norm_median:
             return
         spikes = f"a step norm reaches {measured.norm_max:.3g}, the median is {measured.norm_median:.3g}"
-        suggestion = Suggestion("clipping", "clip the gradient's norm before each update", spikes)
+        suggestion = Suggestion("clipping", "clip the gradient's norm before each update", spikes, treatment="clip")
         evidence = {"norm_max": measured.norm_max, "norm_median": measured.norm_median}
         yield self.finding(layer.name, spikes, evidence, (suggestion,))

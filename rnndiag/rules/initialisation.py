@@ -58,6 +58,7 @@ class ForgetBiasNearZero(LayerRule):
             "init",
             f"initialise each unit's forget bias to the log of U(1, {max(lag - 1, 1)})",
             f"mean bias {bias:.2g}, mean gate {gate.mean:.2g}",
+            treatment="chrono",
         )
         evidence = {"forget_bias": bias, "time_constant": gate.time_constant}
         yield self.finding(layer.name, message, evidence, (suggestion,))
@@ -105,7 +106,8 @@ class ScaleOffCritical(LayerRule):
         scale = weight.blocks["h"].entry_scale
         direction = "up" if gradient.multiplier < 1 else "down"
         multiplier = f"a step multiplies the gradient by {gradient.multiplier:.3g}"
-        suggestion = Suggestion("init", f"scale W_hh {direction}, or initialise it orthogonal", multiplier)
+        action = f"scale W_hh {direction}, or initialise it orthogonal"
+        suggestion = Suggestion("init", action, multiplier, treatment="rescale")
         message = f"{multiplier} at a gain of sigma = {scale:.3g}, with {saturation.rate:.0%} of the slopes saturated"
         evidence = {"multiplier": gradient.multiplier, "sigma": scale}
         yield self.finding(layer.name, message, evidence, (suggestion,))

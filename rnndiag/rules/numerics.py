@@ -104,6 +104,7 @@ class NonfiniteStates(LayerRule):
             "init",
             "lower the scale of the recurrent weights, or use tanh or a gated cell, whose states are bounded",
             f"the states are not finite from step {step} on",
+            treatment="rescale",
         )
         weights = "weights" if layer.numerics.nonfinite_parameters is not None else "initial states"
         message = f"finite {weights}, but a state is NaN or infinite at step {step}"

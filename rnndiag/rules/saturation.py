@@ -56,6 +56,7 @@ class UnitsSaturated(LayerRule):
             "saturation",
             "normalise the inputs, shrink input weights and biases, or lower the learning rate",
             f"{measured.rate:.0%} saturated; the biases have a root mean square of {layer.bias_scale:.2g}",
+            treatment="scale-inputs",
         )
         evidence = {"rate": measured.rate, "saturated_units": measured.saturated_units}
         yield self.finding(layer.name, message, evidence, (suggestion,))
@@ -101,6 +102,7 @@ class ForgetGateShut(LayerRule):
             "init",
             "set the forget bias to 1 or more before training",
             f"its mean is {layer.forget_bias:.2g} and the gate's mean {gate.mean:.2g}",
+            treatment="chrono",
         )
         message = f"{gate.closed:.0%} of the forget gate's values are under 0.05: the cell state is wiped"
         yield self.finding(layer.name, message, {"closed": gate.closed, "mean": gate.mean}, (suggestion,))
@@ -192,5 +194,6 @@ class GatesStuck(LayerRule):
             "saturation",
             "normalise the inputs, shrink biases and input weights, or lower the learning rate",
             f"the biases have a root mean square of {layer.bias_scale:.2g}",
+            treatment="scale-inputs",
         )
         yield self.finding(layer.name, f"all gates are open or closed nearly always: {listed}", shares, (suggestion,))

@@ -50,7 +50,9 @@ class IllConditioned(LayerRule):
             return
         rank = f"the effective rank is {weight.effective_rank:.3g} of {layer.hidden_size}"
         message = f"the condition number of W_hh is {weight.condition_number:.2g}; {rank}"
-        suggestion = Suggestion("init", "initialise W_hh orthogonal: its condition number is 1", rank)
+        suggestion = Suggestion(
+            "init", "initialise W_hh orthogonal: its condition number is 1", rank, treatment="nearest-orthogonal"
+        )
         evidence = {"condition_number": weight.condition_number, "effective_rank": weight.effective_rank}
         yield self.finding(layer.name, message, evidence, (suggestion,))
 
@@ -104,6 +106,7 @@ class OutsideTheBulk(LayerRule):
             "init",
             "draw W_hh with mean zero, or initialise it orthogonal",
             f"entries of the same scale and mean zero would keep all eigenvalues within {bulk:.3g}",
+            treatment="init-orthogonal",
         )
         yield self.finding(layer.name, message, evidence, (suggestion,))
 

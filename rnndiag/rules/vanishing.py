@@ -77,19 +77,24 @@ class GradientVanishes(StackRule):
                 "lower the input scale, the biases or the learning rate that drove the units into saturation",
                 f"{saturated.saturation.rate:.0%} of the slopes of {saturated.name} are under "
                 f"{saturated.saturation.threshold:g}; each multiplies the gradient",
+                treatment="scale-inputs",
             )
         if subject.elman:
             radius = max(la.recurrent_weight.spectral_radius for la in subject.layers if la.recurrent_weight)
+            growth = f"a step multiplies the gradient by {gradient.multiplier:.3g}"
+            spectrum = f"{growth}; the spectral radius of W_hh is {radius:.3g}"
+            yield Suggestion("init", "raise the scale of W_hh towards the edge of chaos", spectrum, treatment="rescale")
             yield Suggestion(
                 "init",
-                "initialise W_hh orthogonal or by Xavier, or raise its scale towards the edge of chaos",
-                f"a step multiplies the gradient by {gradient.multiplier:.3g}; the spectral radius of W_hh is "
-                f"{radius:.3g}",
+                "make W_hh orthogonal, and let inputs and biases saturate fewer units",
+                f"{growth}; an orthogonal W_hh leaves it to the slopes",
+                treatment="nearest-orthogonal" if subject.relu else "nearest-orthogonal+scale-inputs",
             )
             yield Suggestion(
                 "gated",
                 "use an LSTM or GRU, whose gates can carry a state unchanged",
                 f"it sees {steps(horizon)} back, the lag is {lag}",
+                treatment="lstm+chrono",
             )
         else:
             yield from _open_gates(subject, lag)
@@ -98,6 +103,7 @@ class GradientVanishes(StackRule):
             f"attend to earlier steps, if dependencies longer than {steps(horizon)} matter",
             f"attention's path has length 1 at any lag; from lag {horizon} on this net passes "
             f"{power(max(gradient.log10_by_lag[horizon - 1 : lag]))} or less",
+            treatment="attention",
         )
 
 
@@ -206,6 +212,7 @@ class ContractionGuaranteed(LayerRule):
             if weight.spectral_norm
             else "initialise W_hh orthogonal",
             f"its largest singular value is {weight.spectral_norm:.3g}; memory needs at least 1",
+            treatment="rescale" if weight.spectral_norm else "init-orthogonal",
         )
         evidence = {"spectral_norm": weight.spectral_norm, "bound_log10_gain": bound}
         yield self.finding(layer.name, message, evidence, (scale,))
@@ -226,6 +233,7 @@ def _open_gates(subject: Subject, lag: int) -> Iterator[Suggestion]:
         f"initialise the {name} bias for the lag: the log of U(1, {max(lag - 1, 1)}) for each unit (chrono)",
         f"the {name} gate of {layer.name} keeps a state for {constant:.3g} steps (median over units; "
         f"{gate.time_constant_max:.3g} at most), the lag is {lag}",
+        treatment="chrono",
     )
 
 

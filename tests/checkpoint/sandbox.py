@@ -31,7 +31,7 @@ SOUND: Final = (
     "npz/rnn", "safetensors/rnn", "tar/pax", "zip/lzma", "index/rnn",
 )  # fmt: skip
 """Read beforehand: libraries import some of their own modules on first use."""
-WAIT: Final = 20
+WAIT: Final = 100
 """Seconds until a file that hangs is given up; of what it computes, the caller has other limits."""
 
 

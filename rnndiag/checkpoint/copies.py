@@ -1,0 +1,95 @@
+"""A copy of a model beside where it is to be, moved there when it is whole: a target is written well or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rnndiag.checkpoint.sharded import homes
+from rnndiag.errors import CheckpointError, OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def check_target(path: Path, target: Path, *, force: bool) -> None:
+    """Find out before the work what would be found out after it.
+
+    Raises:
+        OutputError: the target is the model itself, by whatever name, or is there already, and ``force`` is not set;
+            it is in the model's own folder, is of another kind than the model, or has no folder to be in.
+    """
+    try:
+        if not os.path.lexists(target):
+            pass
+        elif target.exists() and target.samefile(path):
+            if not force:
+                raise OutputError(f"{target}: is the model itself; name another file, or overwrite it with --force")
+        elif path.is_dir():
+            raise OutputError(
+                f"{target}: exists already; a model that is a folder is written to a new one: name another"
+            )
+        elif not force:
+            raise OutputError(f"{target}: exists already; name another file, or overwrite it with --force")
+        elif target.exists() and not target.is_file():
+            raise OutputError(f"{target}: expected a regular file to write over, got something else")
+        folder = target.resolve().parent
+        if path.is_dir() and (folder == path.resolve() or path.resolve() in folder.parents):
+            raise OutputError(f"{target}: lies in the model's own folder; name one beside it")
+        if not folder.is_dir():
+            raise OutputError(f"{target}: the folder {folder} does not exist; make it first")
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written ({error.strerror})") from error
+
+
+@contextmanager
+def copied(path: Path, target: Path, *, force: bool) -> Iterator[Path]:
+    """A copy of the model, to be changed; afterwards it is at the target, or gone if an exception came out.
+
+    Raises:
+        OutputError: the system refuses, or ``check_target`` does.
+        CheckpointError: the model is a folder with links that lead out of it.
+    """
+    check_target(path, target, force=force)
+    final = target.resolve()
+    try:
+        with tempfile.TemporaryDirectory(dir=final.parent, prefix=".rnndiag.") as folder:
+            copy = Path(folder) / final.name  # some formats are known by their names
+            if path.is_dir():
+                _copy_folder(path, copy)
+            else:
+                shutil.copyfile(path, copy)
+            yield copy
+            check_target(path, target, force=force)  # again: this may have taken long
+            if path.is_dir() and final.exists():
+                _replace_files(copy, final)
+            else:
+                copy.replace(final)
+    except OSError as error:
+        raise OutputError(f"{target}: could not be written ({error.strerror or error})") from error
+
+
+def _copy_folder(path: Path, copy: Path) -> None:
+    """All of a folder; files that its links lead to become files, as in a snapshot from the Hugging Face hub."""
+    copy.mkdir()
+    allowed = tuple(homes(path.resolve()))
+    for place, folders, files in os.walk(path):
+        here = copy / Path(place).relative_to(path)
+        for name in (*folders, *files):
+            entry = Path(place) / name
+            if entry.is_symlink() and entry.resolve().parent not in allowed:
+                raise CheckpointError(f"{path}: {name} is a link that leads out of the folder: put a copy in its place")
+        for name in folders:
+            (here / name).mkdir()
+        for name in files:
+            shutil.copyfile(Path(place) / name, here / name)
+
+
+def _replace_files(copy: Path, final: Path) -> None:
+    for file in sorted(copy.rglob("*")):
+        if file.is_file():
+            file.replace(final / file.relative_to(copy))

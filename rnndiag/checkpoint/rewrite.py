@@ -1,0 +1,94 @@
+"""A changed model in the input's own format: the input's bytes, but for the numbers that changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rnndiag.checkpoint import formats, load
+from rnndiag.checkpoint.archives import kind_of
+from rnndiag.checkpoint.at_hand import STDIN, is_url
+from rnndiag.checkpoint.copies import check_target, copied
+from rnndiag.checkpoint.find import find
+from rnndiag.checkpoint.parametrised import effective
+from rnndiag.checkpoint.places import Ledger
+from rnndiag.checkpoint.plan import Plan
+from rnndiag.errors import CheckpointError, OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rnndiag.cells.layer import RecurrentLayer
+    from rnndiag.checkpoint.contents import Container, Contents, Nonlinearity
+    from rnndiag.checkpoint.mapping import RoleMap
+
+
+def rewrite(
+    path: str | Path,
+    target: str | Path,
+    changed: Mapping[str, RecurrentLayer],
+    *,
+    force: bool = False,
+    nonlinearity: Nonlinearity | None = None,
+    maps: Sequence[RoleMap] = (),
+) -> None:
+    """Write a saved model anew with other parameters in some of its layers, in the input's own format.
+
+    The target is a copy of the input in which nothing but the numbers that changed are others, in the dtype that they
+    have there, and the checksums over them. It is read again before it gets its name: the layers must be the changed
+    ones, rounded to that dtype, and all other bytes the input's. Tensors that several modules share stay shared.
+
+    Args:
+        path: a file or folder that ``load`` reads.
+        target: where the changed model is to be; a folder for a folder.
+        changed: by the names of layers as ``load`` gives them, the layers with their new parameters.
+        force: whether the target may be there already, or be the input itself.
+        nonlinearity: as for ``load``.
+        maps: as for ``load``.
+
+    Raises:
+        CheckpointError: the input cannot be read; a layer is not in it, or is of another cell or shape there; a number
+            that changed has no place of its own in it, or does not fit its dtype; its format is not written.
+        OutputError: the target is the input, is there already, or cannot be written.
+    """
+    source, target = _local(path), Path(target)
+    model = load(source, nonlinearity=nonlinearity, maps=maps)
+    check_target(source, target, force=force)
+    ledger = Ledger()
+    plan = Plan(source, model, changed)
+    addresses = _whole(formats.trace(source, ledger), ledger)
+    with formats.one_line(source, model.source.format):
+        plan.place(ledger, find(addresses, nonlinearity, maps, tables=False).stacks)
+    with copied(source, target, force=force) as copy:
+        try:
+            plan.apply(copy)
+            plan.verify(copy, load(copy, nonlinearity=nonlinearity, maps=maps))
+        except CheckpointError as error:
+            reason = str(error).removeprefix(f"{copy}: ")
+            raise OutputError(f"{target}: not written, since it would not read as it should: {reason}") from error
+
+
+def _local(path: str | Path) -> Path:
+    if str(path) == STDIN or is_url(str(path)):
+        raise CheckpointError(f"{path}: expected a file or folder on this machine, to write a changed model from")
+    path = Path(path)
+    if path.is_file() and not formats.is_model(path) and (kind := kind_of(path)):
+        raise CheckpointError(f"{path}: a changed model is not written back into a {kind} archive: unpack it first")
+    return path
+
+
+def _whole(contents: Contents, ledger: Ledger) -> Contents:
+    """The contents with no address for what is computed from several tensors of the file."""
+
+    def container(held: Container) -> Container:
+        tensors, _ = effective(held.tensors)
+        for name, leaf in tensors.items():
+            if name not in held.tensors:
+                tensors[name] = ledger.nowhere(
+                    leaf, "it is parametrised (weight_norm and the like): remove that, and save the model again"
+                )
+        return replace(held, tensors=tensors)
+
+    # Views that overlap were found when the numbers themselves were read.
+    return replace(contents, size=1 << 62, containers=tuple(map(container, contents.containers)))

@@ -1,0 +1,94 @@
+"""``rnndiag prescribe``: what would help a model, tried on copies of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from rnndiag.cli import options as opt
+from rnndiag.cli.choices import choose
+from rnndiag.cli.output import check_writable, print_or_write
+from rnndiag.cli.progress import progress_bar
+from rnndiag.errors import OutputError
+
+_TREATMENT = "Treatment"
+
+Treatments = Annotated[
+    str,
+    typer.Option("--treatment", metavar="GLOB", rich_help_panel=_TREATMENT, help="Try only treatments of these names."),
+]
+Take = Annotated[
+    str | None,
+    typer.Option("--take", metavar="NAME", rich_help_panel=_TREATMENT, show_default="the best",
+                 help="Choose this treatment, even for a healthy model."),
+]  # fmt: skip
+Save = Annotated[
+    Path | None,
+    typer.Option("-o", "--save", metavar="FILE", rich_help_panel=_TREATMENT,
+                 help="Write the model under the chosen treatment, in its own format."),
+]  # fmt: skip
+Force = Annotated[bool, typer.Option("--force", rich_help_panel=_TREATMENT, help="Let --save overwrite a file.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", metavar="FILE", rich_help_panel="Output", help="Write there, not to stdout.")
+]
+
+
+def prescribe(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A saved model.")],
+    treatment: Treatments = "*",
+    take: Take = None,
+    save: Save = None,
+    force: Force = False,
+    length: opt.Length = None,
+    lag: opt.Lag = None,
+    batch: opt.Batch = None,
+    seed: opt.Seed = None,
+    probe: opt.ProbeSpec = None,
+    scale: opt.Scale = None,
+    layer: opt.Layer = None,
+    nonlinearity: opt.Nonlinearity = None,
+    map: opt.Map = None,  # noqa: A002  # the option is called so
+    exponents: opt.Exponents = None,
+    dtype: opt.Dtype = None,
+    device: opt.Device = None,
+    config: opt.Config = None,
+    select: opt.Select = None,
+    ignore: opt.Ignore = None,
+    format_: Annotated[Literal["table", "json"], typer.Option("--format", rich_help_panel="Output")] = "table",
+    output: Output = None,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+) -> int:
+    """Try what would help a model on copies of it, measure each, and rank them; -o writes the best."""
+    chosen = choose(locals(), config)
+    del verbose  # of bugs' tracebacks only, which the caller shows
+    if output is not None:
+        check_writable(output, (path,))
+    if save is not None:
+        from rnndiag.checkpoint.copies import check_target
+
+        check_target(Path(path), save, force=force)
+        if output is not None and output.resolve() == save.resolve():
+            raise OutputError(f"{save}: cannot hold both the model (-o) and the report; name two files")
+    from rnndiag import api
+    from rnndiag.renderers import prescription as rendered
+
+    with progress_bar(path, quiet=quiet) as progress:
+        result = api.prescribe(
+            path,
+            probe=chosen.probe,
+            nonlinearity=chosen["nonlinearity"],
+            mapping=chosen.maps,
+            settings=chosen.settings,
+            policy=chosen.policy,
+            treatments=treatment,
+            take=take,
+            save=save,
+            force=force,
+            progress=progress,
+        )
+    text = rendered.as_json(result) if format_ == "json" else None
+    print_or_write(rendered.table(result) if text is None else text, output, quiet=quiet)
+    return 0

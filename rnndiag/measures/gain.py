@@ -1,0 +1,91 @@
+"""The gain of a stack and nothing else: what a treatment is judged by, a tenth of a whole diagnosis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from rnndiag.cells.layer import RecurrentLayer, Stack
+from rnndiag.config import Settings, Thresholds
+from rnndiag.measures.adjoint import Adjoint, layer_adjoint, stack_adjoint
+from rnndiag.measures.gradient import GradientThroughTime, through_time
+from rnndiag.measures.lyapunov import lyapunov
+from rnndiag.measures.verdict import Verdict
+from rnndiag.seeds import generator
+from rnndiag.trajectory import Trajectory, run_layer, run_stack
+
+LEADING = 8
+"""As many exponents as a report holds by default."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gain:
+    """A stack on one probe."""
+
+    verdict: Verdict
+    gradient: GradientThroughTime | None
+    """None where a state is not finite"""
+    hidden: tuple[Tensor, ...]
+    """``h_1 .. h_T`` of each layer: ``[T, B, R]``"""
+    saturated: float
+    """the largest share, over layers, of the main nonlinearity's slopes under the threshold; 0 for ReLU"""
+    live: float | None = None
+    """the share of the ``LEADING`` directions in which a gradient survives the lag, of the layer with the most; None
+    where the verdict is not healthy"""
+
+    @property
+    def log10(self) -> float:
+        """The median log10 gain at the lag; NaN where a state is not finite."""
+        return math.nan if self.gradient is None else self.gradient.log10_gain
+
+
+def stack_gain(stack: Stack, inputs: Tensor, lag: int, settings: Settings) -> Gain:
+    """Drive a stack with ``inputs [T, B, D]``, and carry gradients back through it: the numbers of its report."""
+    levels = run_stack(stack, inputs)
+    runs = [run for level in levels for run in level]
+    hidden = tuple(run.hidden for run in runs)
+    if any(run.first_nonfinite_step() is not None for run in runs):
+        return Gain("invalid", None, hidden, math.nan)
+    gradient, verdict = through_time(_adjoint(levels, settings), lag, settings.thresholds)
+    saturated = max(_saturated(run, settings.thresholds) for run in runs)
+    live = max(_live(run, lag, settings) for run in runs) if verdict == "healthy" else None
+    return Gain(verdict, gradient, hidden, saturated, live)
+
+
+def layer_gain(layer: RecurrentLayer, inputs: Tensor, lag: int, settings: Settings) -> float:
+    """The median log10 gain of one layer alone on ``inputs [T, B, D]``; infinite where its states overflow."""
+    run = run_layer(layer, inputs)
+    if run.first_nonfinite_step() is not None:
+        return math.inf
+    return through_time(_adjoint([[run]], settings), lag, settings.thresholds)[0].log10_gain
+
+
+def _saturated(run: Trajectory, thresholds: Thresholds) -> float:
+    if run.layer.cell == "relu":
+        return 0.0
+    slopes = next(iter(run.along.slopes.values()))
+    return float((slopes < thresholds.saturated_slope).double().mean())
+
+
+def _live(run: Trajectory, lag: int, settings: Settings) -> float:
+    """A gain in the band may be that of one direction; the exponents say of how many it is."""
+    spectrum = lyapunov(
+        run.along.state_jacobian,
+        run.inputs,
+        LEADING,
+        lag,
+        settings.thresholds.vanishing,
+        generator=generator(settings.seed, "exponents"),
+    )
+    return spectrum.live_directions / len(spectrum.exponents)
+
+
+def _adjoint(levels: Sequence[Sequence[Trajectory]], settings: Settings) -> Adjoint:
+    stream = generator(settings.seed, "gradient")
+    runs = [run for level in levels for run in level]
+    if len(runs) == 1:  # summed as in the layer's own report, to the last bit
+        return layer_adjoint(runs[0], draws=settings.draws, generator=stream)
+    return stack_adjoint(levels, draws=settings.draws, generator=stream)

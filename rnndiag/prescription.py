@@ -1,0 +1,235 @@
+"""What would help a model, tried on copies of it, and how much."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+from rnndiag.cells.layer import RecurrentLayer, Stack
+from rnndiag.checkpoint.model import Model
+from rnndiag.config import Settings, Thresholds
+from rnndiag.diagnose import Progress, diagnose, patients, threads_for
+from rnndiag.errors import SettingsError
+from rnndiag.measures.verdict import Verdict, worst
+from rnndiag.probes import Probe
+from rnndiag.report import Report
+from rnndiag.rules.base import Checklist
+from rnndiag.rules.policy import Policy
+from rnndiag.treatments import NAMES, TRAINING
+from rnndiag.treatments.suggest import tried as with_trials
+from rnndiag.treatments.trial import Kind, Trial, Trials, Tried, distance, rank, stored
+
+
+@dataclass(frozen=True, slots=True)
+class Treatment:
+    """What one treatment, or a pair of them, does to the stacks of a model that are ill."""
+
+    name: str
+    checklist: Checklist
+    kind: Kind
+    same_architecture: bool
+    members: tuple[str, ...]
+    action: str
+    log10_gain: float
+    """of the stack that is then worst off"""
+    log10_gain_interval: tuple[float, float] | None
+    verdict: Verdict
+    """the worst of the stacks that were ill"""
+    helps: bool
+    saturated: float | None
+    """the largest share of saturated slopes in a treated stack; None where no layer changes"""
+    live: float | None
+    """the smallest share of leading directions live at the lag in a treated stack; None where none is healthy"""
+    change: float | None
+    """the largest relative change of a stack's states on the probe; None where no layer changes"""
+    redraws: bool
+    note: str
+    layers: tuple[str, ...]
+    stacks: tuple[Trial, ...]
+    """the trials behind it, one for each stack that it suits"""
+
+
+@dataclass(frozen=True, slots=True)
+class NotTried:
+    """A treatment that was not tried on a stack, and why."""
+
+    name: str
+    stack: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prescription:
+    """Every treatment that suits a model, tried on copies, the best first; changes of training last.
+
+    ``before`` and ``after`` are whole reports: of the model, and of its copy under the chosen treatment, both None
+    where nothing is chosen.
+    """
+
+    before: Report
+    treatments: tuple[Treatment, ...]
+    not_tried: tuple[NotTried, ...]
+    chosen: str | None
+    """the best that helps and keeps the architecture, or the one asked for; None: the model is healthy, or nothing
+    helps"""
+    after: Report | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prescribed:
+    """A prescription, and the layers of the chosen treatment."""
+
+    prescription: Prescription
+    changed: Mapping[str, RecurrentLayer]
+    """by name, in the file's own types"""
+
+
+def prescribe(
+    model: Model,
+    probe: Probe,
+    settings: Settings | None = None,
+    *,
+    policy: Policy | None = None,
+    treatments: str = "*",
+    take: str | None = None,
+    progress: Progress | None = None,
+) -> Prescribed:
+    """Try treatments on copies of a model's ill stacks, measure each on the same probe, and rank them.
+
+    Args:
+        model: from a file or drawn at random.
+        probe: as for ``diagnose``.
+        settings: likewise.
+        policy: of the two reports.
+        treatments: a glob over the names of treatments, pairs and changes of training.
+        take: the treatment to choose in place of the best.
+        progress: told before each piece of work.
+
+    Raises:
+        SettingsError: for a glob or a name that no treatment has, or a treatment to take that cannot be applied.
+    """
+    settings = replace(settings or Settings(), treat=False)
+    names = _named(treatments, take)
+    before = diagnose(model, probe, settings, policy=policy, progress=progress)
+    ill = {stack.name for stack in before.stacks if stack.verdict != "healthy" or take is not None}
+    trials: list[Trials] = []
+    outcomes: dict[str, list[Tried | None]] = {name: [] for name in names}
+    not_tried: list[NotTried] = []
+    for patient in patients(model, probe, settings, ill):
+        each = Trials(patient)
+        trials.append(each)
+        with threads_for(patient.stack):
+            for index, name in enumerate(names):
+                if progress is not None:
+                    progress(f"{patient.stack.name}: {name}", index, len(names))
+                tried = each.of(name)
+                outcomes[name].append(None if isinstance(tried, str) else tried)
+                if isinstance(tried, str):
+                    not_tried.append(NotTried(name, patient.stack.name, tried))
+            if patient.gain.verdict != "healthy":
+                before = replace(before, findings=with_trials(before.findings, each))
+    found = [_combined(done, trials) for done in outcomes.values() if any(done)]
+    ranked = _ranked(found, settings.thresholds)
+    chosen = _chosen(ranked, not_tried, take)
+    changed: dict[str, RecurrentLayer] = {}
+    after = None
+    if chosen is not None:
+        treated, changed = _treated(model, outcomes[chosen.name], trials)
+        after = diagnose(treated, probe, settings, policy=policy, progress=progress)
+    taken = None if chosen is None else chosen.name
+    return Prescribed(Prescription(before, tuple(ranked), tuple(not_tried), taken, after), changed)
+
+
+def _named(treatments: str, take: str | None) -> list[str]:
+    names = [name for name in NAMES if fnmatchcase(name, treatments)]
+    if not names:
+        raise SettingsError(f"--treatment {treatments!r} matches none; expected one of {', '.join(NAMES)}")
+    if take is None:
+        return names
+    if take not in NAMES:
+        near = get_close_matches(take, NAMES, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise SettingsError(f"--take {take!r}: expected one of {', '.join(NAMES)}{hint}")
+    if take in TRAINING:
+        raise SettingsError(f"--take {take}: it changes training, not the model; expected one that changes layers")
+    return names if take in names else [*names, take]
+
+
+def _combined(done: Sequence[Tried | None], trials: Sequence[Trials]) -> Treatment:
+    """One treatment over the ill stacks: applied where it helps, or, helping nowhere, wherever it suits."""
+    shown = [tried.trial for tried in done if tried is not None]
+    used = _used(done)
+    after: list[tuple[Verdict, float, tuple[float, float] | None]] = []
+    for tried, each in zip(done, trials, strict=True):
+        if tried is not None and tried in used:
+            after.append((tried.trial.verdict, tried.trial.log10_gain, tried.trial.log10_gain_interval))
+        else:
+            gain = each.patient.gain
+            after.append((gain.verdict, gain.log10, gain.gradient.log10_gain_interval if gain.gradient else None))
+    thresholds = trials[0].patient.thresholds
+    verdict = worst([verdict for verdict, _, _ in after])
+    _, gain_then, interval = max(
+        (state for state in after if state[0] == verdict), key=lambda state: distance(state[1], thresholds)
+    )
+    one = shown[0]
+    return Treatment(
+        name=one.name,
+        checklist=one.checklist,
+        kind=one.kind,
+        same_architecture=one.kind != "architecture",
+        members=one.members,
+        action="; ".join(dict.fromkeys(tried.trial.action for tried in used)),
+        log10_gain=gain_then,
+        log10_gain_interval=interval,
+        verdict=verdict,
+        saturated=_largest([trial.saturated for trial in shown]),
+        live=min((trial.live for trial in shown if trial.live is not None), default=None),
+        helps=any(trial.helps for trial in shown),
+        change=_largest([trial.change for trial in shown]),
+        redraws=one.redraws,
+        note="; ".join(dict.fromkeys(trial.note for trial in shown if trial.note)),
+        layers=tuple(name for tried in used for name in tried.trial.layers),
+        stacks=tuple(shown),
+    )
+
+
+def _largest(values: Sequence[float | None]) -> float | None:
+    return max((v for v in values if v is not None), key=lambda v: (math.isnan(v), v), default=None)
+
+
+def _used(done: Sequence[Tried | None]) -> list[Tried]:
+    suited = [tried for tried in done if tried is not None]
+    return [tried for tried in suited if tried.trial.helps] or suited
+
+
+def _ranked(found: Sequence[Treatment], thresholds: Thresholds) -> list[Treatment]:
+    """Those that change layers first, each kind by ``rank``."""
+    return sorted(found, key=lambda each: (each.kind == "training", *rank(each, thresholds)))
+
+
+def _chosen(ranked: Sequence[Treatment], not_tried: Sequence[NotTried], take: str | None) -> Treatment | None:
+    if take is not None:
+        for each in ranked:
+            if each.name == take:
+                return each
+        reasons = "; ".join(dict.fromkeys(f"{n.stack}: {n.reason}" for n in not_tried if n.name == take))
+        raise SettingsError(f"--take {take}: does not suit this model ({reasons}); rnndiag prescribe lists what does")
+    return next((each for each in ranked if each.helps and each.kind == "weights"), None)
+
+
+def _treated(
+    model: Model, done: Sequence[Tried | None], trials: Sequence[Trials]
+) -> tuple[Model, dict[str, RecurrentLayer]]:
+    """The model with the treated stacks, and the layers that differ."""
+    used = _used(done)
+    fresh: dict[str, Stack] = {}
+    changed: dict[str, RecurrentLayer] = {}
+    for tried, each in zip(done, trials, strict=True):
+        if tried is None or tried.stack is None or tried not in used:
+            continue
+        stack = fresh[tried.stack.name] = stored(tried.stack, each.patient)
+        changed |= {layer.name: layer for layer in stack.layers if layer.name in tried.trial.layers}
+    return replace(model, stacks=tuple(fresh.get(stack.name, stack) for stack in model.stacks)), changed

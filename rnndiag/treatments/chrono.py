@@ -1,0 +1,59 @@
+"""Gate biases for the lag: chrono initialisation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from rnndiag.cells.layer import RecurrentLayer
+from rnndiag.seeds import generator
+from rnndiag.treatments.base import Applied, Treatment
+from rnndiag.treatments.patient import Patient, every_layer
+
+
+class Chrono(Treatment):
+    """Draw the bias of the gate that keeps the state so that its time constants fill the lag.
+
+    LSTM: ``b_f = log u``, ``b_i = -b_f``, with ``u ~ U(1, lag - 1)`` for each unit (Tallec & Ollivier 2018): a gate
+    ``sigmoid(log u)`` keeps for about ``u`` steps. GRU, ``h = (1-z) n + z h-`` as PyTorch has it: ``b_z = log u``, as
+    its ``z`` keeps. The whole bias is put in ``bias_ih`` and that of ``bias_hh`` set to 0; other blocks stay.
+    """
+
+    name, checklist = "chrono", "init"
+
+    def unsuited(self, patient: Patient) -> str | None:
+        if not patient.finite:
+            return "its weights are not finite"
+        if not any(layer.cell in ("gru", "lstm") for layer in patient.stack.layers):
+            return "it has no gates"
+        if any(layer.bias_ih is None for layer in patient.stack.layers):
+            return "it has no biases"
+        return "a lag of one or two steps needs no such bias" if patient.lag < 3 else None
+
+    def apply(self, patient: Patient) -> Applied:
+        seed, lag = patient.settings.seed, patient.lag
+        stack = every_layer(patient.stack, lambda la: with_chrono_bias(la, lag, generator(seed, f"chrono {la.name}")))
+        cells = {layer.cell for layer in stack.layers}
+        what = "/".join(name for cell, name in (("lstm", "forget"), ("gru", "update")) if cell in cells)
+        return Applied(stack, f"set the {what} bias of each unit to the log of U(1, {lag - 1})")
+
+
+def with_chrono_bias(layer: RecurrentLayer, lag: int, stream: torch.Generator) -> RecurrentLayer:
+    """A layer with keeping times from 1 to ``lag - 1`` steps; one without gates or biases as it is."""
+    if layer.cell not in ("gru", "lstm") or layer.bias_ih is None:
+        return layer
+    times = torch.empty(layer.hidden_size, dtype=torch.float64).uniform_(1, lag - 1, generator=stream)
+    biases: dict[str, Tensor] = (
+        {"forget": times.log(), "input": -times.log()} if layer.cell == "lstm" else {"update": times.log()}
+    )
+    told = {}
+    for name in ("bias_ih", "bias_hh"):
+        bias = layer.parameters.get(name)
+        if bias is not None:
+            bias = bias.clone()
+            for gate, values in biases.items():
+                layer.blocks(bias)[gate].copy_(values if name == "bias_ih" else torch.zeros_like(values))
+            told[name] = bias
+    return replace(layer, **told)  # type: ignore[arg-type]  # the keys are field names

@@ -1,0 +1,148 @@
+"""What a treatment is given: a stack, the probe that it was measured on, and what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from rnndiag.cells.layer import RecurrentLayer, Stack
+from rnndiag.config import Settings, Thresholds
+from rnndiag.measures.gain import Gain, layer_gain, stack_gain
+from rnndiag.probes import Probe
+from rnndiag.trajectory import run_layer
+
+SAMPLE = 4
+"""Sequences on which a scale is looked for before it is settled on all of them."""
+
+ByScale = Callable[[float], float]
+
+MOSTLY = 0.5
+"""The share of saturated slopes over which a net is not well, whatever its gain; that of rule SAT001."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Patient:
+    """A stack on its probe, in the precision of the measurement."""
+
+    stack: Stack
+    stored: tuple[torch.dtype, ...]
+    """the file's own type of each layer"""
+    probe: Probe
+    lag: int
+    settings: Settings
+    gain: Gain
+
+    @classmethod
+    def of(cls, stack: Stack, probe: Probe, lag: int, settings: Settings, device: torch.device) -> Patient:
+        """Measure a stack as it is stored."""
+        stored = tuple(layer.weight_hh.dtype for layer in stack.layers)
+        dtype = getattr(torch, settings.dtype)
+        ready = Stack(stack.name, tuple(tuple(la.to(dtype, device) for la in lv) for lv in stack.levels))
+        inputs = probe.inputs(stack).to(device, dtype)
+        ready = replace(ready, embedding=stack.embedding)
+        return cls(ready, stored, probe, lag, settings, stack_gain(ready, inputs, lag, settings))
+
+    @property
+    def inputs(self) -> Tensor:
+        """``[T, B, D]``."""
+        return self.probe.inputs(self.stack).to(self.stack.layers[0].weight_hh)
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The healthy band."""
+        return self.settings.thresholds
+
+    @property
+    def elman(self) -> bool:
+        """Whether no layer has gates."""
+        return all(layer.cell in ("tanh", "relu") for layer in self.stack.layers)
+
+    @property
+    def gated(self) -> bool:
+        """Whether every layer has gates."""
+        return all(layer.cell in ("gru", "lstm") for layer in self.stack.layers)
+
+    @property
+    def finite(self) -> bool:
+        """Whether all parameters are finite numbers."""
+        return all(bool(p.isfinite().all()) for la in self.stack.layers for p in la.parameters.values())
+
+    def gains(self, scaled: Callable[[float], RecurrentLayer], inputs: Tensor) -> tuple[ByScale, ByScale]:
+        """The log10 gain of a layer by itself as a function of a scale: on all sequences, and on a sample of them."""
+        few, quick = inputs[:, :SAMPLE], replace(self.settings, draws=1)
+        return (
+            lambda scale: layer_gain(scaled(scale), inputs, self.lag, self.settings),
+            lambda scale: layer_gain(scaled(scale), few, self.lag, quick),
+        )
+
+    def treated(self, stack: Stack) -> Patient:
+        """The same with other layers, rounded as their file would hold them, and measured again."""
+        levels = iter(zip(stack.layers, self.stored, strict=True))
+        rounded = tuple(tuple(_rounded(*next(levels)) for _ in level) for level in stack.levels)
+        fresh = replace(stack, levels=rounded)
+        return replace(self, stack=fresh, gain=stack_gain(fresh, self.inputs, self.lag, self.settings))
+
+    def change(self, before: Patient) -> float:
+        """``||s' - s|| / ||s||`` over the hidden states of all layers, steps and sequences; NaN where not finite."""
+        pairs = list(zip(self.gain.hidden, before.gain.hidden, strict=True))
+        moved = sum(float((new - old).square().sum()) for new, old in pairs)
+        size = sum(float(old.square().sum()) for _, old in pairs)
+        return (moved / size) ** 0.5 if size else (0.0 if moved == 0 else float("inf"))
+
+
+LayerTreatment = Callable[[RecurrentLayer, Tensor], RecurrentLayer]
+
+
+def each_layer(patient: Patient, treat: LayerTreatment, *, ill_only: bool = True) -> Stack:
+    """Treat layers bottom up, each on what the treated layers below it send up.
+
+    Args:
+        patient: whose stack is treated.
+        treat: given a layer and its inputs ``[T, B, D]``, returns another layer.
+        ill_only: leave out layers whose own gain lies within the healthy band, if there are others.
+    """
+    ill = [not (ill_only and _inside(own, patient.thresholds)) for own in _own_gains(patient)]
+    chosen = iter(ill if any(ill) else [True] * len(ill))
+    inputs, levels = patient.inputs, []
+    for level in patient.stack.levels:
+        done = tuple(treat(layer, inputs) if next(chosen) else layer for layer in level)
+        levels.append(done)
+        inputs = _outputs(done, inputs)
+    return replace(patient.stack, levels=tuple(levels))
+
+
+def _own_gains(patient: Patient) -> list[float]:
+    """The log10 gain of each layer by itself."""
+    if len(patient.stack.layers) == 1:
+        return [patient.gain.log10]
+    driven = _with_inputs(patient.stack, patient.inputs)
+    return [layer_gain(layer, inputs, patient.lag, patient.settings) for layer, inputs in driven]
+
+
+def _inside(gain: float, band: Thresholds) -> bool:
+    return band.vanishing <= gain <= band.exploding
+
+
+def every_layer(stack: Stack, treat: Callable[[RecurrentLayer], RecurrentLayer]) -> Stack:
+    """Treat every layer, whatever feeds it."""
+    return replace(stack, levels=tuple(tuple(treat(layer) for layer in level) for level in stack.levels))
+
+
+def _with_inputs(stack: Stack, inputs: Tensor) -> Iterator[tuple[RecurrentLayer, Tensor]]:
+    for level in stack.levels:
+        for layer in level:
+            yield layer, inputs
+        inputs = _outputs(level, inputs)
+
+
+def _outputs(level: tuple[RecurrentLayer, ...], inputs: Tensor) -> Tensor:
+    runs = [run_layer(layer, inputs) for layer in level]
+    return torch.cat([r.hidden.flip(0) if r.layer.direction == "reverse" else r.hidden for r in runs], dim=-1)
+
+
+def _rounded(layer: RecurrentLayer, stored: torch.dtype) -> RecurrentLayer:
+    measured = layer.weight_hh
+    return layer.to(stored, measured.device).to(measured.dtype, measured.device)

@@ -1,0 +1,92 @@
+"""A fresh start: every parameter of the layers drawn anew by a named law."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from rnndiag.cells.layer import RecurrentLayer
+from rnndiag.rules.base import Checklist
+from rnndiag.seeds import generator
+from rnndiag.treatments.base import Applied, Treatment
+from rnndiag.treatments.patient import Patient, every_layer
+
+Law = Callable[[Tensor, torch.Generator], Tensor]
+"""Fills one block ``[H, n]`` in place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Laws:
+    """How each block of ``W_hh`` and of ``W_ih`` is drawn; biases are zero."""
+
+    described: str
+    recurrent: Law
+    input: Law
+    gated: bool = True
+    """whether it is used for gate blocks too"""
+
+
+XAVIER: Law = lambda w, g: nn.init.xavier_uniform_(w, generator=g)  # noqa: E731
+HE: Law = lambda w, g: nn.init.kaiming_normal_(w, nonlinearity="relu", generator=g)  # noqa: E731
+
+LAWS: dict[str, Laws] = {
+    "xavier": Laws("Xavier uniform", XAVIER, XAVIER),
+    "he": Laws("He normal", HE, HE, gated=False),
+    "orthogonal": Laws("orthogonal", lambda w, g: nn.init.orthogonal_(w, generator=g), XAVIER),
+    "identity": Laws(
+        "the identity", lambda w, g: nn.init.eye_(w), lambda w, g: w.normal_(0, 1e-3, generator=g), gated=False
+    ),
+}
+"""Xavier: Glorot & Bengio 2010. He: He et al. 2015. Orthogonal: Saxe, McClelland & Ganguli 2014. Identity, with inputs
+of standard deviation 0.001: Le, Jaitly & Hinton 2015."""
+
+
+class Reinitialise(Treatment):
+    """Draw ``W_hh`` (each gate block by itself) and ``W_ih`` anew by one law, and set the biases to zero.
+
+    For a net that has not been trained yet, or that is to be trained again: whatever it learnt is gone.
+    """
+
+    checklist: ClassVar[Checklist] = "init"
+    redraws = True
+
+    def __init__(self, law: str) -> None:
+        self.name = f"init-{law}"  # type: ignore[misc]  # one class, an instance a law
+        self._laws = LAWS[law]
+
+    def unsuited(self, patient: Patient) -> str | None:
+        if patient.elman or self._laws.gated:
+            return None
+        return "a law for Elman nets: gate blocks are drawn by Xavier's or orthogonal"
+
+    def apply(self, patient: Patient) -> Applied:
+        seed = patient.settings.seed
+        stack = every_layer(
+            patient.stack, lambda la: redrawn(la, self._laws, generator(seed, f"{self.name} {la.name}"))
+        )
+        names = ", ".join(layer.name for layer in stack.layers)
+        return Applied(stack, f"initialise {names} anew, W_hh {self._laws.described}, biases 0")
+
+
+def redrawn(layer: RecurrentLayer, laws: Laws, stream: torch.Generator) -> RecurrentLayer:
+    """A layer of the same shape with independent weights."""
+    filled: dict[str, Tensor] = {}
+    for name, parameter in layer.parameters.items():
+        fresh = torch.zeros(parameter.shape, dtype=torch.float64)
+        if name.startswith("weight"):
+            law = laws.recurrent if name == "weight_hh" else laws.input
+            blocks = 1 if name == "weight_hr" else len(layer.gates)
+            fresh = torch.cat([law(block.clone(), stream) for block in fresh.chunk(blocks)])
+        filled[name] = fresh.to(parameter)
+    return replace(layer, **filled)  # type: ignore[arg-type]  # the keys are field names
+
+
+def torch_default(parameter: Tensor, hidden: int, stream: torch.Generator) -> Tensor:
+    """PyTorch's own law of all recurrent parameters: ``U(+-1/sqrt H)``."""
+    bound = 1 / math.sqrt(hidden)
+    return parameter.uniform_(-bound, bound, generator=stream)
