@@ -67,6 +67,21 @@ def to_builtins(report: Report) -> dict[str, Any]:
     return built
 
 
+def to_json(report: Report) -> bytes:
+    """The report in one line."""
+    return msgspec.json.encode(to_builtins(report))
+
+
+def from_json(text: bytes | str) -> Report:
+    """A report back from its JSON; members that it does not know are passed over.
+
+    Raises:
+        msgspec.MsgspecError: for anything else.
+    """
+    # Numbers that are not finite stand as strings, which only the lax mode turns back.
+    return msgspec.json.decode(text, type=Report, strict=False)
+
+
 def json_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a report."""
     schema = msgspec.json.schema(Report)

@@ -22,7 +22,7 @@ ROOMS = (
     {"report"},
     {"diagnose", "baseline"},
     {"compare", "prescription", "sweep", "trend"},
-    {"renderers"},
+    {"fleet", "renderers"},
     {"api"},
     {"testing"},
     {"cli"},
@@ -35,12 +35,13 @@ LIBRARIES = {
     "typer": {"cli", "__main__"},
     "plotext": {"renderers"},
     "junitparser": {"renderers"},
-    "msgspec": {"checkpoint", "report", "config_file", "baseline", "renderers", "sweep"},
+    "msgspec": {"checkpoint", "report", "config_file", "baseline", "renderers", "sweep", "fleet"},
     "yaml": {"config_file"},
     "safetensors": {"parsers", "checkpoint"},
     "onnx": {"parsers"},
     "h5py": {"parsers"},
     "fsspec": {"checkpoint"},
+    "distributed": {"fleet"},
 }
 """Which rooms may import a library."""
 

@@ -9,6 +9,7 @@ import typer
 
 from rnndiag.cli import options as opt
 from rnndiag.cli.choices import choose
+from rnndiag.cli.fleet import settle
 from rnndiag.cli.measuring import measure_models
 from rnndiag.cli.output import deliver, parse_targets
 
@@ -52,6 +53,9 @@ def trend(
     fail_on: FailOn = "never",
     formats: Format = None,
     output: opt.Output = None,
+    workers: opt.Workers = None,
+    scheduler: opt.Scheduler = None,
+    cache: opt.Cache = None,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
 ) -> int:
@@ -63,7 +67,10 @@ def trend(
     from rnndiag.renderers import trend as table
     from rnndiag.renderers import trend_text
 
-    measured = measure_models(chosen, imported=imported, quiet=quiet, verbose=verbose)
+    fleet = settle(workers, scheduler, cache, resume=False, imported=imported, targets=targets)
+    measured = measure_models(chosen, imported=imported, quiet=quiet, verbose=verbose, fleet=fleet)
+    if measured.interrupted:
+        return measured.code  # a part of a run has another trend
     if measured.code and not measured.reports:
         return measured.code  # each refusal has been told
     told = run.trend(measured.reports, order=order, policy=chosen.policy)
