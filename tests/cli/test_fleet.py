@@ -200,7 +200,7 @@ def held(out: Path) -> int:
 def test_an_interrupt_keeps_what_is_finished_and_leaves_no_process(tmp_path: Path) -> None:
     paths = [save(tmp_path / f"m{i:02}.pt", i, hidden=48) for i in range(24)]
     out = tmp_path / "out.jsonl"
-    options = ("--T", "100", "--format", f"jsonl={out}", "--workers", "2")
+    options = ("--T", "100", "--no-treat", "--format", f"jsonl={out}", "--workers", "2")
     with running("-m", "rnndiag", "inspect", *paths, *options) as process:
         until(lambda: held(out) >= 2)
         children = psutil.Process(process.pid).children(recursive=True)
@@ -223,7 +223,9 @@ def test_an_interrupt_keeps_what_is_finished_and_leaves_no_process(tmp_path: Pat
 def test_no_process_outlives_one_that_is_killed(tmp_path: Path) -> None:
     paths = [save(tmp_path / f"m{i}.pt", i, hidden=48) for i in range(8)]
     out = tmp_path / "out.jsonl"
-    with running("-m", "rnndiag", "inspect", *paths, "--T", "400", "--format", f"jsonl={out}", "--workers", "2") as run:
+    with running(
+        "-m", "rnndiag", "inspect", *paths, "--T", "400", "--no-treat", "--format", f"jsonl={out}", "--workers", "2"
+    ) as run:
         until(lambda: held(out))
         children = psutil.Process(run.pid).children(recursive=True)
         run.kill()
@@ -243,7 +245,7 @@ def test_a_cluster_of_which_a_worker_is_killed(cli: Cli, tmp_path: Path) -> None
     work = ("-m", "distributed.cli.dask_worker", "--nthreads", 1, "--no-nanny", *common, "--local-directory", tmp_path)
     with running(*serve), running(*work) as first, running(*work):
         address = json.loads(until(lambda: told.exists() and told.read_text(encoding="utf-8")))["address"]
-        options = ("--T", "100", "--format", f"jsonl={out}", "--scheduler", address)
+        options = ("--T", "100", "--no-treat", "--format", f"jsonl={out}", "--scheduler", address)
         with running("-m", "rnndiag", "inspect", folder, *options) as process:
             until(lambda: held(out) >= 2)
             first.send_signal(signal.SIGKILL)
@@ -253,5 +255,5 @@ def test_a_cluster_of_which_a_worker_is_killed(cli: Cli, tmp_path: Path) -> None
     assert line.startswith(f"rnndiag: error: {paths[-1]}: ")
     results = {line["path"]: line for line in lines(out.read_text(encoding="utf-8"))}
     assert held(out) == len(results) == len(paths)
-    serial = cli("inspect", *paths[:3], "--T", "100", "--format", "json")
+    serial = cli("inspect", *paths[:3], "--T", "100", "--no-treat", "--format", "json")
     assert [bare(results[path]) for path in paths[:3]] == json.loads(serial.out)
