@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import torch
@@ -149,8 +150,12 @@ def _biases(
         if own in found and other not in found:
             leaf = found[own]
             assert isinstance(leaf, Deferred)
-            found[other] = Deferred((rows,), leaf.dtype, lambda dtype=leaf.dtype: torch.zeros(rows, dtype=dtype))  # type: ignore[misc]
+            found[other] = Deferred((rows,), leaf.dtype, partial(_zeros, rows, leaf.dtype))
     return found
+
+
+def _zeros(size: int, dtype: torch.dtype) -> Tensor:
+    return torch.zeros(1, dtype=dtype).expand(size)
 
 
 def _converted(leaf: Leaf, shape: tuple[int, ...], convert: Callable[[Tensor], Tensor]) -> Leaf:

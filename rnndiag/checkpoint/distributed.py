@@ -11,14 +11,15 @@ import pickle
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from rnndiag.checkpoint.archive import Archive
-from rnndiag.checkpoint.contents import MAX_TENSORS, Deferred, Leaf, Unusable
+from rnndiag.checkpoint.contents import MAX_TENSORS, Deferred, Leaf, Unusable, value_of
 from rnndiag.checkpoint.inert import InertUnpickler
+from rnndiag.checkpoint.places import Place
 from rnndiag.checkpoint.reader import Candidate, Reader
 from rnndiag.checkpoint.rebuild import StandIn, is_count, is_short
 from rnndiag.checkpoint.safetensors import DTYPES as STORED
@@ -28,9 +29,13 @@ from rnndiag.checkpoint.tree import walk
 from rnndiag.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from rnndiag.checkpoint.contents import Contents
+    from rnndiag.checkpoint.places import Ledger
+
+    _Read = Callable[["_Chunk", torch.dtype], Tensor | Unusable]
 
 METADATA: Final = ".metadata"
 PACKAGE: Final = "torch.distributed.checkpoint.metadata"
@@ -79,6 +84,22 @@ def read(path: Path) -> Contents:
         keys = places.get(name) if isinstance(places, dict) else None
         saved.plant(_keys(keys) or (name,), storage.leaf(name, described))
     return walk(saved.root, storage.size)
+
+
+def places(path: Path, ledger: Ledger) -> Contents:
+    """The same with addresses in place of numbers."""
+
+    def address(chunk: _Chunk, _: torch.dtype) -> Tensor:
+        tensor, place = _opened(chunk)
+        leaf = ledger.leaf(place) if isinstance(place, Place) else ledger.nowhere(cast("Tensor", tensor), place)
+        return cast("Tensor", value_of(leaf))
+
+    def assembled(leaf: Tensor | Deferred) -> Deferred:
+        assert isinstance(leaf, Deferred)  # as _Storage makes them
+        shape, _, chunks = cast("partial[Tensor]", leaf.read).args
+        return Deferred(shape, torch.float64, partial(_assemble, shape, torch.float64, chunks, address))
+
+    return ledger.contents(read(path), assembled)
 
 
 class _Unpickler(InertUnpickler):
@@ -194,12 +215,13 @@ def _problem(shape: _Size, dtype: torch.dtype, chunks: list[_Chunk]) -> str:
     return ""
 
 
-def _assemble(shape: _Size, dtype: torch.dtype, chunks: list[_Chunk]) -> Tensor | Unusable:
+def _assemble(shape: _Size, dtype: torch.dtype, chunks: list[_Chunk], read: _Read | None = None) -> Tensor | Unusable:
+    read = read or _numbers
     if len(chunks) == 1:
-        return _numbers(chunks[0], dtype)
+        return read(chunks[0], dtype)
     whole, filled = torch.empty(shape, dtype=dtype), torch.zeros(shape, dtype=torch.bool)
     for chunk in chunks:
-        numbers = _numbers(chunk, dtype)
+        numbers = read(chunk, dtype)
         if isinstance(numbers, Unusable):
             return numbers
         box = tuple(slice(o, o + s) for o, s in zip(chunk.offsets, chunk.sizes, strict=True))
@@ -207,12 +229,19 @@ def _assemble(shape: _Size, dtype: torch.dtype, chunks: list[_Chunk]) -> Tensor 
     return whole if bool(filled.all()) else Unusable(f"its chunks overlap and do not fill {shape_of(shape)}")
 
 
-def _numbers(chunk: _Chunk, dtype: torch.dtype) -> Tensor | Unusable:
+def _opened(chunk: _Chunk) -> tuple[object, Place | str]:
+    """What a chunk's archive holds, and where in the file its numbers lie."""
     try:
-        tensor = Archive(chunk.file, chunk.start, chunk.length).unpickle("data.pkl", "data/")
+        archive = Archive(chunk.file, chunk.start, chunk.length)
+        held = archive.unpickle("data.pkl", "data/")
     except CheckpointError as error:  # of the file; the user named the folder
         reason = str(error).removeprefix(f"{chunk.file}: ")
         raise CheckpointError(f"{chunk.file.parent}: {printable(chunk.file.name, 60)}: {reason}") from error
+    return held, archive.place(held) if isinstance(held, Tensor) else ""
+
+
+def _numbers(chunk: _Chunk, dtype: torch.dtype) -> Tensor | Unusable:
+    tensor, _ = _opened(chunk)
     if not isinstance(tensor, Tensor):
         return tensor if isinstance(tensor, Unusable) else Unusable("its chunk holds no tensor")
     if tensor.dtype != dtype or tuple(tensor.shape) != chunk.sizes:
@@ -263,4 +292,4 @@ def _accepts(candidate: Candidate) -> bool:
     return candidate.is_folder and any(name.endswith(METADATA) for name in candidate.names)
 
 
-READER: Final = Reader("distributed", _accepts, read)
+READER: Final = Reader("distributed", _accepts, read, places)

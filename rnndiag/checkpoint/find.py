@@ -191,7 +191,7 @@ class _Search:
 
     def _spend(self, tensors: Iterable[Tensor]) -> bool:
         """Whether the budget allows these tensors; one that is shared is paid for once."""
-        costs = {_view(t): t.numel() * t.element_size() for t in tensors if _view(t) not in self._spent}
+        costs = {_view(t): _cost(t) for t in tensors if _view(t) not in self._spent}
         if sum(costs.values()) > self._budget:
             return False
         self._budget -= sum(costs.values())
@@ -213,6 +213,11 @@ def _modules(tensors: Mapping[str, Leaf]) -> Mapping[str, Mapping[str, Leaf]]:
 def _view(tensor: Tensor) -> Hashable:
     """Equal for tensors that are the same part of the file, read in the same way."""
     return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
+
+
+def _cost(tensor: Tensor) -> int:
+    # Of a bias of zeros that the file does not hold, one number; its length is that of weights paid for.
+    return 0 if tensor.stride() == (0,) else tensor.numel() * tensor.element_size()
 
 
 def _stack(found: _Found, name: str, choice: Choice, copies: dict[Hashable, Tensor]) -> Stack:

@@ -90,7 +90,7 @@ def read(path: Path) -> tuple[str, Contents]:
     """
     allowance = Allowance()
     reader = identify(path)
-    with _one_line(path, reader.format), allowance:
+    with one_line(path, reader.format), allowance:
         contents = reader.read(path)
 
     def guarded(leaf: Leaf) -> Leaf:
@@ -112,12 +112,12 @@ def trace(path: Path, ledger: Ledger) -> Contents:
         OSError: it is not there, or may not be read.
     """
     reader = identify(path)
-    with _one_line(path, reader.format), Allowance():
+    with one_line(path, reader.format), Allowance():
         return addresses(ledger)(reader, path)
 
 
 @contextmanager
-def _one_line(path: Path, format_: str) -> Iterator[None]:
+def one_line(path: Path, format_: str) -> Iterator[None]:
     """Make a refusal of whatever damage brings out.
 
     It shows up as almost any exception, from struct.error and KeyError to torch's RuntimeError, and a file must
@@ -140,7 +140,7 @@ def _one_line(path: Path, format_: str) -> Iterator[None]:
 def _deferred(path: Path, format_: str, leaf: Deferred, allowance: Allowance) -> Tensor | Unusable:
     """Read a tensor that was left in the file, long after the file was opened."""
     try:
-        with _one_line(path, format_), allowance:
+        with one_line(path, format_), allowance:
             return leaf.read()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error

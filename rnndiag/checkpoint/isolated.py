@@ -6,17 +6,23 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from rnndiag.checkpoint.contents import Container, Contents, ModuleFacts, Path
 from rnndiag.checkpoint.model import Skipped
+from rnndiag.checkpoint.places import Place, contiguous
 from rnndiag.checkpoint.text import printable
 from rnndiag.errors import CheckpointError
 
 if TYPE_CHECKING:
     import pathlib
+
+    from rnndiag.checkpoint.places import Ledger, Seal
 
 SECONDS: Final = 4.0
 """For a parser to finish, and a second more for each ``RATE`` bytes."""
@@ -34,8 +40,38 @@ def parse(format_: str, path: pathlib.Path, *, extra: str) -> Contents:
     Raises:
         CheckpointError: with one line.
     """
+    return _parse(format_, path, extra)[0]
+
+
+def places(format_: str, path: pathlib.Path, ledger: Ledger, *, extra: str, seals: tuple[Seal, ...] = ()) -> Contents:
+    """The same with addresses in place of numbers; ``seals`` are the members of an archive in which they lie."""
+    contents, header = _parse(format_, path, extra, "places")
+    starts, firsts = [], []
+    for start, shape, dtype, swapped, first in header["arrays"]:
+        strides = contiguous(tuple(shape))
+        starts.append(ledger.enter(Place(path, start, tuple(shape), strides, getattr(torch, dtype), swapped, seals)))
+        firsts.append(first)
+    codes = [ledger.reason(text) for text in header["reasons"]]
+
+    def address(local: Tensor) -> Tensor:
+        """An address of the ledger for one of the parser's."""
+        numbers = local.numpy().copy()
+        if firsts:
+            owners = np.searchsorted(firsts, local.numpy(), side="right") - 1
+            moved = local.numpy() - np.array(firsts)[owners] + np.array(starts)[owners]
+            numbers = np.where(local.numpy() > 0, moved, numbers)
+        for i, code in enumerate(codes, 1):
+            numbers[local.numpy() == -i] = code
+        return torch.from_numpy(numbers)
+
+    (container,) = contents.containers
+    tensors = {name: address(held) for name, held in container.tensors.items() if isinstance(held, Tensor)}
+    return replace(contents, containers=(replace(container, tensors=tensors),))
+
+
+def _parse(format_: str, path: pathlib.Path, extra: str, what: str = "") -> tuple[Contents, dict[str, Any]]:
     size = path.stat().st_size
-    output = _run(format_, path, SECONDS + size / RATE)
+    output = _run(format_, path, SECONDS + size / RATE, what)
     line, _, data = output.partition(b"\n")
     header: dict[str, Any] = json.loads(line)
     if "missing" in header:
@@ -54,20 +90,21 @@ def parse(format_: str, path: pathlib.Path, *, extra: str) -> Contents:
         for name, dtype in header["dtypes"].items()
     }
     facts = {name: ModuleFacts(**told) for name, told in header["facts"].items()}
-    return Contents(
+    contents = Contents(
         sum(tensor.nbytes for tensor in tensors.values()),
         (Container(Path(), tensors, facts),),
         tuple(Skipped(printable(name), printable(reason)) for name, reason in header["skipped"]),
         notes=tuple(printable(note) for note in header["notes"]),
     )
+    return contents, header
 
 
-def _run(format_: str, path: pathlib.Path, seconds: float) -> bytes:
+def _run(format_: str, path: pathlib.Path, seconds: float, what: str) -> bytes:
     # One thread: a pool's stacks count against the limit of memory. "::": an HDF5 file may name filters, which
     # are code; libhdf5 is to look for none.
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     environment = os.environ | threads | {"HDF5_PLUGIN_PRELOAD": "::"}
-    command = [sys.executable, "-P", "-m", "rnndiag.parsers.worker", format_, str(path.absolute())]
+    command = [sys.executable, "-P", "-m", "rnndiag.parsers.worker", format_, str(path.absolute()), what]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=seconds, check=False

@@ -7,12 +7,23 @@ from typing import TYPE_CHECKING, Final
 
 from rnndiag.checkpoint import isolated
 from rnndiag.checkpoint.reader import Candidate, Reader
+from rnndiag.checkpoint.seals import seal_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rnndiag.checkpoint.contents import Contents
+    from rnndiag.checkpoint.places import Ledger
+
 SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
 _WEIGHTS: Final = frozenset({"model.weights.h5", "metadata.json"})
+
+
+def _places(path: Path, ledger: Ledger) -> Contents:
+    """The contents with addresses in place of numbers."""
+    weights = [member for member in Candidate(path).members if member.filename == "model.weights.h5"]
+    seals = tuple(seal_of(path, member) for member in weights)
+    return isolated.places("keras", path, ledger, extra="keras", seals=seals)
 
 
 def _is_archive(candidate: Candidate) -> bool:
@@ -36,5 +47,5 @@ def _is_behind_block(path: Path) -> bool:
     return False
 
 
-ARCHIVE: Final = Reader("keras", _is_archive, partial(isolated.parse, "keras", extra="keras"))
-HDF5: Final = Reader("keras-h5", _is_hdf5, partial(isolated.parse, "keras", extra="keras"))
+ARCHIVE: Final = Reader("keras", _is_archive, partial(isolated.parse, "keras", extra="keras"), _places)
+HDF5: Final = Reader("keras-h5", _is_hdf5, partial(isolated.parse, "keras", extra="keras"), _places)

@@ -61,8 +61,7 @@ def read_npz(path: pathlib.Path) -> Contents:
             leaf = _leaf(path, archive, member, room - held)
             held += math.prod(leaf.shape) * leaf.dtype.itemsize if isinstance(leaf, Deferred) else 0
             tensors[name] = leaf
-    # Zeros that stand for a bias which is missing beside another take no more than the archive does.
-    return Contents(held + path.stat().st_size, (Container(Path(), tensors),), tuple(skipped))
+    return Contents(held, (Container(Path(), tensors),), tuple(skipped))
 
 
 def places(path: pathlib.Path, ledger: Ledger) -> Contents:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from rnndiag.checkpoint.isolated import parse
+from rnndiag.checkpoint import isolated
 from rnndiag.checkpoint.reader import Candidate, Reader
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rnndiag.checkpoint.contents import Contents
+    from rnndiag.checkpoint.places import Ledger
 
 _VARINT, _LENGTH = 0, 2
 _IR_VERSION, _GRAPH = 1, 7
@@ -33,7 +34,12 @@ def read(path: Path) -> Contents:
     Raises:
         CheckpointError: as ``isolated.parse`` does.
     """
-    return parse("onnx", path, extra="onnx")
+    return isolated.parse("onnx", path, extra="onnx")
+
+
+def places(path: Path, ledger: Ledger) -> Contents:
+    """The same with addresses in place of numbers."""
+    return isolated.places("onnx", path, ledger, extra="onnx")
 
 
 def _accepts(candidate: Candidate) -> bool:
@@ -87,4 +93,4 @@ def _varint(file: BinaryIO) -> int | None:
     return None
 
 
-READER: Final = Reader("onnx", _accepts, read)
+READER: Final = Reader("onnx", _accepts, read, places)

@@ -62,6 +62,8 @@ class ConflictError(Exception):
 def numbers_at(place: Place, numbers: np.ndarray) -> Tensor:
     """Some numbers of a tensor as they lie in its file, given by their indices in the flattened tensor."""
     data = unpacked(place.file, place.packed) if place.packed else np.memmap(place.file, np.uint8, "r")
+    if place.extent[1] > len(data):
+        raise ValueError("its numbers lie beyond the end of the file")
     offsets = place.offsets(numbers)
     held = np.stack([data[offsets + i] for i in range(place.dtype.itemsize)], axis=1)
     return torch.from_numpy(_ordered(held, place)).view(place.dtype).reshape(-1)

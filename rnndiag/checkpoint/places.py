@@ -102,27 +102,35 @@ class Ledger:
     def leaf(self, place: Place) -> Deferred:
         """The addresses of a tensor's numbers, in its shape; the same ones for the same place."""
         if place not in self._leaves:
-            self._starts.append(self._next)
-            self._places.append(place)
-            read = _Addresses(self._next, place.shape).read
+            read = _Addresses(self.enter(place), place.shape).read
             self._leaves[place] = Deferred(place.shape, torch.float64, read)
-            self._next += math.prod(place.shape)
         return self._leaves[place]
+
+    def enter(self, place: Place) -> int:
+        """The first of the addresses of a tensor's numbers."""
+        self._starts.append(self._next)
+        self._places.append(place)
+        self._next += math.prod(place.shape)
+        return self._starts[-1]
+
+    def reason(self, text: str) -> int:
+        """The address, which is none, of numbers that have no place for this reason."""
+        self._reasons.append(text)
+        return 1 - len(self._reasons)
 
     def nowhere(self, leaf: Leaf, reason: str) -> Leaf:
         """Addresses that are none, in a tensor's shape, and why."""
         if isinstance(leaf, Unusable):
             return leaf
-        shape = tuple(leaf.shape)
-        self._reasons.append(reason)
-        return Deferred(shape, torch.float64, partial(torch.full, shape, 1.0 - len(self._reasons), dtype=torch.float64))
+        shape, code = tuple(leaf.shape), float(self.reason(reason))
+        return Deferred(shape, torch.float64, partial(torch.full, shape, code, dtype=torch.float64))
 
-    def contents(self, held: Contents, place: Callable[[Tensor | Deferred], Place | str]) -> Contents:
+    def contents(self, held: Contents, place: Callable[[Tensor | Deferred], Place | Deferred | str]) -> Contents:
         """What a reader made of its file, with addresses in place of numbers.
 
         Args:
             held: the contents.
-            place: where a tensor lies, or why it cannot be said.
+            place: where a tensor lies, or why it cannot be said; of one in pieces, its addresses.
         """
 
         def address(leaf: Leaf) -> Leaf:
@@ -131,7 +139,9 @@ class Ledger:
             if isinstance(leaf, Dequantised):
                 return self.nowhere(leaf, "its numbers are quantised in the file: change the model from before")
             found = place(leaf)
-            return self.nowhere(leaf, found) if isinstance(found, str) else self.leaf(found)
+            if isinstance(found, Place):
+                return self.leaf(found)
+            return self.nowhere(leaf, found) if isinstance(found, str) else found
 
         containers = tuple(
             replace(each, tensors={name: address(leaf) for name, leaf in each.tensors.items()})

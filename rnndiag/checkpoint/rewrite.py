@@ -56,9 +56,10 @@ def rewrite(
     model = load(source, nonlinearity=nonlinearity, maps=maps)
     check_target(source, target, force=force)
     ledger = Ledger()
-    addresses = _whole(formats.trace(source, ledger), ledger)
     plan = Plan(source, model, changed)
-    plan.place(ledger, find(addresses, nonlinearity, maps, tables=False).stacks)
+    addresses = _whole(formats.trace(source, ledger), ledger)
+    with formats.one_line(source, model.source.format):
+        plan.place(ledger, find(addresses, nonlinearity, maps, tables=False).stacks)
     with copied(source, target, force=force) as copy:
         try:
             plan.apply(copy)

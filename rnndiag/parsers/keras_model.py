@@ -17,17 +17,22 @@ from rnndiag.parsers.keras_legacy import LegacyWeights
 from rnndiag.parsers.keras_modules import Modules
 from rnndiag.parsers.keras_variables import Variables
 from rnndiag.parsers.parsed import Parsed, RefusedError
-from rnndiag.parsers.zip_member import open_member
+from rnndiag.parsers.zip_member import open_member, start_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from rnndiag.parsers.keras_layers import Part
+    from rnndiag.parsers.places import Places
 
 
-def parse(path: Path) -> Parsed:
+def parse(path: Path, places: Places | None = None) -> Parsed:
     """The recurrent layers of a model, and the embeddings that they may read.
+
+    Args:
+        path: the file.
+        places: to be filled, for addresses in place of numbers.
 
     Raises:
         RefusedError: no such file, or one that cannot be read.
@@ -36,12 +41,13 @@ def parse(path: Path) -> Parsed:
     with path.open("rb") as file:
         is_archive = file.read(4) == b"PK\x03\x04"
     if not is_archive:
-        return _parse(hdf5.Hdf5(path, size), None)
+        return _parse(hdf5.Hdf5(path, size, places), None)
     with zipfile.ZipFile(path) as archive:
         if "model.weights.h5" not in archive.namelist():
             raise RefusedError("a Keras archive without model.weights.h5: save the model anew as .keras")
         config = json.loads(open_member(archive, "config.json", size).read())
-        return _parse(hdf5.Hdf5(open_member(archive, "model.weights.h5", size), size), config)
+        weights = open_member(archive, "model.weights.h5", size)
+        return _parse(hdf5.Hdf5(weights, size, places, start_of(weights)), config)
 
 
 def _parse(file: hdf5.Hdf5, config: Any) -> Parsed:

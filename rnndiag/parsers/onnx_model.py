@@ -14,6 +14,7 @@ from rnndiag.parsers import onnx_cells, onnx_levels
 from rnndiag.parsers.onnx_graph import Graphs
 from rnndiag.parsers.onnx_levels import Operator
 from rnndiag.parsers.onnx_names import name_of, scope_of
+from rnndiag.parsers.onnx_spans import Spans
 from rnndiag.parsers.onnx_tensors import Tensors
 from rnndiag.parsers.onnx_values import Budget, Values
 from rnndiag.parsers.onnx_written_out import ADVICE, written_out
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from rnndiag.parsers.onnx_cells import Layer
     from rnndiag.parsers.onnx_graph import Site
     from rnndiag.parsers.onnx_values import Constant
+    from rnndiag.parsers.places import Places
 
 MAX_OPERATORS: Final = 5000
 """Recurrent operators that are looked at; an unrolled model repeats one some hundred times."""
@@ -36,8 +38,12 @@ _W, _R, _B, _P = 1, 2, 3, 7  # inputs of an operator, the last of an LSTM only
 _INITIAL = slice(5, 7)
 
 
-def parse(path: Path) -> Parsed:
+def parse(path: Path, places: Places | None = None) -> Parsed:
     """Read every recurrent operator of a model whose weights are in the file or beside it.
+
+    Args:
+        path: the model.
+        places: to be filled, for addresses in place of numbers.
 
     Raises:
         RefusedError: there is none.
@@ -51,7 +57,7 @@ def parse(path: Path) -> Parsed:
         raise RefusedError("an ONNX model that is damaged or cut short: copy it again") from None
     if not model.HasField("graph"):
         raise RefusedError("an ONNX model without a graph, perhaps cut short: copy it again")
-    return _Reading(Graphs(model), Budget(Tensors(path))).parsed
+    return _Reading(Graphs(model), Budget(Tensors(path, Spans(path, places) if places is not None else None))).parsed
 
 
 class _Reading:
@@ -101,6 +107,8 @@ class _Reading:
     def _layer(self, site: Site) -> tuple[Layer, frozenset[str]]:
         values = Values(self._budget)
         W, R, B, P = (self._constant(values, site, index) for index in (_W, _R, _B, _P))
+        if self._budget.tensors.spans is not None:
+            P = None  # zeros, as was seen when they were read
         if W is None or R is None:
             raise UnfitError("its weights are missing: expected the inputs X, W and R")
         arrays = (W.array, R.array, B.array if B else None, P.array if P else None)

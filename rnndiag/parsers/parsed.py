@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from safetensors.numpy import save
@@ -47,15 +47,16 @@ class Parsed:
     notes: list[str] = field(default_factory=list)
     """conversions and assumptions, such as an order of gates; one sentence each"""
 
-    def encode(self) -> tuple[bytes, bytes]:
-        """A line of JSON, and the tensors as safetensors."""
-        header = {
+    def encode(self, **more: object) -> tuple[bytes, bytes]:
+        """A line of JSON with ``more`` in it, and the tensors as safetensors."""
+        header: dict[str, Any] = {
             "facts": {name: asdict(facts) for name, facts in self.facts.items()},
             "skipped": self.skipped,
             "notes": self.notes,
             # safetensors has an order of its own.
             "dtypes": {name: "bfloat16" if a.dtype == BFLOAT16 else a.dtype.name for name, a in self.tensors.items()},
         }
+        header |= more
         raw = {name: a.view(np.int16) if a.dtype == BFLOAT16 else a for name, a in self.tensors.items()}
         arrays = {name: np.ascontiguousarray(array) for name, array in raw.items()}
         return json.dumps(header).encode() + b"\n", save(arrays)

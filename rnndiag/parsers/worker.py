@@ -1,4 +1,7 @@
-"""``python -m rnndiag.parsers.worker FORMAT PATH``: parse one file under limits, write the result to stdout."""
+"""``python -m rnndiag.parsers.worker FORMAT PATH``: parse one file under limits, write the result to stdout.
+
+After a third argument, ``places``, the result has addresses in place of numbers.
+"""
 
 from __future__ import annotations
 
@@ -10,27 +13,31 @@ from pathlib import Path
 from typing import Final
 
 PARSERS: Final = {"onnx": "rnndiag.parsers.onnx_model", "keras": "rnndiag.parsers.keras_model"}
-"""The module of each format, with a function ``parse(path) -> Parsed``."""
+"""The module of each format, with a function ``parse(path, places) -> Parsed``."""
 
 MEMORY: Final = 256 << 20
 """Bytes beyond what the libraries take, and beyond three times the file."""
+WIDER: Final = 4
+"""How much more room addresses take than numbers, which may be of two bytes."""
 
 
-def main(format_: str, name: str) -> int:
+def main(format_: str, name: str, what: str = "") -> int:
     """Parse; the outcome, good or bad, is the output, and the exit code tells only of crashes."""
     path = Path(name)
     try:
-        parse: Callable[[Path], object] = importlib.import_module(PARSERS[format_]).parse
+        parse: Callable[..., object] = importlib.import_module(PARSERS[format_]).parse
     except ImportError as error:
         return _put({"missing": error.name or str(error)})
     from rnndiag.parsers.limits import restrict
     from rnndiag.parsers.parsed import Parsed, RefusedError
+    from rnndiag.parsers.places import Places
 
-    restrict(MEMORY + 3 * path.stat().st_size)
+    places = Places() if what == "places" else None
+    restrict(MEMORY + 3 * path.stat().st_size * (1 if places is None else WIDER))
     try:
-        parsed = parse(path)
+        parsed = parse(path, places)
         assert isinstance(parsed, Parsed)
-        encoded = parsed.encode()
+        encoded = parsed.encode(**({} if places is None else {"arrays": places.arrays, "reasons": places.reasons}))
     except RefusedError as error:
         return _put({"refused": str(error)})
     except MemoryError:

@@ -14,6 +14,7 @@ from torch import nn
 
 from rnndiag.checkpoint import load
 from tests.checkpoint.runs import MODULES, Net, assert_same_run
+from tests.checkpoint.treated import own_names, written
 
 dcp = pytest.importorskip("torch.distributed.checkpoint")
 
@@ -113,6 +114,16 @@ def test_tensors_that_two_processes_share(ranks, layout):
     assert sorted(stack.name for stack in model.stacks) == ["cell", "rnn"]
     for stack in model.stacks:
         assert_same_run(stack, modules[stack.name])
+
+
+@pytest.mark.parametrize("layout", ["rows", "columns", "copies", "fsdp"])
+def test_changed_layers_are_written_back(ranks, tmp_path, layout):
+    new = own_names(written(ranks / layout, tmp_path / "new"))
+    old = torch.load(ranks / "expected.pt")
+    state = {"model": {name: torch.zeros_like(tensor) for name, tensor in old.items()}}
+    dcp.load(state, checkpoint_id=tmp_path / "new")
+    assert state["model"].keys() == new.keys()
+    assert all(torch.equal(tensor, new[name].float()) for name, tensor in state["model"].items())
 
 
 @pytest.fixture

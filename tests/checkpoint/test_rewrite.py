@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rnndiag.checkpoint import load
+from rnndiag.checkpoint.mapping import parse_map
 from tests.checkpoint.test_torch_export import present, pt2_of_2_8, zip_of_2_4
 from tests.checkpoint.treated import layers_of, members_that_differ, own_names, written
 
@@ -22,7 +23,10 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::torch.jit.TracerWarning",
     "ignore:The tensor attributes? self:UserWarning",  # of the flat weights that nn.RNN keeps beside its parameters
     "ignore:`isinstance:FutureWarning",
+    "ignore:torch.distributed is disabled, unavailable or uninitialized",
 )
+
+dcp = pytest.importorskip("torch.distributed.checkpoint")
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -112,6 +116,26 @@ def test_npz(tmp_path_factory, module, packed, order, swapped):
             np.testing.assert_array_equal(result[name], wanted.astype(array.dtype))
 
 
+@pytest.mark.parametrize("order", ["zrh", "rzn", "hrz"])
+@pytest.mark.parametrize("layout", ["rows", "columns"])
+def test_other_names_layouts_and_orders(tmp_path, order, layout):
+    """By a map; the expected arrays are put together here, gate by gate."""
+    draw = np.random.default_rng(3).normal
+    arrays = {"net/U": draw(size=(12, 4)), "net/W": draw(size=(12, 3)), "net/b": draw(size=(2, 12))}
+    if layout == "columns":
+        arrays |= {name: arrays[name].T for name in ("net/U", "net/W")}
+    np.savez(tmp_path / "a.npz", **arrays)
+    maps = (parse_map(f"hh=*.U,ih=*.W,bias=*.b,cell=gru,order={order},layout={layout}"),)
+    (layer,) = written(tmp_path / "a.npz", tmp_path / "b.npz", maps=maps).values()
+    held = layer.blocks(layer.weight_hh), layer.blocks(layer.bias_ih), layer.blocks(layer.bias_hh)
+    names = {"z": "update", "r": "reset", "h": "new", "n": "new"}
+    weight, *biases = (torch.cat([blocks[names[letter]] for letter in order]).numpy() for blocks in held)
+    with np.load(tmp_path / "b.npz") as result:
+        np.testing.assert_array_equal(result["net/U"], weight if layout == "rows" else weight.T)
+        np.testing.assert_array_equal(result["net/b"], np.stack(biases))
+        np.testing.assert_array_equal(result["net/W"], arrays["net/W"])
+
+
 def test_pickled_module(save, tmp_path):
     net = nn.Sequential(nn.GRU(3, 4, 2), nn.Linear(4, 1))
     changed = written(save(net), tmp_path / "b.pt")
@@ -166,6 +190,15 @@ def test_folder_with_shards(tmp_path):
     assert_state(result, state, own_names(changed))
     assert (tmp_path / "new" / "vocabulary" / "words.txt").read_text() == "a b c"
     assert sorted(p.name for p in path.iterdir()) == sorted(p.name for p in (tmp_path / "new").iterdir())
+
+
+def test_distributed(tmp_path):
+    net = nn.ModuleDict({"rnn": nn.LSTM(3, 4, proj_size=2), "head": nn.Linear(4, 2)}).half()
+    dcp.save({"net": net.state_dict(), "epoch": 3}, checkpoint_id=tmp_path / "a")
+    changed = written(tmp_path / "a", tmp_path / "b")
+    state = {"net": nn.ModuleDict({"rnn": nn.LSTM(3, 4, proj_size=2), "head": nn.Linear(4, 2)}).half().state_dict()}
+    dcp.load(state, checkpoint_id=tmp_path / "b")
+    assert_state(state["net"], net.state_dict(), own_names(changed))
 
 
 @pytest.mark.parametrize("kind", ["scripted", "traced"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import zipfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -55,6 +56,8 @@ def own_names(changed: Mapping[str, RecurrentLayer]) -> dict[str, Tensor]:
     for name, layer in changed.items():
         path, _, level = name.removesuffix(".reverse").rpartition(".")
         suffix = f"_{level}" + "_reverse" * name.endswith(".reverse")
+        if not re.fullmatch("l[0-9]+", level):  # a cell
+            path, suffix = name, ""
         named |= {f"{path}.{own}{suffix}".lstrip("."): value for own, value in layer.parameters.items()}
     return named
 
