@@ -39,3 +39,7 @@ class BaselineError(RnndiagError):
 
 class OutputError(RnndiagError):
     """A result that could not be written where it was asked for."""
+
+
+class FleetError(RnndiagError):
+    """A cluster that cannot be reached, or that has gone."""

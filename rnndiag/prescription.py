@@ -41,6 +41,8 @@ class Treatment:
     helps: bool
     saturated: float | None
     """the largest share of saturated slopes in a treated stack; None where no layer changes"""
+    live: float | None
+    """the smallest share of leading directions live at the lag in a treated stack; None where none is healthy"""
     change: float | None
     """the largest relative change of a stack's states on the probe; None where no layer changes"""
     redraws: bool
@@ -184,6 +186,7 @@ def _combined(done: Sequence[Tried | None], trials: Sequence[Trials]) -> Treatme
         log10_gain_interval=interval,
         verdict=verdict,
         saturated=_largest([trial.saturated for trial in shown]),
+        live=min((trial.live for trial in shown if trial.live is not None), default=None),
         helps=any(trial.helps for trial in shown),
         change=_largest([trial.change for trial in shown]),
         redraws=one.redraws,

@@ -15,6 +15,7 @@ from rnndiag.config import Thresholds
 from rnndiag.measures.layer import LayerMeasures, StackMeasures
 from rnndiag.measures.verdict import Verdict
 from rnndiag.rules.base import Finding, NotAssessed
+from rnndiag.theory.comparison import Theory
 
 SCHEMA_VERSION: Literal["1"] = "1"
 
@@ -28,16 +29,6 @@ class ProbeReport:
     batch: int
     scale: float
     seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Theory:
-    """What mean-field theory predicts for a random net."""
-
-    applies: bool
-    rate: float
-    critical_sigma: float
-    fixed_point_q: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +58,28 @@ class Report:
     """rules that selection or configuration kept from a layer or stack"""
     notes: tuple[str, ...]
     theory: Theory | None = None
+    """what mean field predicts, beside what was measured; None: not a random net"""
 
 
 def to_builtins(report: Report) -> dict[str, Any]:
     """The report as JSON types; numbers that are not finite become ``"nan"``, ``"inf"``, ``"-inf"``."""
     built: dict[str, Any] = finite(msgspec.to_builtins(report))
     return built
+
+
+def to_json(report: Report) -> bytes:
+    """The report in one line."""
+    return msgspec.json.encode(to_builtins(report))
+
+
+def from_json(text: bytes | str) -> Report:
+    """A report back from its JSON; members that it does not know are passed over.
+
+    Raises:
+        msgspec.MsgspecError: for anything else.
+    """
+    # Numbers that are not finite stand as strings, which only the lax mode turns back.
+    return msgspec.json.decode(text, type=Report, strict=False)
 
 
 def json_schema() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rnndiag.api import Inputs, Step, inspect
+from rnndiag.api.inspecting import Inputs, Step, inspect
 from rnndiag.rules import SEVERITIES
 from rnndiag.rules.base import Severity
 

@@ -38,9 +38,11 @@ def test_there_are_commands_to_hold_true() -> None:
     assert {line.split()[1] for line in COMMANDS} == {
         "inspect",
         "simulate",
+        "sweep",
         "check",
         "compare",
         "prescribe",
+        "trend",
         "rules",
         "explain",
         "schema",

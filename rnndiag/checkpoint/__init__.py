@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rnndiag.checkpoint.contents import Contents, Nonlinearity
     from rnndiag.checkpoint.mapping import RoleMap
 
-__all__ = ["Model", "Skipped", "Source", "load", "read_contents"]
+__all__ = ["Model", "Skipped", "Source", "file_digest", "load", "read_contents"]
 
 MAX_DIGESTED: Final = 1 << 29
 """Bytes up to which a file's digest is taken; beyond, it would take longer than the measurement."""
@@ -57,7 +57,7 @@ def load(path: str | Path, *, nonlinearity: Nonlinearity | None = None, maps: Se
             format_, contents = _archived(found) if found.archive else formats.read(found.content)
             # Before the copies go: tensors may be mapped from them until they are found.
             findings = find(contents, nonlinearity, maps)
-            digest = _digest(found.file)
+            digest = file_digest(found.file)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file{_nearest(Path(path))}") from None
     except OSError as error:
@@ -67,7 +67,7 @@ def load(path: str | Path, *, nonlinearity: Nonlinearity | None = None, maps: Se
         raise CheckpointError(f"{path}: {findings.unmatched[0]}; the file holds {listing(names, 8) or 'no tensors'}")
     if not findings.stacks:
         raise CheckpointError(f"{path}: {_nothing_found(findings.skipped)}{_mapping_to_try(contents)}")
-    source = Source(path, format_, digest, findings.skipped)
+    source = Source(path, format_, digest, findings.skipped, dict(contents.progress))
     return Model(source, findings.stacks, (*contents.notes, *findings.notes))
 
 
@@ -107,7 +107,7 @@ def read_contents(path: str | Path) -> Contents:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
     """The SHA-256 of a file; empty for a folder and for a file too large to be read whole."""
     if path.is_dir() or path.stat().st_size > MAX_DIGESTED:
         return ""

@@ -116,6 +116,8 @@ class Contents:
     """Where a setting of the file names a nonlinearity, and which."""
     notes: tuple[str, ...] = ()
     """What the reader took for granted or converted, such as an order of gates; one sentence each."""
+    progress: Mapping[str, int] = field(default_factory=dict)
+    """Counters of training steps or epochs that the file holds, by their names (``progress.KEYS``)."""
 
 
 def combined(parts: Mapping[str, Contents]) -> Contents:

@@ -94,19 +94,20 @@ class _Search:
     """Keeps the modules that can be measured, and of all others the place and the reason.
 
     Args:
-        budget: how many bytes of tensors to accept, the size of the file: more are views that overlap.
+        size: how many bytes of tensors the file holds.
         maps: the user's mappings.
         tables: whether to look for the embeddings that are read.
     """
 
-    def __init__(self, budget: int, maps: Sequence[RoleMap], *, tables: bool) -> None:
+    def __init__(self, size: int, maps: Sequence[RoleMap], *, tables: bool) -> None:
         self._tables = tables
         self.found: list[_Found] = []
         self.passed_over: list[tuple[Place, str]] = []
         self.notes: list[str] = []
         self._problems = {each.text: "no two tensors answer to hh and ih with the same *" for each in maps}
         self._maps = maps
-        self._size = self._budget = budget
+        self._size = size
+        self._budget = 2 * size  # a bias that is left out is made up beside the other; more are views that overlap
         self._places: dict[Hashable, Place] = {}
         self._spent: set[Hashable] = set()
 

@@ -9,6 +9,7 @@ import msgspec
 
 from rnndiag.checkpoint import sharded
 from rnndiag.checkpoint.model import Skipped
+from rnndiag.checkpoint.progress import MOST
 from rnndiag.checkpoint.reader import Candidate, Reader, Using, addresses
 from rnndiag.checkpoint.text import listing, printable
 from rnndiag.errors import CheckpointError
@@ -29,6 +30,15 @@ WEIGHTS: Final = (
 
 CONFIG: Final = "config.json"
 MAX_CONFIG: Final = 1 << 20
+
+
+STATE: Final = "trainer_state.json"
+MAX_STATE: Final = 16 << 20
+"""Bytes: it holds a log of the whole run."""
+
+
+class _State(msgspec.Struct):
+    global_step: int
 
 
 class _Config(msgspec.Struct):
@@ -61,6 +71,8 @@ def _contents(path: pathlib.Path, using: Using) -> Contents:
     if len(held) > 1:
         note = f"{held[0]} was read; {listing(held[1:])} beside it was not"
         contents = replace(contents, notes=(*contents.notes, note))
+    if STATE in names:
+        contents = _with_state(path, contents)
     return _with_config(path, contents) if CONFIG in names else contents
 
 
@@ -74,6 +86,19 @@ def _read(path: pathlib.Path, name: str, using: Using) -> Contents:
     if not name.endswith(sharded.SUFFIX):
         return sharded.read_part(path, file, using=using)
     return sharded.read_part(path, file, (sharded.READER,), lambda _, index: sharded.read(index, using))
+
+
+def _with_state(path: pathlib.Path, contents: Contents) -> Contents:
+    """The steps that a trainer had made, by its own state beside the weights."""
+    try:
+        file = Candidate(sharded.locate(path, path, STATE))
+        with file.path.open("rb") as state:
+            step = msgspec.json.decode(state.read(MAX_STATE), type=_State).global_step
+    except msgspec.ValidationError:  # no such key
+        return contents
+    except (CheckpointError, ValueError, RecursionError, OSError):
+        return replace(contents, skipped=(*contents.skipped, Skipped(STATE, "it cannot be read as JSON")))
+    return replace(contents, progress={**contents.progress, "global_step": step}) if 0 <= step <= MOST else contents
 
 
 def _with_config(path: pathlib.Path, contents: Contents) -> Contents:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,15 +19,15 @@ from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.places import Place, contiguous
 from rnndiag.checkpoint.text import printable
 from rnndiag.errors import CheckpointError
+from rnndiag.parsers import worker
 
 if TYPE_CHECKING:
     import pathlib
 
     from rnndiag.checkpoint.places import Ledger, Seal
 
-SECONDS: Final = 4.0
-"""For a parser to finish, and a second more for each ``RATE`` bytes."""
-RATE: Final = 50 << 20
+PATIENCE: Final = 5
+"""Times what the parser may compute: other processes may have its core for most of the time."""
 
 
 def parse(format_: str, path: pathlib.Path, *, extra: str) -> Contents:
@@ -71,7 +72,7 @@ def places(format_: str, path: pathlib.Path, ledger: Ledger, *, extra: str, seal
 
 def _parse(format_: str, path: pathlib.Path, extra: str, what: str = "") -> tuple[Contents, dict[str, Any]]:
     size = path.stat().st_size
-    output = _run(format_, path, SECONDS + size / RATE, what)
+    output = _run(format_, path, worker.seconds(size), what)
     line, _, data = output.partition(b"\n")
     header: dict[str, Any] = json.loads(line)
     if "missing" in header:
@@ -107,12 +108,18 @@ def _run(format_: str, path: pathlib.Path, seconds: float, what: str) -> bytes:
     command = [sys.executable, "-P", "-m", "rnndiag.parsers.worker", format_, str(path.absolute()), what]
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=seconds, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=environment,
+            timeout=PATIENCE * seconds,
+            check=False,
         )
+        ran_out = done.returncode == -signal.SIGXCPU
     except subprocess.TimeoutExpired:
-        raise CheckpointError(
-            f"{path}: it took longer than {seconds:.0f} s to parse, more than any sound file"
-        ) from None
+        ran_out = True
+    if ran_out:
+        raise CheckpointError(f"{path}: it took longer than {seconds:.0f} s to parse, more than any sound file")
     if done.returncode or not done.stdout:
         raise CheckpointError(f"{path}: its parser crashed on it (exit status {done.returncode}): copy it again")
     return done.stdout

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from rnndiag.checkpoint.arrange import CANONICAL, ROLES, Convention, canonical_order
 from rnndiag.checkpoint.contents import MAX_NAME
+from rnndiag.checkpoint.gate_tensors import join
 from rnndiag.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ _WORDS: Final[dict[str, dict[str, dict[str, Any]]]] = {
     "reset": {"after": {"reset_after": True}, "before": {"reset_after": False}},
 }
 """The settings that take one of a few words, and what each means."""
+
+GATE: Final = "{gate}"
+"""In a pattern, the letter of a gate in ``order``, where each gate's block is a tensor of its own."""
 
 _EXAMPLE: Final = (
     'expected such as "hh=*.U,ih=*.W,cell=gru", and as needed bias, bias_ih, bias_hh, order, layout, reset'
@@ -49,15 +53,24 @@ class RoleMap:
         Raises:
             UnfitError: tensors of one module that do not fit each other.
         """
-        modules: defaultdict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
+        modules: defaultdict[tuple[str, ...], defaultdict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
         for role, pattern in self.patterns.items():
             for name in container.tensors:
                 match = pattern.fullmatch(name) if len(name) <= MAX_NAME else None
                 if match:
-                    modules[match.groups()][role] = name
-        whole = {groups: names for groups, names in modules.items() if {"hh", "ih"} <= names.keys()}
-        for groups, names in whole.items():
-            container.take(names, self.known, _path(groups, names))
+                    gate = match.groupdict().get("gate", "")
+                    stars = tuple(text for key, text in _groups(match) if key != "gate")
+                    modules[stars][role][gate] = name
+        whole = {stars: names for stars, names in modules.items() if {"hh", "ih"} <= names.keys()}
+        for stars, names in whole.items():
+            first = {role: next(iter(each.values())) for role, each in names.items()}
+            path, known = _path(stars, first), self.known
+            if any("gate" in pattern.groupindex for pattern in self.patterns.values()):
+                in_order = {
+                    role: [each[gate] for gate in known.order or "" if gate in each] for role, each in names.items()
+                }
+                first, known = join(container, in_order, known)
+            container.take(first, known, path)
         return len(whole)
 
 
@@ -81,8 +94,14 @@ def parse_map(text: str, where: str = "--map") -> RoleMap:
         raise SettingsError(
             f"{where} {text!r}: all patterns must have as many *, which stand for the same text in each"
         )
-    patterns: dict[str, re.Pattern[str]] = {role: _compiled(told[role]) for role in ROLES if role in told}
-    return RoleMap(text, patterns, _convention(told, text, where))
+    known = _convention(told, text, where)
+    gates = {told[role].count(GATE) for role in ROLES if role in told}
+    if gates != {0} and (gates != {1} or known.cell not in CANONICAL or known.cell == "rnn"):
+        raise SettingsError(f"{where} {text!r}: {GATE} belongs once into every pattern, beside cell=gru or cell=lstm")
+    if gates == {1} and known.order is None:
+        known = replace(known, order=CANONICAL[known.cell or "lstm"])
+    patterns: dict[str, re.Pattern[str]] = {role: _compiled(told[role], known.order) for role in ROLES if role in told}
+    return RoleMap(text, patterns, known)
 
 
 def _convention(told: dict[str, str], text: str, where: str) -> Convention:
@@ -105,8 +124,15 @@ def _convention(told: dict[str, str], text: str, where: str) -> Convention:
     return Convention(**known)
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile("(.*?)".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+def _compiled(pattern: str, order: str | None) -> re.Pattern[str]:
+    parts = "(.*?)".join(map(re.escape, pattern.split("*")))
+    return re.compile(parts.replace(re.escape(GATE), f"(?P<gate>[{order}])", 1), re.DOTALL)
+
+
+def _groups(match: re.Match[str]) -> Iterable[tuple[str | None, str]]:
+    """The groups of a match in their order, each with its name."""
+    names = {index: name for name, index in match.re.groupindex.items()}
+    return ((names.get(index), text) for index, text in enumerate(match.groups(), start=1))
 
 
 def _path(groups: Iterable[str], names: dict[str, str]) -> str:

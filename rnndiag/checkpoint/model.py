@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rnndiag.cells.layer import Stack
 
@@ -21,13 +21,15 @@ class Source:
 
     ``format`` is that of a ``Reader``, such as ``torch`` (zip) or ``torch-legacy``, or ``random``, or ``module``
     or ``function`` for what is in memory; ``sha256`` is the hex digest of the file, empty where there is none;
-    ``skipped`` lists modules that were passed over.
+    ``skipped`` lists modules that were passed over; ``progress`` holds the counters of training that the file keeps,
+    such as ``global_step`` and ``epoch``.
     """
 
     path: str
     format: str
     sha256: str = ""
     skipped: tuple[Skipped, ...] = ()
+    progress: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

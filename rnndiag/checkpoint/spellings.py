@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from rnndiag.checkpoint.arrange import CANONICAL, AmbiguousError, Convention
 from rnndiag.checkpoint.contents import Unusable
+from rnndiag.checkpoint.gate_tensors import gate_sets, join
 from rnndiag.checkpoint.shapes import GATES_OF, UnfitError
 from rnndiag.checkpoint.text import listing, printable
 
@@ -69,7 +70,9 @@ def respell(container: Renamed, taken: Container_[str]) -> None:
     if len(container.tensors) > MAX_TENSORS:
         return
     taken_as: defaultdict[tuple[str, bool, bool], list[str]] = defaultdict(list)
-    for (stem, tail), module in _modules(container.tensors, taken).items():
+    modules = _modules(container.tensors, taken)
+    _join_gates(container, modules)
+    for (stem, tail), module in modules.items():
         path, suffix = _path(stem, tail)
         shown = printable(path) or "(top level)"
         keras = bool(_KERAS.fullmatch(module.own["hh"]))
@@ -86,6 +89,37 @@ def respell(container: Renamed, taken: Container_[str]) -> None:
         else:
             taken_as[arranged.kind, keras, known.layout == "rows"].append(shown)
     container.notes += _notes(taken_as)
+
+
+def _join_gates(container: Renamed, modules: dict[tuple[str, str], _Module]) -> None:
+    """Take modules whose gates are in tensors of their own, each of which looks like an Elman net by itself."""
+    for stem, (kind, tails) in gate_sets(modules).items():
+        order = CANONICAL[kind]
+        parts = [modules.pop((stem, tails[gate])) for gate in order]
+        path = stem.rstrip("._/")
+        roles = dict.fromkeys(role for part in parts for role in part.names)
+        names = {role: [part.names[role] for part in parts if role in part.names] for role in roles}
+        try:
+            if any(part.rivals for part in parts):
+                raise UnfitError("several tensors may be the same part of a gate")
+            whole, known = join(container, names, Convention(cell=kind, order=order))
+            container.take(whole, known, path)
+        except UnfitError as error:
+            told = ",".join(f"{role}={_with_gate(each[0], tails[order[0]])}" for role, each in names.items())
+            spelt = "".join(tails[gate].strip("_") for gate in order)
+            hint = f'; say how with --map "{printable(told, 200)},cell={kind},order={spelt},layout=rows" (or columns)'
+            container.misfits.append((path, f"recurrent, but {error}{hint if len(spelt) == len(order) else ''}"))
+            container.drop({name: name for each in names.values() for name in each})
+        else:
+            each = ", ".join(f"{gate} from {printable(parts[i].names['hh'], 80)}" for i, gate in enumerate(order))
+            container.notes.append(
+                f"{printable(path) or '(top level)'} was put together from the tensors of its gates, {each}; --map"
+                " hh=...{gate},ih=...{gate},cell=...,order=... states otherwise"
+            )
+
+
+def _with_gate(name: str, tail: str) -> str:
+    return name.removesuffix(tail) + tail.replace(tail.strip("_"), "{gate}")
 
 
 def mapping_for(names: Mapping[str, str]) -> str:

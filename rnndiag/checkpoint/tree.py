@@ -6,6 +6,7 @@ The walk keeps its own stack and enters each part once, so depth, cycles and sha
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, cast
 
 from torch import Tensor
@@ -24,6 +25,7 @@ from rnndiag.checkpoint.contents import (
 )
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.packed import Packed, packed, unpacked
+from rnndiag.checkpoint.progress import KEYS, counter
 from rnndiag.checkpoint.rebuild import StandIn
 from rnndiag.checkpoint.text import printable
 
@@ -70,12 +72,17 @@ def walk(root: object, size: int, describe: Callable[[StandIn], ModuleFacts] = f
     """
     walker = _Walker(describe)
     walker.run({"tensor": root} if _leaf(root) is not None else root)
-    if not any(isinstance(leaf, Dequantised) for each in walker.containers for leaf in each.tensors.values()):
-        return Contents(size, tuple(walker.containers), tuple(walker.skipped), tuple(walker.statements))
-    note = "quantised weights were dequantised; what the model rounds of its activations as it runs was not"
-    return Contents(
-        size * GROWTH, tuple(walker.containers), tuple(walker.skipped), tuple(walker.statements), notes=(note,)
+    found = Contents(
+        size,
+        tuple(walker.containers),
+        tuple(walker.skipped),
+        tuple(walker.statements),
+        progress=walker.progress,
     )
+    if not any(isinstance(leaf, Dequantised) for each in walker.containers for leaf in each.tensors.values()):
+        return found
+    note = "quantised weights were dequantised; what the model rounds of its activations as it runs was not"
+    return replace(found, size=size * GROWTH, notes=(note,))
 
 
 class _Walker:
@@ -85,6 +92,7 @@ class _Walker:
         self.containers: list[Container] = []
         self.skipped: list[Skipped] = []
         self.statements: list[tuple[str, Nonlinearity]] = []
+        self.progress: dict[str, int] = {}
         self._entered: set[int] = set()
         self._todo: list[tuple[Path, object]] = []
         self._optimizers: list[tuple[Path, object]] = []
@@ -119,6 +127,8 @@ class _Walker:
         tensors: dict[str, Leaf | Packed] = {}
         parts: list[tuple[Path, object]] = []
         for key, value in entries:
+            if key in KEYS and not self._in_optimizer and (count := counter(path, value)) is not None:
+                self.progress.setdefault(key, count)  # the top of the file comes first
             leaf = _leaf(value)
             if leaf is not None:
                 tensors[key] = leaf

@@ -18,6 +18,8 @@ from rnndiag.cli.prescribe import prescribe
 from rnndiag.cli.rules import explain, rules
 from rnndiag.cli.schema import schema
 from rnndiag.cli.simulate import simulate
+from rnndiag.cli.sweep import sweep
+from rnndiag.cli.trend import trend
 
 app = typer.Typer(
     name="rnndiag",
@@ -29,9 +31,11 @@ app = typer.Typer(
 )
 app.command()(inspect)
 app.command()(simulate)
+app.command()(sweep)
 app.command()(check)
 app.command()(compare)
 app.command()(prescribe)
+app.command()(trend)
 app.command()(rules)
 app.command()(explain)
 app.command()(schema)

@@ -10,8 +10,10 @@ import typer
 
 from rnndiag.cli import options as opt
 from rnndiag.cli.choices import Choices, choose
+from rnndiag.cli.fleet import settle
 from rnndiag.cli.measuring import measure_models
 from rnndiag.cli.output import check_writable, emit, parse_targets, write_whole
+from rnndiag.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -67,6 +69,10 @@ def check(
     show_config: ShowConfig = False,
     formats: opt.Format = None,
     output: opt.Output = None,
+    workers: opt.Workers = None,
+    scheduler: opt.Scheduler = None,
+    cache: opt.Cache = None,
+    resume: opt.Resume = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
 ) -> int:
@@ -80,21 +86,23 @@ def check(
 
         Console(highlight=False, markup=False, emoji=False).print(config_table(chosen))
         return 0
+    fleet = settle(workers, scheduler, cache, resume=resume, imported=imported, targets=targets)
+    if resume and (baseline or write_baseline):
+        raise SettingsError("--resume with a baseline: what was written before was held to none; leave out one of them")
     from rnndiag.renderers import lines
 
     if write_baseline is not None:
         check_writable(write_baseline, paths or ())
-    measured = measure_models(chosen, imported=imported, quiet=quiet, verbose=verbose)
-    reports = measured.reports
-    if write_baseline is not None:
+    gate = Gate(chosen, baseline, keep=write_baseline is not None)
+    measured = measure_models(chosen, imported=imported, quiet=quiet, verbose=verbose, fleet=fleet, each=gate)
+    if write_baseline is not None and not measured.interrupted:
         from rnndiag.renderers.json import render
 
-        write_whole(write_baseline, render(reports, array=measured.several).encode())
-    shown = reports if baseline is None else only_worse(reports, baseline, chosen)
-    findings = [finding for report in shown for finding in report.findings]
-    known = sum(len(report.findings) for report in reports) - len(findings)
-    emit(targets, shown, table=partial(lines.render, known=known), several=measured.several, quiet=quiet)
-    return max(measured.code, FAILED if fails(findings, chosen["fail_on"]) else 0)
+        whole = [gate.whole[index] for index in sorted(gate.whole)]
+        write_whole(write_baseline, render(whole, array=measured.several).encode())
+    table = partial(lines.render, known=gate.known)
+    emit(measured.shown(fleet.rest), measured.reports, table=table, several=measured.several, quiet=quiet)
+    return max(measured.code, FAILED if gate.failed else 0)
 
 
 def fails(findings: Iterable[Finding], fail_on: str) -> bool:
@@ -107,27 +115,53 @@ def fails(findings: Iterable[Finding], fail_on: str) -> bool:
     return any(finding.severity in counting for finding in findings)
 
 
-def only_worse(reports: Sequence[Report], baseline: Path, chosen: Choices) -> list[Report]:
-    """The reports with those findings that are new or worse beside a baseline.
+class Gate:
+    """Looks at each report as it comes: what of it counts, and whether it fails.
 
-    Raises:
-        BaselineError: for a baseline of another model, measurement or version.
+    With a baseline, only the findings that are new or worse beside it count.
     """
-    from dataclasses import replace
 
-    from rnndiag import api
-    from rnndiag.baseline import difference, is_report, match, read_reports
+    def __init__(self, chosen: Choices, baseline: Path | None, *, keep: bool) -> None:
+        self._chosen, self._baseline, self._keep = chosen, baseline, keep
+        self._old: Sequence[Report] | None = None
+        self.failed = False
+        self.known = 0
+        """findings that the baseline has"""
+        self.whole: dict[int, Report] = {}
+        """the reports as they came, by the place of their paths, if they are to be kept"""
 
-    if is_report(baseline) or not baseline.exists():
-        old = read_reports(baseline)
-    else:
-        old = (
-            api.inspect(
-                baseline,
-                probe=chosen.probe,
-                nonlinearity=chosen["nonlinearity"],
-                settings=replace(chosen.settings, treat=False),  # only what it found counts
-                policy=chosen.policy,
-            ),
-        )
-    return [replace(r, findings=difference(match(r, old, str(baseline)), r).worse) for r in reports]
+    def __call__(self, index: int, report: Report) -> Report:
+        """The report with the findings that count.
+
+        Raises:
+            BaselineError: for a baseline of another model, measurement or version.
+        """
+        if self._keep:
+            self.whole[index] = report
+        shown = report if self._baseline is None else self._only_worse(report, self._baseline)
+        self.known += len(report.findings) - len(shown.findings)
+        self.failed |= fails(shown.findings, self._chosen["fail_on"])
+        return shown
+
+    def _only_worse(self, report: Report, baseline: Path) -> Report:
+        from dataclasses import replace
+
+        from rnndiag.baseline import difference, match
+
+        if self._old is None:
+            self._old = self._kept(baseline)
+        base = match(report, self._old, str(baseline))
+        return replace(report, findings=difference(base, report).worse)
+
+    def _kept(self, baseline: Path) -> Sequence[Report]:
+        from dataclasses import replace
+
+        from rnndiag import api
+        from rnndiag.baseline import is_report, read_reports
+
+        if is_report(baseline) or not baseline.exists():
+            return read_reports(baseline)
+        chosen = self._chosen
+        settings = replace(chosen.settings, treat=False)  # only what it found counts
+        options = {"nonlinearity": chosen["nonlinearity"], "settings": settings, "policy": chosen.policy}
+        return (api.inspect(baseline, probe=chosen.probe, **options),)

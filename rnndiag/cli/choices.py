@@ -45,6 +45,8 @@ class Choices:
     values: Mapping[str, Any]
     origins: Mapping[str, str]
     file: Located | None
+    of_runs: bool = False
+    """whether the command judges runs, by the rules of trends"""
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
@@ -120,13 +122,18 @@ class Choices:
         """Which rules apply, and how.
 
         Raises:
-            SettingsError: for a code that no rule has, or a threshold that its rule has not.
+            SettingsError: for a code that no rule has, a threshold that its rule has not, or a selection that leaves
+            no rule.
         """
-        from rnndiag.rules import RULES
+        from rnndiag.rules import CATALOGUE, RULES, TREND_RULES
         from rnndiag.rules.policy import Policy, check_codes
 
-        select, ignore = (check_codes(self[name], RULES, self._where(name)) for name in ("select", "ignore"))
-        overrides = () if self.file is None else tuple(_overrides(self.file, RULES))
+        select, ignore = (check_codes(self[name], CATALOGUE, self._where(name)) for name in ("select", "ignore"))
+        own: tuple[Rule, ...] = TREND_RULES if self.of_runs else RULES
+        if select and not any(rule.code.startswith(select) for rule in own):  # nothing would ever be found
+            whose = "are not of trends; rnndiag check" if self.of_runs else "are of trends alone; rnndiag trend"
+            raise SettingsError(f"{self._where('select')}: the rules {', '.join(select)} {whose} applies them")
+        overrides = () if self.file is None else tuple(_overrides(self.file, CATALOGUE))
         return Policy(select, ignore, overrides)
 
     def _where(self, name: str) -> str:
@@ -134,12 +141,13 @@ class Choices:
         return origin if origin.startswith("--") else f"{origin}: at {name}"
 
 
-def choose(options: Mapping[str, Any], config: Path | None) -> Choices:
+def choose(options: Mapping[str, Any], config: Path | None, *, of_runs: bool = False) -> Choices:
     """Settle every value; an option that is None or empty was not given.
 
     Args:
         options: a command's parameters; those named in ``DEFAULTS`` count.
         config: the file that ``--config`` names; None: the nearest from the working directory upward.
+        of_runs: whether the command judges runs, by the rules of trends.
     """
     file = _located(config)
     values: dict[str, Any] = {}
@@ -154,7 +162,7 @@ def choose(options: Mapping[str, Any], config: Path | None) -> Choices:
             values[name], origins[name] = told, str(file.path)
         else:
             values[name], origins[name] = default, "default"
-    return Choices(values, origins, file)
+    return Choices(values, origins, file, of_runs)
 
 
 def _located(config: Path | None) -> Located | None:

@@ -6,6 +6,7 @@ from functools import partial
 
 from rnndiag.cli import options as opt
 from rnndiag.cli.choices import choose
+from rnndiag.cli.fleet import settle
 from rnndiag.cli.measuring import measure_models
 from rnndiag.cli.output import emit, parse_targets
 
@@ -31,6 +32,10 @@ def inspect(
     treat: opt.Treat = None,
     formats: opt.Format = None,
     output: opt.Output = None,
+    workers: opt.Workers = None,
+    scheduler: opt.Scheduler = None,
+    cache: opt.Cache = None,
+    resume: opt.Resume = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
 ) -> int:
@@ -40,9 +45,10 @@ def inspect(
     """
     chosen = choose(locals(), config)
     targets = parse_targets(formats or (), output, paths or ())
+    fleet = settle(workers, scheduler, cache, resume=resume, imported=imported, targets=targets)
     from rnndiag.renderers import table
 
-    measured = measure_models(chosen, imported=imported, quiet=quiet, verbose=verbose)
+    measured = measure_models(chosen, imported=imported, quiet=quiet, verbose=verbose, fleet=fleet)
     draw = partial(table.render, verbose=verbose)
-    emit(targets, measured.reports, table=draw, several=measured.several, quiet=quiet)
+    emit(measured.shown(fleet.rest), measured.reports, table=draw, several=measured.several, quiet=quiet)
     return measured.code

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import sys
-import traceback
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rnndiag.cli.imported import load_factory
+from rnndiag.cli.fleet import Fleet
+from rnndiag.cli.outcomes import behind, made, read
 from rnndiag.cli.paths import expand
-from rnndiag.cli.progress import progress_bar
-from rnndiag.errors import CheckpointError, ModelError, RnndiagError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from rnndiag.cli.choices import Choices
-    from rnndiag.diagnose import Progress
+    from rnndiag.cli.output import Target
+    from rnndiag.errors import RnndiagError
+    from rnndiag.fleet.job import Failure
+    from rnndiag.fleet.run import Outcome
     from rnndiag.report import Report
+
+INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,63 +28,99 @@ class Measured:
     """What became of the paths of a command."""
 
     reports: list[Report]
-    """of the files that could be read"""
+    """of the files that could be read, in the order given; none where all formats are streamed"""
     code: int
-    """the worst exit code of the others; 0: there are none"""
+    """the worst exit code of the others, or that of an interrupt; 0: there are none"""
     several: bool
     """whether more than one file was asked for"""
+    interrupted: bool = False
+
+    def shown(self, targets: Sequence[Target]) -> list[Target]:
+        """Those targets that are written: after an interrupt no file, which is whole or not written."""
+        return [target for target in targets if target.file is None or not self.interrupted]
 
 
-def measure_models(chosen: Choices, *, imported: str | None, quiet: bool, verbose: bool) -> Measured:
+def measure_models(
+    chosen: Choices,
+    *,
+    imported: str | None,
+    quiet: bool,
+    verbose: bool,
+    fleet: Fleet | None = None,
+    each: Callable[[int, Report], Report] = lambda index, report: report,
+) -> Measured:
     """Measure the files named, or what the user's own code makes (``imported``, with each PATH if there are any).
 
-    One that cannot be read is reported, and the rest are still measured; ``verbose`` shows the tracebacks of the
-    user's own code.
+    One that cannot be read is reported, and the rest are still measured; ``verbose`` shows the tracebacks of bugs and
+    of the user's own code. After an interrupt, what is measured is still returned.
+
+    Args:
+        chosen: what is in force.
+        imported: the user's own factory.
+        quiet: no progress bar.
+        verbose: tracebacks.
+        fleet: where it is measured, and what becomes of the results meanwhile.
+        each: makes of a path's place and report what is returned and streamed; sees every report, also those of an
+            earlier run.
     """
+    fleet = fleet or Fleet()
     if imported is not None:
-        factory = load_factory(imported)
-        # Paths of a config file are those of saved models, which no option asks to be handed to code.
-        given = chosen["paths"] if chosen.origins["paths"] == "--paths" else [None]
-        return _each(given, partial(factory.measure, chosen=chosen), quiet=quiet, verbose=verbose)
-    from rnndiag import api
+        models = made(imported, chosen, quiet=quiet)
+        return _gathered(models, fleet, each, verbose=verbose, several=len(chosen["paths"]) > 1)
+    from rnndiag.fleet.job import Job
 
     paths, probe, settings, policy, maps = chosen.paths, chosen.probe, chosen.settings, chosen.policy, chosen.maps
-
-    def measure(path: str | CheckpointError, *, progress: Progress | None) -> Report:
-        if isinstance(path, CheckpointError):
-            raise path
-        return api.inspect(
-            path,
-            probe=probe,
-            nonlinearity=chosen["nonlinearity"],
-            mapping=maps,
-            settings=settings,
-            policy=policy,
-            progress=progress,
-        )
-
-    return _each(list(expand(paths)), measure, quiet=quiet, verbose=verbose, several=len(paths) > 1)
+    cache = None if fleet.cache is None else fleet.cache.absolute()  # its processes may stand elsewhere
+    job = Job(probe, settings, policy, chosen["nonlinearity"], tuple(maps), cache)
+    found = list(expand(paths))
+    several = len(paths) > 1 or len(found) > 1
+    outcomes = read(found, job, fleet, quiet=quiet)
+    return _gathered(outcomes, fleet, each, verbose=verbose, several=several, conditions=job.conditions)
 
 
-def _each(
-    models: Sequence[Any], measure: Callable[..., Report], *, quiet: bool, verbose: bool, several: bool = False
+def _gathered(
+    outcomes: Generator[Outcome],
+    fleet: Fleet,
+    each: Callable[[int, Report], Report],
+    *,
+    verbose: bool,
+    several: bool,
+    conditions: str = "",
 ) -> Measured:
-    reports: list[Report] = []
+    from rnndiag.fleet.job import Failure
+    from rnndiag.fleet.lines import line
+
+    kept: dict[int, Report] = {}
     code = 0
-    for model in models:
-        try:
-            with progress_bar(str(model or "model"), quiet=quiet) as progress:
-                reports.append(measure(model, progress=progress))
-        except RnndiagError as error:
-            refuse(error, verbose=verbose)
-            code = max(code, error.exit_code)
-    return Measured(reports, code, several or len(models) > 1)
+    try:
+        with fleet.lines(conditions) as write, closing(outcomes):
+            for outcome in outcomes:
+                result = outcome.result
+                if isinstance(result, Failure):
+                    fail(result, verbose=verbose)
+                    code = max(code, result.code)
+                else:
+                    result = each(outcome.index, result)
+                    if fleet.keeps:
+                        kept[outcome.index] = result
+                if write is not None and not outcome.known:
+                    write(line(outcome.path, result, conditions))
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    return Measured([kept[index] for index in sorted(kept)], code, several, code == INTERRUPTED)
+
+
+def fail(failure: Failure, *, verbose: bool) -> None:
+    """One line on stderr for a path; before it, with ``verbose``, the traceback that is behind it."""
+    if verbose and failure.trace:
+        sys.stderr.write(failure.trace)
+    complain(failure.message)
 
 
 def refuse(error: RnndiagError, *, verbose: bool) -> None:
     """One line on stderr; before it, with ``verbose``, the traceback of the user's own code if that is behind it."""
-    if verbose and isinstance(error, ModelError) and error.__cause__ is not None:
-        traceback.print_exception(error.__cause__)
+    if verbose:
+        sys.stderr.write(behind(error))
     complain(str(error))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-_PROBE, _MEASURE, _RULES, _OUTPUT = "Probe", "Measurement", "Rules", "Output"
+_PROBE, _MEASURE, _RULES, _OUTPUT, _FLEET = "Probe", "Measurement", "Rules", "Output", "Many models"
 
 Paths = Annotated[
     list[str] | None,
@@ -119,7 +119,8 @@ Treat = Annotated[
 Format = Annotated[
     list[str] | None,
     typer.Option("--format", metavar="FMT[=FILE]", rich_help_panel=_OUTPUT, show_default="table",
-                 help="table, json, github, markdown, junit or sarif; repeat with =FILE to write several."),
+                 help="table, json, jsonl (a line as each model is done), github, markdown, junit or sarif; repeat "
+                 "with =FILE to write several."),
 ]  # fmt: skip
 Output = Annotated[
     Path | None,
@@ -130,3 +131,23 @@ Verbose = Annotated[
     bool,
     typer.Option("--verbose", "-v", rich_help_panel=_OUTPUT, help="Every step, every block; tracebacks of bugs."),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", metavar="N", show_default="1", rich_help_panel=_FLEET,
+                 help="Measure in N processes of one thread each."),
+]  # fmt: skip
+Scheduler = Annotated[
+    str | None,
+    typer.Option("--scheduler", metavar="tcp://HOST:8786", rich_help_panel=_FLEET,
+                 help="Measure on the workers of a dask.distributed scheduler."),
+]  # fmt: skip
+Cache = Annotated[
+    Path | None,
+    typer.Option("--cache", metavar="DIR", rich_help_panel=_FLEET,
+                 help="Keep reports there by content; an unchanged file is read, not measured."),
+]  # fmt: skip
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", rich_help_panel=_FLEET,
+                 help="Go on with the file of --format jsonl=FILE: paths that it holds are not measured again."),
+]  # fmt: skip

@@ -9,7 +9,15 @@ from pathlib import Path
 from rnndiag.errors import CheckpointError
 
 
-def expand(paths: Sequence[str]) -> Iterator[str | CheckpointError]:
+class UnfoundError(CheckpointError):
+    """A path that leads nowhere."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+def expand(paths: Sequence[str]) -> Iterator[str | UnfoundError]:
     """Each file once, in the order given; an error in place of a path that leads nowhere.
 
     A folder that is no model itself stands for the models in it, at any depth.
@@ -19,10 +27,10 @@ def expand(paths: Sequence[str]) -> Iterator[str | CheckpointError]:
         try:
             found = list(_files(path))
         except CheckpointError as error:
-            yield error
+            yield UnfoundError(path, str(error))
             continue
         except OSError as error:
-            yield CheckpointError(f"{path[:80]}: cannot be read: {error.strerror}")
+            yield UnfoundError(path, f"{path[:80]}: cannot be read: {error.strerror}")
             continue
         for file in found:
             if file not in seen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Timer
 from typing import TYPE_CHECKING
@@ -43,3 +43,33 @@ def progress_bar(title: str, *, quiet: bool) -> Iterator[Progress | None]:
     finally:
         timer.cancel()
         bar.stop()
+
+
+@contextmanager
+def count_bar(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
+    """Yield what counts one more of many models; the bar shows how many a second, and the time left."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+    from rich.text import Text
+
+    class Throughput(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:.3g} models/s")
+
+    bar = Bar(
+        BarColumn(),
+        MofNCompleteColumn(),
+        Throughput(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,  # results may run through it
+    )
+    task = bar.add_task("models", total=total)
+    with bar:
+        yield lambda: bar.advance(task)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rnndiag.renderers.tables import titled_table
-from rnndiag.rules import RULES
+from rnndiag.rules import CATALOGUE
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,7 +32,7 @@ def config_table(chosen: Choices) -> Table:
     for name, value in asdict(chosen.thresholds).items():
         told = given is not None and getattr(given, name) is not None
         table.add_row(f"thresholds.{name.replace('_', '-')}", _shown(value), file if told else "default")
-    for rule in RULES:
+    for rule in CATALOGUE:
         for name, value in rule.thresholds.items():
             table.add_row(
                 f"rules.{rule.code}.{name}",

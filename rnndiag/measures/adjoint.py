@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rnndiag.operators.structured import StepJacobian
+from rnndiag.operators.structured import StepJacobian, stacked
 from rnndiag.trajectory import Trajectory
 
 
@@ -42,7 +42,7 @@ class _Scaled:
     @classmethod
     def of(cls, value: Tensor, log: Tensor) -> _Scaled:
         """Bring the largest entry to 1; the zero vector gets ``log = -inf``."""
-        size = value.abs().amax(-1)
+        size = torch.linalg.vector_norm(value, ord=torch.inf, dim=-1)
         unit = value / size.clamp_min(torch.finfo(value.dtype).tiny)[..., None]
         return cls(unit, log + size.log())
 
@@ -70,6 +70,28 @@ def layer_adjoint(run: Trajectory, *, draws: int, generator: torch.Generator) ->
     """The adjoint of one layer alone, from its own last state."""
     states, inputs, weights = _back_through(run, _seed(run, draws, generator), None, credit=True)
     return Adjoint(states.flip(0), inputs.log_norm().flip(0), None if weights is None else weights.flip(0))
+
+
+def nets_gain(runs: Sequence[Trajectory], lag: int, *, draws: int, generators: Sequence[torch.Generator]) -> Tensor:
+    """The log norms at one lag of many nets of one layer each, which step back together.
+
+    Args:
+        runs: of nets of one shape: the same cell, ``T``, ``B``, ``H``.
+        lag: steps back, at most ``T``.
+        draws: ``R``.
+        generators: of each net's seeds.
+
+    Returns:
+        ``[N, R, B]``: for each net ``layer_adjoint(..).states[lag - 1]``.
+    """
+    seeds = torch.stack([_seed(run, draws, generator) for run, generator in zip(runs, generators, strict=True)])
+    last = slice(runs[0].length - lag, None)
+    jacobians = (run.along.state_jacobian for run in runs)
+    jacobian = stacked([each[last] for each in jacobians if isinstance(each, StepJacobian)])
+    carried = _Scaled.of(seeds, seeds.new_zeros(seeds.shape[:-1]))
+    for t in reversed(range(lag)):
+        carried = _Scaled.of(jacobian[t].rmv(carried.value), carried.log)
+    return carried.log_norm()
 
 
 def stack_adjoint(levels: Sequence[Sequence[Trajectory]], *, draws: int, generator: torch.Generator) -> Adjoint:

@@ -12,9 +12,13 @@ from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.config import Settings, Thresholds
 from rnndiag.measures.adjoint import Adjoint, layer_adjoint, stack_adjoint
 from rnndiag.measures.gradient import GradientThroughTime, through_time
+from rnndiag.measures.lyapunov import lyapunov
 from rnndiag.measures.verdict import Verdict
 from rnndiag.seeds import generator
 from rnndiag.trajectory import Trajectory, run_layer, run_stack
+
+LEADING = 8
+"""As many exponents as a report holds by default."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +32,9 @@ class Gain:
     """``h_1 .. h_T`` of each layer: ``[T, B, R]``"""
     saturated: float
     """the largest share, over layers, of the main nonlinearity's slopes under the threshold; 0 for ReLU"""
+    live: float | None = None
+    """the share of the ``LEADING`` directions in which a gradient survives the lag, of the layer with the most; None
+    where the verdict is not healthy"""
 
     @property
     def log10(self) -> float:
@@ -43,7 +50,9 @@ def stack_gain(stack: Stack, inputs: Tensor, lag: int, settings: Settings) -> Ga
     if any(run.first_nonfinite_step() is not None for run in runs):
         return Gain("invalid", None, hidden, math.nan)
     gradient, verdict = through_time(_adjoint(levels, settings), lag, settings.thresholds)
-    return Gain(verdict, gradient, hidden, max(_saturated(run, settings.thresholds) for run in runs))
+    saturated = max(_saturated(run, settings.thresholds) for run in runs)
+    live = max(_live(run, lag, settings) for run in runs) if verdict == "healthy" else None
+    return Gain(verdict, gradient, hidden, saturated, live)
 
 
 def layer_gain(layer: RecurrentLayer, inputs: Tensor, lag: int, settings: Settings) -> float:
@@ -59,6 +68,19 @@ def _saturated(run: Trajectory, thresholds: Thresholds) -> float:
         return 0.0
     slopes = next(iter(run.along.slopes.values()))
     return float((slopes < thresholds.saturated_slope).double().mean())
+
+
+def _live(run: Trajectory, lag: int, settings: Settings) -> float:
+    """A gain in the band may be that of one direction; the exponents say of how many it is."""
+    spectrum = lyapunov(
+        run.along.state_jacobian,
+        run.inputs,
+        LEADING,
+        lag,
+        settings.thresholds.vanishing,
+        generator=generator(settings.seed, "exponents"),
+    )
+    return spectrum.live_directions / len(spectrum.exponents)
 
 
 def _adjoint(levels: Sequence[Sequence[Trajectory]], settings: Settings) -> Adjoint:

@@ -73,16 +73,25 @@ class LayerGradient(GradientThroughTime):
     """last steps that hold 99 % of it, median over sequences and draws"""
 
 
+def gain_at(samples: Tensor, thresholds: Thresholds) -> tuple[float, tuple[float, float], Verdict]:
+    """Median, its interval and the verdict from the log10 gain at one lag for each draw and sequence, ``[R, B]``."""
+    sequences = samples.mean(0)
+    interval = median_interval(sequences, samples)
+    return float(median(sequences)), interval, judge(samples, interval, thresholds)
+
+
+def rate_of(log10_gain: float, lag: int) -> float:
+    """Nats per step of a gain at a lag."""
+    return log10_gain * math.log(10) / lag
+
+
 def through_time(adjoint: Adjoint, lag: int, thresholds: Thresholds) -> tuple[GradientThroughTime, Verdict]:
     """Summarise an adjoint at a lag (at most its length) and name the verdict."""
     by_lag = adjoint.states / math.log(10)
     per_sequence = by_lag.mean(1)
     medians: list[float] = median(per_sequence).tolist()
-    samples, sequences = by_lag[lag - 1], per_sequence[lag - 1]
-    gain = medians[lag - 1]
-    interval = median_interval(sequences, samples)
-    verdict = judge(samples, interval, thresholds)
-    rate = gain * math.log(10) / lag
+    gain, interval, verdict = gain_at(by_lag[lag - 1], thresholds)
+    rate, sequences = rate_of(gain, lag), per_sequence.shape[1]
     measured = GradientThroughTime(
         lag=lag,
         log10_gain=gain,
@@ -95,8 +104,8 @@ def through_time(adjoint: Adjoint, lag: int, thresholds: Thresholds) -> tuple[Gr
         input_log10_gain=float(median(adjoint.inputs[lag - 1].mean(0))) / math.log(10),
         underflow_lag={dtype: _first(medians, floor.__gt__) for dtype, floor in UNDERFLOW.items()},
         sequences_to_settle=(
-            sequences_to_settle(gain, interval, sequences.numel(), thresholds)
-            if verdict == "inconclusive" and sequences.numel() >= FEWEST
+            sequences_to_settle(gain, interval, sequences, thresholds)
+            if verdict == "inconclusive" and sequences >= FEWEST
             else None
         ),
     )

@@ -123,7 +123,8 @@ def measure_layer(
     broken = set(numerics.nonfinite_parameters or ())
     stage("spectrum")
     if isinstance(layer, RecurrentLayer):
-        measured |= _of_weights(layer, finite=not broken - {"embedding"})
+        dtype = stored.weight_hh.dtype if isinstance(stored, RecurrentLayer) else None
+        measured |= _of_weights(layer, dtype, finite=not broken - {"embedding"})
     if not broken and numerics.inputs_finite and numerics.first_nonfinite_step is None:
         thresholds, jacobian = settings.thresholds, run.along.state_jacobian
         stage("step norms")
@@ -150,10 +151,10 @@ def measure_layer(
     return LayerMeasures(**(_NOT_MEASURED | measured)), adjoint  # type: ignore[arg-type]  # keys are fields
 
 
-def _of_weights(layer: RecurrentLayer, *, finite: bool) -> dict[str, object]:
+def _of_weights(layer: RecurrentLayer, stored: torch.dtype | None, *, finite: bool) -> dict[str, object]:
     """What follows from the weights alone, by field."""
     return {
-        "recurrent_weight": recurrent_weight(layer) if finite else None,
+        "recurrent_weight": recurrent_weight(layer, stored) if finite else None,
         "gates": {},
         "bias_scale": _bias_scale(layer),
         "forget_bias": _forget_bias(layer),

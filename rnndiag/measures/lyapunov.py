@@ -45,6 +45,11 @@ class Lyapunov:
     """sum of the positive exponents (Pesin), where all positive ones were computed"""
 
 
+def transient_of(length: int) -> int:
+    """Steps left out at the start of a trajectory of that length."""
+    return min(length // TRANSIENT_SHARE, LONGEST_TRANSIENT)
+
+
 def lyapunov(
     jacobian: BatchedOperator,
     inputs: Tensor,
@@ -66,7 +71,7 @@ def lyapunov(
     """
     size, (length, _) = jacobian.shape[0], jacobian.batch
     computed = size if count == "all" else min(count, size)
-    transient = min(length // TRANSIENT_SHARE, LONGEST_TRANSIENT)
+    transient = transient_of(length)
     blocks = min(BLOCKS, length - transient)
     bounds = [transient + (length - transient) * i // blocks for i in range(blocks + 1)]
     with_transient = [0, *bounds] if transient else bounds

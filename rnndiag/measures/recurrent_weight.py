@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from rnndiag.cells.layer import RecurrentLayer
-
-
-@dataclass(frozen=True, slots=True)
-class ClosestInit:
-    """The initialisation whose distribution the entries match best."""
-
-    name: str
-    p_value: float
+from rnndiag.theory.initialisation import ClosestInit, Shape, closest_init
+from rnndiag.theory.random_matrix import random_bulk
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +32,17 @@ class Spectrum:
     entry_scale: float
     """``std(W) * sqrt(fan in)``: the gain sigma, were the entries independent"""
     outliers: int
-    """eigenvalues outside the disc of an iid matrix of that scale, beyond its finite-size margin"""
+    """eigenvalues outside the disc that independent entries of the bulk's scale would fill, beyond its margin"""
+    bulk_scale: float
+    """gain sigma by the median singular value, which a few large directions do not move"""
+    bulk_edge: float
+    """largest singular value of independent entries of that scale: ``2 sigma`` where square"""
+    bulk_distance: float
+    """Kolmogorov's, of the singular values from those of independent entries: of order ``1/H`` for these"""
+    singular_outliers: int
+    """singular values beyond that edge and its Tracy-Widom margin"""
+    closest_init: ClosestInit | None = None
+    """by this block's entries; None: a single entry"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class RecurrentWeight:
     """``weight_hh`` as stored, all gate blocks stacked, and each block by itself.
 
     For an Elman net the two are the same matrix. For gated cells the singular values are those of
-    the stacked matrix; radius, nonnormality and outliers are the largest of any block.
+    the stacked matrix; radius, nonnormality and both counts of outliers are the largest of any block.
     """
 
     singular_values: tuple[float, ...]
@@ -57,14 +61,27 @@ class RecurrentWeight:
     outliers: int
     effective_rank: float
     closest_init: ClosestInit | None
-    """None: not determined"""
+    """by the entries of all blocks together; None: a single entry"""
     blocks: dict[str, Spectrum]
+    singular_outliers: int
 
 
-def recurrent_weight(layer: RecurrentLayer) -> RecurrentWeight:
-    """Dense decompositions of ``weight_hh`` (finite entries), once per gate block: ``O(H^3)``."""
-    singular = torch.linalg.svdvals(layer.weight_hh)
-    blocks = {name: spectrum(w, layer.weight_hr) for name, w in layer.blocks(layer.weight_hh).items()}
+def recurrent_weight(layer: RecurrentLayer, stored: torch.dtype | None = None) -> RecurrentWeight:
+    """Dense decompositions of ``weight_hh`` (finite entries), once per gate block: ``O(H^3)``.
+
+    ``stored`` is the file's own dtype, whose rounding a comparison with laws must know; None: the layer's.
+    """
+    weight = layer.weight_hh
+    stored = stored or weight.dtype
+    shape = Shape(layer.hidden_size, layer.output_size, len(layer.gates))
+    whole = closest_init(weight, shape, stored)
+    singular = torch.linalg.svdvals(weight)
+    blocks = {
+        name: replace(
+            spectrum(w, layer.weight_hr), closest_init=whole if shape.gates == 1 else closest_init(w, shape, stored)
+        )
+        for name, w in layer.blocks(weight).items()
+    }
     values = blocks.values()
     return RecurrentWeight(
         singular_values=tuple(singular.tolist()),
@@ -74,8 +91,9 @@ def recurrent_weight(layer: RecurrentLayer) -> RecurrentWeight:
         nonnormality=max(b.nonnormality for b in values),
         outliers=max(b.outliers for b in values),
         effective_rank=_effective_rank(singular),
-        closest_init=None,
+        closest_init=whole,
         blocks=blocks,
+        singular_outliers=max(b.singular_outliers for b in values),
     )
 
 
@@ -90,6 +108,7 @@ def spectrum(weight: Tensor, projection: Tensor | None = None) -> Spectrum:
     departure = max(0.0, total - float((moduli / largest).square().sum()))
     gram = weight.T @ weight
     scale = float((weight / largest).std(correction=0)) * largest * math.sqrt(columns)
+    bulk = random_bulk(singular, moduli if rows == columns and projection is None else None, rows, columns)
     return Spectrum(
         spectral_norm=float(singular[0]),
         spectral_radius=float(moduli.max()),
@@ -98,21 +117,12 @@ def spectrum(weight: Tensor, projection: Tensor | None = None) -> Spectrum:
         orthogonality_distance=float((gram - torch.eye(columns).to(gram)).norm()) / math.sqrt(columns),
         effective_rank=_effective_rank(singular),
         entry_scale=scale,
-        outliers=_outliers(moduli, scale) if rows == columns and projection is None else 0,
+        outliers=bulk.eigenvalue_outliers,
+        bulk_scale=bulk.scale,
+        bulk_edge=bulk.edge,
+        bulk_distance=bulk.distance,
+        singular_outliers=bulk.singular_outliers,
     )
-
-
-def _outliers(moduli: Tensor, scale: float) -> int:
-    """Eigenvalues outside the circular law's disc.
-
-    The radius of an iid matrix exceeds ``scale`` by ``sqrt(log H / (4 H))`` times it, up to lower
-    order (Rider & Sinclair 2014); twice that, with the lower orders, is taken as clearly outside.
-    """
-    size = len(moduli)
-    if size == 1:
-        return 0  # one entry has no bulk
-    margin = 2 * math.sqrt(math.log(size + 1) / (4 * size)) + 1 / math.sqrt(size)
-    return int((moduli > scale * (1 + margin)).sum())
 
 
 def _condition(singular: Tensor) -> float:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from rnndiag.config import Thresholds
@@ -54,6 +52,11 @@ class Gate:
     """the same of the unit that keeps longest"""
 
 
+def saturation_rate(run: Trajectory, thresholds: Thresholds) -> float:
+    """The share of the main nonlinearity alone."""
+    return _share(next(iter(run.along.slopes.values())) < thresholds.saturated_slope)
+
+
 def saturation(run: Trajectory, thresholds: Thresholds) -> Saturation:
     """Count saturated and dead units along a trajectory."""
     under = {name: slope < thresholds.saturated_slope for name, slope in run.along.slopes.items()}
@@ -95,5 +98,4 @@ def _dead_units(run: Trajectory) -> int:
 
 
 def _share(mask: Tensor) -> float:
-    share = float(mask.to(torch.float64).mean())
-    return 0.0 if math.isnan(share) else share
+    return int(mask.count_nonzero()) / mask.numel() if mask.numel() else 0.0

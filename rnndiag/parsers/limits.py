@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 try:
@@ -12,10 +13,13 @@ else:
     _HAS_LIMITS = True
 
 
-def restrict(extra: int) -> None:
-    """No more than ``extra`` bytes of memory from here on, no file written, no core dumped."""
+def restrict(extra: int, seconds: float) -> None:
+    """No more than ``extra`` bytes and ``seconds`` of computing from here on, no file written, no core dumped."""
     if not _HAS_LIMITS:
         return
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    stop = math.ceil(used.ru_utime + used.ru_stime + seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (stop, stop + 1))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:

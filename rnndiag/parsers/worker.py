@@ -5,6 +5,7 @@ After a third argument, ``places``, the result has addresses in place of numbers
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import sys
@@ -20,6 +21,10 @@ MEMORY: Final = 256 << 20
 WIDER: Final = 4
 """How much more room addresses take than numbers, which may be of two bytes."""
 
+SECONDS: Final = 3.0
+"""Of computing, and a second more for each ``RATE`` bytes."""
+RATE: Final = 50 << 20
+
 
 def main(format_: str, name: str, what: str = "") -> int:
     """Parse; the outcome, good or bad, is the output, and the exit code tells only of crashes."""
@@ -28,15 +33,18 @@ def main(format_: str, name: str, what: str = "") -> int:
         parse: Callable[..., object] = importlib.import_module(PARSERS[format_]).parse
     except ImportError as error:
         return _put({"missing": error.name or str(error)})
-    from rnndiag.parsers.limits import restrict
+    from rnndiag.parsers.limits import allow, restrict
     from rnndiag.parsers.parsed import Parsed, RefusedError
     from rnndiag.parsers.places import Places
 
     places = Places() if what == "places" else None
-    restrict(MEMORY + 3 * path.stat().st_size * (1 if places is None else WIDER))
+    size = path.stat().st_size
+    restrict(MEMORY + 3 * size * (1 if places is None else WIDER), seconds(size))
     try:
         parsed = parse(path, places)
         assert isinstance(parsed, Parsed)
+        gc.collect()  # what the parser held of the file
+        allow(3 * sum(array.nbytes for array in parsed.tensors.values()))
         encoded = parsed.encode(**({} if places is None else {"arrays": places.arrays, "reasons": places.reasons}))
     except RefusedError as error:
         return _put({"refused": str(error)})
@@ -48,6 +56,11 @@ def main(format_: str, name: str, what: str = "") -> int:
         return _put({"refused": f"damaged or made by other means ({reason[:200]}): copy it again or save it anew"})
     sys.stdout.buffer.writelines(encoded)
     return 0
+
+
+def seconds(size: int) -> float:
+    """How long a file of ``size`` bytes may take to parse."""
+    return SECONDS + size / RATE
 
 
 def _put(outcome: dict[str, str]) -> int:

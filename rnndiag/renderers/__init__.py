@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-TEXT_FORMATS = ("json", "github", "markdown", "junit", "sarif")
+TEXT_FORMATS = ("json", "jsonl", "github", "markdown", "junit", "sarif")
 """Each is the module of that name here, with ``render(reports) -> str``: a new format is a file and a name."""

@@ -13,8 +13,9 @@ from rnndiag.measures.layer import StackMeasures
 from rnndiag.measures.verdict import WORST_FIRST
 
 HEIGHT = 11
-MOST_CURVES = 6
-"""more cannot be told apart; the worst come first"""
+LINES = (("braille", "blue+"), ("+", "green+"), ("x", "magenta+"), ("o", "cyan+"), ("*", "yellow+"), ("#", "red+"))
+"""Marker and colour of each curve: more cannot be told apart, and without colour the marker must do. The worst stacks
+come first."""
 
 MARGIN = 0.8
 """decades above and below the curves"""
@@ -32,7 +33,14 @@ class GainCurve:
         self.band = band
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Build the plot at the width at hand."""
+        """Build the plot at the width at hand, under a line that names the curves where there are several."""
+        named = self.stacks[: len(LINES)]
+        if len(named) > 1:
+            legend = [
+                (f"{'⠒⠒' if marker == 'braille' else marker * 2} {stack.name}   ", f"bright_{colour[:-1]}")
+                for stack, (marker, colour) in zip(named, LINES, strict=False)
+            ]
+            yield Text.assemble("     ", *legend)
         yield Text.from_ansi(self._draw(min(options.max_width, 100)))
 
     def _draw(self, width: int) -> str:
@@ -40,14 +48,13 @@ class GainCurve:
         plotext.theme("clear")
         plotext.plot_size(width, HEIGHT)
         lowest, highest = 0.0, 0.0
-        for stack in self.stacks[:MOST_CURVES]:
+        for stack, (marker, colour) in zip(self.stacks, LINES, strict=False):
             assert stack.gradient is not None  # filtered in __init__
             gains = [0.0, *(max(FLOOR, gain) for gain in stack.gradient.log10_by_lag if not math.isnan(gain))]
             gains = [min(-FLOOR, gain) for gain in gains]
             lowest, highest = min(lowest, *gains), max(highest, *gains)
-            plotext.plot(
-                list(range(len(gains))), gains, marker="braille", label=stack.name if len(self.stacks) > 1 else None
-            )
+            style = {"color": colour} if len(self.stacks) > 1 else {}
+            plotext.plot(list(range(len(gains))), gains, marker=marker, **style)
         # The threshold that is nearer to being crossed is always in view.
         vanishing, exploding = self.band
         lowest, highest = (lowest, max(highest, exploding)) if highest > -lowest else (min(lowest, vanishing), highest)

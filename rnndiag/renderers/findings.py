@@ -10,9 +10,10 @@ from rich.text import Text
 from rnndiag.renderers.styles import SEVERITY_STYLES
 from rnndiag.report import Report
 from rnndiag.rules.base import Finding
+from rnndiag.trend.data import Trend
 
 
-def findings_section(report: Report) -> RenderableType:
+def findings_section(report: Report | Trend) -> RenderableType:
     """Each finding with its suggestions, then the rules that could not be assessed."""
     parts: list[RenderableType] = []
     for finding in report.findings:

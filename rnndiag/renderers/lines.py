@@ -34,6 +34,8 @@ def _model(report: Report, *, beside_baseline: bool) -> list[RenderableType]:
         ": ",
         (report.verdict, VERDICT_STYLES[report.verdict]),
         f" at lag {lag}; {_counted(counts, 'nothing new' if beside_baseline else 'nothing found')}",
+        no_wrap=True,  # a path broken in two is found by no one who searches a log for it
+        overflow="ignore",
     )
     missed = sorted({item.rule for item in report.not_assessed})
     tail = [Padding(Text(f"not assessed: {', '.join(missed)}", style="dim"), (0, 0, 0, 2))] if missed else []

@@ -9,8 +9,10 @@ from rnndiag.measures.layer import LayerMeasures
 from rnndiag.renderers.cases import visible
 from rnndiag.renderers.numbers import percent, short, signed
 from rnndiag.renderers.tables import cell_and_size
+from rnndiag.renderers.theory import markdown_blocks
 from rnndiag.report import Report
 from rnndiag.rules.base import Finding
+from rnndiag.trend.data import Trend
 
 COLUMNS = (
     "layer",
@@ -36,6 +38,13 @@ def _blocks(report: Report) -> Iterator[str]:
     yield "\n".join(_table(report))
     if report.notes:
         yield "\n".join(f"- Note: {prose(note)}" for note in report.notes)
+    if report.theory is not None:
+        yield from markdown_blocks(report.theory)
+    yield from findings_blocks(report)
+
+
+def findings_blocks(report: Report | Trend) -> Iterator[str]:
+    """What was found, and what could not be assessed."""
     yield "### Findings"
     yield "\n".join(line for finding in report.findings for line in _finding(finding)) or "None."
     if report.not_assessed:
@@ -44,10 +53,10 @@ def _blocks(report: Report) -> Iterator[str]:
 
 
 def _table(report: Report) -> Iterator[str]:
-    yield _row(map(prose, COLUMNS))
-    yield _row(["---", "---", *["---:"] * (len(COLUMNS) - 3), "---"])
+    yield row(map(prose, COLUMNS))
+    yield row(["---", "---", *["---:"] * (len(COLUMNS) - 3), "---"])
     for layer in report.layers:
-        yield _row(_cells(layer, report.probe.length))
+        yield row(_cells(layer, report.probe.length))
 
 
 def _cells(layer: LayerMeasures, length: int) -> Iterator[str]:
@@ -67,7 +76,8 @@ def _cells(layer: LayerMeasures, length: int) -> Iterator[str]:
     yield layer.verdict
 
 
-def _row(cells: Iterable[str]) -> str:
+def row(cells: Iterable[str]) -> str:
+    """A row of a table."""
     return f"| {' | '.join(cells)} |"
 
 
@@ -80,7 +90,7 @@ def _finding(finding: Finding) -> Iterator[str]:
         yield f"    - because {prose(suggestion.evidence)}"
 
 
-def _not_assessed(report: Report) -> Iterator[str]:
+def _not_assessed(report: Report | Trend) -> Iterator[str]:
     rules: dict[tuple[str, str], list[str]] = {}
     for item in report.not_assessed:
         rules.setdefault((item.layer, item.reason), []).append(item.rule)

@@ -17,6 +17,8 @@ from rnndiag.renderers.numbers import percent, short, signed
 from rnndiag.renderers.steps import step_table
 from rnndiag.renderers.styles import VERDICT_STYLES
 from rnndiag.renderers.tables import cell_and_size, titled_table
+from rnndiag.renderers.theory import theory_section
+from rnndiag.renderers.weights import untrained_lines, weight_table
 from rnndiag.report import Report
 
 MOST_SKIPPED = 6
@@ -36,8 +38,11 @@ def _sections(report: Report, *, verbose: bool) -> Iterator[RenderableType]:
     gated = [layer for layer in report.layers if layer.gates]
     if gated:
         yield _gates(gated)
-    if gated and verbose:
-        yield _blocks(gated)
+    if verbose and any(layer.recurrent_weight for layer in report.layers):
+        yield weight_table(report.layers)
+    untrained = untrained_lines(report.layers, verbose=verbose)
+    if untrained is not None and report.theory is None:  # a random net is what it was drawn as
+        yield untrained
     judged = [stack for stack in report.stacks if stack.gradient is not None]
     if any(len(stack.layers) > 1 for stack in report.stacks):
         yield _stacks(report.stacks)
@@ -48,6 +53,8 @@ def _sections(report: Report, *, verbose: bool) -> Iterator[RenderableType]:
     if judged:
         yield _bounds(report.layers)
         yield step_table(report.layers, verbose=verbose)
+    if report.theory is not None:
+        yield theory_section(report.theory)
     yield Text.assemble(
         "\nVerdict: ", (report.verdict, VERDICT_STYLES[report.verdict]), f". {report.summary}", style="bold"
     )
@@ -130,27 +137,6 @@ def _gates(layers: list[LayerMeasures]) -> RenderableType:
             if gate.time_constant_max is not None:
                 keeps += f", at most {short(gate.time_constant_max)}"
             table.add_row(layer.name, name, f"{gate.mean:.3f}", percent(gate.open), percent(gate.closed), keeps)
-    return table
-
-
-def _blocks(layers: list[LayerMeasures]) -> RenderableType:
-    table = titled_table("Recurrent weight by gate")
-    for heading in ("layer", "gate"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("norm", "radius", "condition", "nonnormality", "eff. rank", "outliers"):
-        table.add_column(heading, justify="right")
-    for layer in layers:
-        for name, block in layer.recurrent_weight.blocks.items() if layer.recurrent_weight else ():
-            table.add_row(
-                layer.name,
-                name,
-                short(block.spectral_norm),
-                short(block.spectral_radius),
-                short(block.condition_number),
-                short(block.nonnormality),
-                short(block.effective_rank),
-                str(block.outliers),
-            )
     return table
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import product
 
-from rnndiag.rules.base import Finding, NotAssessed, Rule, Subject
+from rnndiag.rules.base import Finding, ModelRule, NotAssessed, Rule, Subject, TrendRule
 from rnndiag.rules.credit import CreditIsRecent, HorizonShortOfLag
 from rnndiag.rules.exploding import ChaoticDynamics, GradientExplodes, SingleStepSpikes
 from rnndiag.rules.initialisation import ForgetBiasNearZero, ScaleOffCritical
@@ -14,9 +14,16 @@ from rnndiag.rules.numerics import GradientUnderflows, NonfiniteStates, Nonfinit
 from rnndiag.rules.policy import Policy
 from rnndiag.rules.saturation import DeadUnits, ForgetGateShut, GatesStuck, UnitsSaturated
 from rnndiag.rules.spectrum import IllConditioned, OutsideTheBulk, StronglyNonnormal
+from rnndiag.rules.trend import (
+    DriftsTowardChaos,
+    DriftsTowardSaturation,
+    DriftsTowardVanishing,
+    MemoryShrinks,
+    VerdictChanged,
+)
 from rnndiag.rules.vanishing import ContractionGuaranteed, GradientVanishes, LayerForgets
 
-RULES: tuple[Rule, ...] = (
+RULES: tuple[ModelRule, ...] = (
     GradientVanishes(),
     LayerForgets(),
     ContractionGuaranteed(),
@@ -38,6 +45,18 @@ RULES: tuple[Rule, ...] = (
     NonfiniteStates(),
     GradientUnderflows(),
 )
+
+TREND_RULES: tuple[TrendRule, ...] = (
+    DriftsTowardChaos(),
+    DriftsTowardVanishing(),
+    DriftsTowardSaturation(),
+    VerdictChanged(),
+    MemoryShrinks(),
+)
+"""What ``rnndiag trend`` looks for along a run."""
+
+CATALOGUE: tuple[Rule, ...] = (*RULES, *TREND_RULES)
+"""All that ``rnndiag rules`` lists, and that a policy may choose from."""
 
 SEVERITIES = ("error", "warning", "info")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:  # the catalogue is printed without torch; only annotations need these
     from rnndiag.measures.layer import LayerMeasures, StackMeasures
+    from rnndiag.measures.series import Course
 
 Severity = Literal["error", "warning", "info"]
 
@@ -105,6 +106,23 @@ class Rule(ABC):
     thresholds: ClassVar[Mapping[str, float]] = {}
     grows_worse: ClassVar[str] = ""
     """the number in a finding's evidence that grows as the defect does; none: it is there or not"""
+
+    def finding(
+        self,
+        where: str,
+        message: str,
+        evidence: Evidence,
+        suggestions: tuple[Suggestion, ...] = (),
+        *,
+        cause: str = "",
+    ) -> Finding:
+        """A finding of this rule."""
+        return Finding(self.code, self.name, self.severity, where, message, evidence, suggestions, cause or self.cause)
+
+
+class ModelRule(Rule):
+    """A rule that looks at one model."""
+
     needs: ClassVar[tuple[str, ...]] = ()
     """measures without which it cannot be assessed"""
 
@@ -131,20 +149,8 @@ class Rule(ABC):
             return f"{', '.join(missing)} not known: {WHY_UNSEEN}"
         return f"{', '.join(missing)} not measured: the layer's numbers are not finite"
 
-    def finding(
-        self,
-        where: str,
-        message: str,
-        evidence: Evidence,
-        suggestions: tuple[Suggestion, ...] = (),
-        *,
-        cause: str = "",
-    ) -> Finding:
-        """A finding of this rule."""
-        return Finding(self.code, self.name, self.severity, where, message, evidence, suggestions, cause or self.cause)
 
-
-class LayerRule(Rule):
+class LayerRule(ModelRule):
     """A rule that looks at one layer at a time."""
 
     @abstractmethod
@@ -159,7 +165,7 @@ class LayerRule(Rule):
         return self.assess_layer(layer, subject, at)
 
 
-class StackRule(Rule):
+class StackRule(ModelRule):
     """A rule that looks at a stack as a whole, which it can do only if every layer was measured."""
 
     needs = ("gradient",)
@@ -174,3 +180,27 @@ class StackRule(Rule):
 
     def assess(self, name: str, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         return self.assess_stack(subject, at)
+
+
+class TrendRule(Rule):
+    """A rule that looks at a layer or a stack along a run of checkpoints.
+
+    Of all runs without any drift, at most a share ``thresholds["p_value"]`` may raise an alarm at their end; that share
+    is divided among everything that the rules look at.
+    """
+
+    kinds: ClassVar[tuple[str, ...]]
+    """of courses that it looks at"""
+
+    @abstractmethod
+    def lacks(self, course: Course, at: Thresholds) -> str | None:
+        """Why a course cannot be assessed, if there is a reason."""
+
+    @abstractmethod
+    def assess_course(self, course: Course, at: Thresholds) -> Iterator[Finding]:
+        """The findings on a course that can be assessed; none where all is well.
+
+        Args:
+            course: the layer or stack along the run.
+            at: the thresholds in force for it, and ``level``: the p-value that an alarm may have at the most.
+        """

@@ -46,6 +46,8 @@ class Trial:
     """after it, at the earliest input of the lag: how much of that input still reaches the last state"""
     saturated: float | None
     """after it: the largest share, over layers, of tanh slopes under the threshold"""
+    live: float | None
+    """after it, where it is healthy: the share of the eight leading directions in which a gradient survives the lag"""
     helps: bool
     change: float | None
     """``||s' - s|| / ||s||`` over the hidden states on the probe; None for ``training``"""
@@ -138,6 +140,7 @@ class Trials:
             verdict=after.gain.verdict,
             input_log10_gain=after.gain.gradient.input_log10_gain if after.gain.gradient else None,
             saturated=None if math.isnan(after.gain.saturated) else after.gain.saturated,
+            live=after.gain.live,
             helps=improved,
             change=after.change(before),
             redraws=redraws,
@@ -164,6 +167,7 @@ class Trials:
             verdict=patient.gain.verdict,
             input_log10_gain=None,
             saturated=None,
+            live=None,
             helps=advised.helps,
             change=None,
             redraws=False,
@@ -210,6 +214,8 @@ class Ranked(Protocol):
     @property
     def saturated(self) -> float | None: ...
     @property
+    def live(self) -> float | None: ...
+    @property
     def change(self) -> float | None: ...
     @property
     def redraws(self) -> bool: ...
@@ -220,9 +226,11 @@ class Ranked(Protocol):
 def rank(trial: Ranked, thresholds: Thresholds) -> tuple[float, ...]:
     """A key to sort by: what helps, healthy first, then the nearest to the healthy band, then the least change.
 
-    Of healthy ones, those that leave most of the slopes saturated come last. Changes are compared by tenths, and beyond
-    1 not at all: the states then have nothing more to do with those before. Then what keeps the trained weights comes
-    before what draws them anew, and one treatment before two.
+    Of healthy ones, those that leave most of the slopes saturated come last, and before them those in which some of the
+    leading directions die before the lag: a gain in the band may be that of one direction, and a net that has no other
+    seldom learns (``benchmarks/cure.py``). Changes are compared by tenths, and beyond 1 not at all: the states then
+    have nothing more to do with those before. Then what keeps the trained weights comes before what draws them anew,
+    and one treatment before two.
     """
     change = 1.0 if trial.change is None or math.isnan(trial.change) else min(trial.change, 1.0)
     return (
@@ -230,6 +238,7 @@ def rank(trial: Ranked, thresholds: Thresholds) -> tuple[float, ...]:
         trial.verdict != "healthy",
         distance(trial.log10_gain, thresholds),
         (trial.saturated or 0.0) > MOSTLY,
+        trial.live is not None and trial.live < 1.0,
         round(change, 1),
         trial.redraws,
         len(trial.members),

@@ -9,7 +9,7 @@ from torch import nn
 from rnndiag.checkpoint import load
 from rnndiag.checkpoint.allowance import Allowance, ExhaustedError, current
 from tests.checkpoint.files import legacy_of, zip_of
-from tests.checkpoint.test_hostile import DATA, beside_layer, name, storage, tensor, text, whole
+from tests.checkpoint.opcodes import DATA, beside_layer, name, storage, tensor, text, whole
 
 CALL = name("a b") + b"q\1)q\2"
 """A name as memo 1 and no arguments as memo 2; h recalls them and R calls the one with the other."""

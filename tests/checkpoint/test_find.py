@@ -78,8 +78,8 @@ def test_overlapping_weights_are_not_copied_without_end(reload):
     for i in range(50):
         state |= {f"m{i}.weight_ih": torch.zeros(300, 1), f"m{i}.weight_hh": pool[i : i + 90_000].view(300, 300)}
     model = reload(state)
-    assert len(model.stacks) == 1
-    assert reasons(model)["m1"] == "recurrent, but its tensors overlap those of other modules"
+    assert len(model.stacks) == 2
+    assert reasons(model)["m2"] == "recurrent, but its tensors overlap those of other modules"
 
 
 def test_tables_and_weights_shared_by_many_nets_are_paid_for_once(reload):

@@ -8,8 +8,8 @@ import shutil
 import struct
 import subprocess
 import sys
-import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,8 +179,8 @@ PASSED_OVER = {
 """What is said of the layer under attack; nothing where there is no layer left to speak of."""
 
 
-def within_bounds(outcome, start):
-    assert time.monotonic() - start < 5
+def small(outcome):
+    """The sandbox holds it to its seconds; it takes little memory too."""
     assert outcome["mib"] < 100
     return outcome
 
@@ -190,8 +190,7 @@ def test_the_layer_beside_the_attack_is_read(sandbox, tmp_path, attack):
     path = tmp_path / "model.h5"
     with model(path) as group:
         attack(group, tmp_path)
-    start = time.monotonic()
-    assert within_bounds(sandbox(path), start)["layers"] == ["lstm.l0"]
+    assert small(sandbox(path))["layers"] == ["lstm.l0"]
     said = {skipped.name: skipped.reason for skipped in load(path).source.skipped}
     assert PASSED_OVER[attack] in said.get("lstm_1", "")
     assert bool(PASSED_OVER[attack]) == ("lstm_1" in said)
@@ -202,8 +201,7 @@ def test_groups_without_end_are_refused(sandbox, tmp_path, attack):
     path = tmp_path / "model.h5"
     with model(path, libver="latest") as group:
         attack(group, tmp_path)
-    start = time.monotonic()
-    assert "more than any model's" in within_bounds(sandbox(path), start)["refused"]
+    assert "more than any model's" in small(sandbox(path))["refused"]
 
 
 def test_many_names_for_one_matrix(sandbox, tmp_path):
@@ -214,9 +212,7 @@ def test_many_names_for_one_matrix(sandbox, tmp_path):
         for i in range(2, 500):
             group.parent[f"lstm_{i}/cell/vars/0"] = held["0"]
             group.parent[f"lstm_{i}/cell/vars/1"] = held["1"]
-    start = time.monotonic()
     layers = sandbox(path)["layers"]
-    assert time.monotonic() - start < 5
     assert len(layers) < 10
 
 
@@ -278,8 +274,7 @@ def test_configurations_that_make_no_sense(sandbox, tmp_path, config, form):
         group.file.attrs["model_config"] = CONFIGS[config]
     if form == "archive":
         archive_of(path, CONFIGS[config], path.read_bytes())
-    start = time.monotonic()
-    outcome = within_bounds(sandbox(path), start)
+    outcome = small(sandbox(path))
     assert outcome.get("refused", "").isprintable()
     assert len(outcome.get("refused", "")) < 2000
 
@@ -299,8 +294,7 @@ def test_attributes_without_end_or_sense(sandbox, tmp_path, attack):
         cell(file.create_group("layers/lstm"))
         for name, value in ATTRIBUTES[attack].items():
             file.attrs[name] = value
-    start = time.monotonic()
-    within_bounds(sandbox(path), start)
+    small(sandbox(path))
 
 
 def test_no_filter_is_loaded_from_the_environment(tmp_path, monkeypatch):
@@ -339,8 +333,7 @@ class TestArchives:
         bomb = b" " * (200 << 20)
         content = {"config": "{}", "weights": weights} | {member: bomb}
         path = archive_of(tmp_path / "model.keras", **content, compression=zipfile.ZIP_DEFLATED)
-        start = time.monotonic()
-        assert "unpacks to 209,715,200 bytes" in within_bounds(sandbox(path), start)["refused"]
+        assert "unpacks to 209,715,200 bytes" in small(sandbox(path))["refused"]
 
     @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
     def test_other_packings(self, sandbox, tmp_path, weights, method):
@@ -378,14 +371,12 @@ def test_damage_anywhere_gives_a_model_or_one_line(tmp_path, name):
     read = 0
     for content in damaged:
         path.write_bytes(content)
-        start = time.monotonic()
         try:
             read += bool(load(path).stacks)
         except CheckpointError as error:
             text = str(error)
             assert text.startswith(f"{path}: ")
             assert text.isprintable()
-        assert time.monotonic() - start < 5
     assert 0 < read < len(damaged)
 
 
@@ -405,3 +396,9 @@ def test_nothing_is_written(tmp_path):
     load(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_takes_libhdf5_minutes(sandbox):
+    """Found by fuzzing: damage in a heap makes the library search it over and over."""
+    found = Path(__file__).parent / "found" / "slow.h5"
+    assert "it took longer than 3 s to parse" in sandbox(found)["refused"]

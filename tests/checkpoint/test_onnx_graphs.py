@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 
 from rnndiag.checkpoint import load
 from tests.checkpoint.onnx_files import (
+    D,
     H,
     by_onnxruntime,
     constant,
@@ -226,6 +227,43 @@ def test_recurrent_operators_of_others_are_named(tmp_path, refusal, domain, kind
     onnx.save(model(graph([node, node], weights("LSTM"))), path)
     message = refusal(path)
     assert f"saw enc.rnn (recurrent, but {domain}.{kind} is not one of ONNX's own operators" in message
+
+
+def unrolled(steps, *gates):
+    """An Elman net, or something like an LSTM, written out for some steps."""
+    nodes, state = [], "h0"
+    for i in range(steps):
+        nodes.append(helper.make_node("MatMul", ["X", "U"], [f"u{i}"]))
+        nodes.append(helper.make_node("Identity", ["V"], [f"V{i}"]))
+        nodes.append(helper.make_node("MatMul", [state, f"V{i}"], [f"v{i}"], f"/net/cell_{i}/MatMul"))
+        nodes.append(helper.make_node("Add", [f"u{i}", f"v{i}"], [f"a{i}"], f"/net/cell_{i}/Add"))
+        parts = [f"{gate}{i}" for gate in gates]
+        nodes.append(helper.make_node("Split", [f"a{i}"], parts, f"/net/cell_{i}/Split", axis=1))
+        for gate, part in zip(gates, parts, strict=True):
+            nodes.append(helper.make_node(gate.rstrip("0123"), [part], [f"{part}!"]))
+        state = nodes[-1].output[0]
+    return graph(nodes, {"U": np.ones((D, H * len(gates)), np.float32), "V": np.ones((H, H * len(gates)), np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("steps", "gates", "sign"),
+    [
+        (2, ["Tanh"], "a matrix is applied again to what came of its own product"),
+        (3, ["Relu"], "a matrix is applied again to what came of its own product"),
+        (1, ["Sigmoid1", "Sigmoid2", "Tanh", "Sigmoid3"], "a sum is cut in three or more and goes through Sigmoid"),
+        (4, ["Sigmoid1", "Sigmoid2", "Sigmoid3", "Tanh"], "a matrix is applied again to what came of its own product"),
+    ],
+)
+def test_cells_written_out_are_known_by_their_form(tmp_path, refusal, steps, gates, sign):
+    message = refusal(write(tmp_path / "model.onnx", unrolled(steps, *gates)))
+    assert "saw net.cell (recurrent, but it seems to be written out as elementary operators" in message
+    assert sign in message
+
+
+@pytest.mark.parametrize(("steps", "gates"), [(1, ["Tanh"]), (3, ["Abs"]), (1, ["Sigmoid1", "Tanh"])])
+def test_other_products_are_not_taken_for_cells(tmp_path, refusal, steps, gates):
+    """Of which the last is a gated activation, as in a WaveNet."""
+    assert "written out" not in refusal(write(tmp_path / "model.onnx", unrolled(steps, *gates)))
 
 
 def test_a_model_without_anything_recurrent(tmp_path, refusal):

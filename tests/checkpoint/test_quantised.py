@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pickle import EMPTY_DICT, MARK
+
 import pytest
 import torch
 from torch import nn
 
 from rnndiag.checkpoint import load
 from tests.checkpoint.files import zip_of
+from tests.checkpoint.opcodes import beside_layer, name, number, storage
 from tests.checkpoint.runs import assert_same_run
-from tests.checkpoint.test_hostile import EMPTY_DICT, MARK, beside_layer, name, number, storage
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning",  # torch.ao.quantization and torch.jit are deprecated, their files are not

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -176,3 +177,75 @@ def test_the_error_shows_a_mapping_to_try(save):
     assert text.startswith("hh=cell.alpha,ih=cell.beta,")
     (stack,) = load(path, maps=[parse_map(text.partition(",layout")[0])]).stacks
     assert torch.equal(stack.layers[0].weight_hh, recurrent)
+
+
+class TestGatesInTensorsOfTheirOwn:
+    """Each block of PyTorch's stacked parameters saved by itself, under the letters and words that people use."""
+
+    WAYS = (
+        (nn.LSTM, dict(zip("ifco", (0, 1, 2, 3), strict=True)), "W_{}", "U_{}", "b_{}"),
+        (nn.LSTM, {"forget": 1, "output": 3, "input": 0, "cell": 2}, "cell.w_ih_{}", "cell.w_hh_{}", "cell.bias_{}"),
+        (nn.GRU, {"z": 1, "r": 0, "h": 2}, "enc.w_xh_{}", "enc.w_hh_{}", "enc.b_h_{}"),
+        (nn.GRU, {"update": 1, "reset": 0, "candidate": 2}, "kernel_{}", "recurrent_kernel_{}", "bias_{}"),
+    )
+
+    def blocks(self, module, gates, ih, hh, bias, *, columns):
+        state = module.state_dict()
+        state["bias_ih_l0"] += state.pop("bias_hh_l0")
+        for name, part in (("weight_ih_l0", ih), ("weight_hh_l0", hh), ("bias_ih_l0", bias)):
+            pieces = state.pop(name).chunk(len(gates))
+            for gate, at in gates.items():
+                state[part.format(gate)] = pieces[at].T if columns and pieces[at].ndim == 2 else pieces[at]
+        return state
+
+    @pytest.mark.parametrize("columns", [False, True], ids=["rows", "columns"])
+    @pytest.mark.parametrize(("kind", "gates", "ih", "hh", "bias"), WAYS)
+    def test_states(self, save, kind, gates, ih, hh, bias, columns):
+        module = kind(3, 5)
+        nn.init.zeros_(module.bias_hh_l0)  # of a GRU's n inside the product with r
+        expected = module.bias_ih_l0.detach().clone(), module.weight_hh_l0.detach().clone()
+        model = load(save(self.blocks(module, gates, ih, hh, bias, columns=columns)))
+        (layer,) = model.stacks[0].layers
+        assert torch.equal(layer.bias_ih, expected[0])
+        assert torch.equal(layer.weight_hh, expected[1])
+        assert any("put together from the tensors of its gates" in note for note in model.notes)
+
+    def test_square_blocks_under_single_letters_ask_for_the_layout(self, save):
+        module = nn.LSTM(5, 5)
+        expected = module.weight_ih_l0.detach().clone()
+        path = save(self.blocks(module, *self.WAYS[0][1:], columns=False))
+        with pytest.raises(CheckpointError) as caught:
+            load(path)
+        text = str(caught.value).partition('--map "')[2].partition('"')[0]
+        assert text == "ih=W_{gate},hh=U_{gate},bias=b_{gate},cell=lstm,order=ifco,layout=rows"
+        (layer,) = load(path, maps=[parse_map(text)]).stacks[0].layers
+        assert torch.equal(layer.weight_ih, expected)
+
+    def test_a_mapping_by_gate(self, save):
+        module = nn.GRU(3, 5)
+        expected = module.weight_hh_l0.detach().clone()
+        state = self.blocks(module, {"a": 1, "b": 0, "c": 2}, "x{}", "y{}", "d{}", columns=False)
+        path = save(state)
+        with pytest.raises(SettingsError, match="order: expected"):
+            parse_map("hh=y{gate},ih=x{gate},cell=gru,order=abc")
+        state = {name.translate(str.maketrans("abc", "zrh")): value for name, value in state.items()}
+        path = save(state)
+        text = "hh=y{gate},ih=x{gate},bias=d{gate},cell=gru,order=zrh"
+        (layer,) = load(path, maps=[parse_map(text)]).stacks[0].layers
+        assert torch.equal(layer.weight_hh, expected)
+        del state["yz"]
+        with pytest.raises(CheckpointError, match="hh: expected a tensor for each of the gates zrh"):
+            load(save(state), maps=[parse_map(text)])
+
+
+@pytest.mark.parametrize("form", ["{gate}", "a{gate}b{gate}"])
+def test_a_gate_belongs_once_into_every_pattern(form):
+    with pytest.raises(SettingsError, match="belongs once into every pattern"):
+        parse_map(f"hh={form}U,ih=W,cell=lstm")
+
+
+def test_a_file_that_holds_one_layer_and_nothing_else(tmp_path):
+    """The second bias is made up, and takes more than the file has."""
+    path = tmp_path / "model.npz"
+    np.savez(path, W_hh=np.eye(2), W_xh=np.ones((2, 1)), b_h=np.ones(2))
+    assert load(path).stacks

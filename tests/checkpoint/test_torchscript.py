@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from pickle import BUILD, EMPTY_DICT, EMPTY_TUPLE, MARK, NEWOBJ, SETITEM, SETITEMS
 
 import pytest
 import torch
@@ -10,23 +11,8 @@ from torch import nn
 
 from rnndiag.checkpoint import load
 from tests.checkpoint.files import zip_of
+from tests.checkpoint.opcodes import DATA, calls, name, storage, tensor, text, whole
 from tests.checkpoint.runs import MODULES, Net, assert_same_run
-from tests.checkpoint.test_hostile import (
-    BUILD,
-    DATA,
-    EMPTY_DICT,
-    EMPTY_TUPLE,
-    MARK,
-    NEWOBJ,
-    SETITEM,
-    SETITEMS,
-    TestNothingRuns,
-    name,
-    storage,
-    tensor,
-    text,
-    whole,
-)
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning",  # torch.jit is deprecated, its files are not
@@ -213,7 +199,7 @@ def test_hostile_pickles(sandbox, tmp_path, case):
 @pytest.mark.parametrize("opcode", ["REDUCE", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "BUILD with __setstate__"])
 def test_no_call_is_made(sandbox, tmp_path, opcode):
     sentinel = tmp_path / "sentinel"
-    attack = TestNothingRuns.calls(f"touch {sentinel}")[opcode]
+    attack = calls(f"touch {sentinel}")[opcode]
     sandbox(archive_of(tmp_path / "model.pt", whole(module(WEIGHTS, text("attack"), MARK, attack, b"t"))))
     assert not sentinel.exists()
 

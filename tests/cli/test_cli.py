@@ -25,7 +25,7 @@ from rnndiag.diagnose import diagnose
 from rnndiag.probes import Probe
 from rnndiag.renderers import table
 from rnndiag.report import json_schema, schema_text
-from rnndiag.rules import RULES
+from rnndiag.rules import CATALOGUE
 from rnndiag.rules.base import Rule
 from rnndiag.rules.page import page
 from tests.cli.conftest import Done
@@ -126,6 +126,8 @@ def test_simulate_and_its_saved_net_give_the_same_report(cli: Cli, tmp_path: Pat
         assert two.pop("source")["format"] == "torch"
         assert not any("assumed" in note for note in two.pop("notes"))
         one.pop("notes")
+        assert one.pop("theory")["applies"] == (cell == "relu")
+        assert two.pop("theory") is None  # a file does not say which law it was drawn from
         assert one == two
 
 
@@ -318,13 +320,13 @@ def test_check_writes_several_formats_at_once(cli: Cli, tmp_path: Path) -> None:
 
 def test_rules_lists_the_catalogue(cli: Cli) -> None:
     text, listed = cli("rules").out, json.loads(cli("rules", "--format", "json").out)
-    assert [rule["code"] for rule in listed] == [rule.code for rule in RULES]
+    assert [rule["code"] for rule in listed] == [rule.code for rule in CATALOGUE]
     for rule in listed:
         assert rule["code"] in text
         assert rule["name"] in text
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+@pytest.mark.parametrize("rule", CATALOGUE, ids=lambda rule: rule.code)
 def test_explain_prints_the_page(cli: Cli, rule: Rule) -> None:
     done = cli("explain", rule.code.lower())
     assert done.out == cli("explain", rule.name).out

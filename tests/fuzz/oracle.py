@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import sys
 import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import rnndiag
 from rnndiag.errors import RnndiagError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rnndiag.checkpoint import Model
 
 SECONDS: Final = 5.0
 MIB: Final = 500
@@ -34,7 +38,10 @@ WRITES: Final = (
 )  # fmt: skip
 
 
-class BrokenError(Exception):
+LIBRARIES: Final = frozenset({"rnndiag", "torch", "numpy", "safetensors", "encodings"})
+
+
+class BrokenError(AssertionError):
     """An invariant does not hold."""
 
 
@@ -57,14 +64,36 @@ class Watch:
             )
             if writes and not self._inside(path):
                 self.seen.append(f"open for writing: {path!r}")
-        elif event.startswith(RUNS):
+        elif event.startswith(RUNS) and not _harmless(event, arguments):
             self.seen.append(f"{event}: {str(arguments)[:200]}")
         elif event.startswith(WRITES) and not self._inside(arguments[0]):
             self.seen.append(f"{event}: {arguments[0]!r}")
 
     def _inside(self, path: object) -> bool:
         # rmtree names what it removes relative to a folder that it opened.
-        return isinstance(path, int) or (isinstance(path, str) and ("/" not in path or path.startswith(self._allowed)))
+        if isinstance(path, int) or path == os.devnull:
+            return True
+        return isinstance(path, str) and ("/" not in path or path.startswith(self._allowed))
+
+
+def _harmless(event: str, arguments: tuple[Any, ...]) -> bool:
+    """The parsers' own process or its end, a literal parsed and not run, a library's module on its first use."""
+    match event:
+        case "subprocess.Popen":
+            return arguments[1][1:4] == ["-P", "-m", "rnndiag.parsers.worker"]
+        case "os.kill":
+            return arguments[1] == signal.SIGKILL
+        case "compile":
+            return arguments[1] == "<unknown>" or _is_installed(arguments[1])
+        case "exec":
+            return _is_installed(arguments[0].co_filename)
+        case "import":
+            return arguments[0].partition(".")[0] in LIBRARIES
+    return False
+
+
+def _is_installed(file: object) -> bool:
+    return isinstance(file, str) and file.startswith((sys.prefix, sys.base_prefix, rnndiag.__path__[0]))
 
 
 class Oracle:
@@ -139,8 +168,12 @@ def examine(read: Callable[[], Any], begins: str) -> None:
         hold(text.isprintable(), f"message is not one printable line: {text[:200]!r}")
         hold(len(text) < 2000, f"message of {len(text)} characters")
         return
-    if model is None:
-        return
+    if model is not None:
+        check_words(model)
+
+
+def check_words(model: Model) -> None:
+    """All that is shown of a model is fit to print."""
     words = [*model.notes]
     for skipped in model.source.skipped:
         words += [skipped.name, skipped.reason]

@@ -19,7 +19,7 @@ from rnndiag.errors import SettingsError
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet
 from rnndiag.report import Report
-from rnndiag.rules import RULES, SEVERITIES
+from rnndiag.rules import CATALOGUE, RULES, SEVERITIES
 from rnndiag.rules.policy import Override, Policy, check_codes
 from rnndiag.rules.words import power, steps
 from tests.oracles.nets import layer
@@ -214,12 +214,12 @@ def test_findings_come_in_order_of_severity() -> None:
     assert len(set(ranks)) > 1
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+@pytest.mark.parametrize("rule", CATALOGUE, ids=lambda rule: rule.code)
 def test_a_rules_docstring_is_its_page(rule) -> None:
     page = type(rule).__doc__
     for section in ("What it does", "Why is this bad", "Formula", "Example", "What to do", "Thresholds", "References"):
         assert f"{section}:" in page
-    assert re.fullmatch("(VAN|EXP|SAT|INI|SPC|NUM)[0-9]{3}", rule.code)
+    assert re.fullmatch("(VAN|EXP|SAT|INI|SPC|NUM|TRD)[0-9]{3}", rule.code)
     assert re.fullmatch("[a-z]+(-[a-z]+)+", rule.name)
 
 

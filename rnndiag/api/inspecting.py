@@ -1,4 +1,4 @@
-"""The calls that most users need: diagnose a model or a random net, and try what would help it."""
+"""Diagnose what is there: a saved model, a module, a step function."""
 
 from __future__ import annotations
 
@@ -10,27 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rnndiag import checkpoint, prescription
+from rnndiag import checkpoint
+from rnndiag.api.probing import ProbeSpec, array_of, make_probe
 from rnndiag.cells.custom import StepLayer, step_layer
 from rnndiag.cells.step import State, name_of
 from rnndiag.checkpoint import live
-from rnndiag.checkpoint.arrays import read_array
 from rnndiag.checkpoint.mapping import RoleMap, parse_map
 from rnndiag.checkpoint.model import Source
 from rnndiag.config import Settings
 from rnndiag.diagnose import Progress, device_of, diagnose, diagnose_step
-from rnndiag.errors import ModelError, OutputError, ProbeError
-from rnndiag.prescription import Prescription
-from rnndiag.probes import GENERATED, Probe, ProbeKind
-from rnndiag.random_nets import RandomNet
+from rnndiag.errors import ModelError, ProbeError
+from rnndiag.probes import Probe
 from rnndiag.report import Report
 from rnndiag.rules.policy import Policy
-
-DEFAULT_LENGTH = 100
-DEFAULT_BATCH = 16
-
-ProbeSpec = str | Path | Tensor | np.ndarray | Probe
-
 
 Step = Callable[[Any, Tensor], Any]
 
@@ -93,7 +85,7 @@ def inspect(
     if isinstance(model, nn.Module):
         found = live.load(model, nonlinearity=nonlinearity)
     else:
-        found = checkpoint.load(model, nonlinearity=nonlinearity, maps=_maps(mapping))
+        found = checkpoint.load(model, nonlinearity=nonlinearity, maps=role_maps(mapping))
     spec = probe if inputs is None else inputs
     built = make_probe(spec, length=length, batch=batch, scale=scale, settings=settings)
     return diagnose(found, built, settings, policy=policy, progress=progress)
@@ -134,7 +126,7 @@ def _step(
             "lambda state, x: module(x, state)"
         )
     state = State.of(state0, name)
-    array, place = _array(inputs, f"{name}: inputs")
+    array, place = array_of(inputs, f"{name}: inputs")
     if array.ndim == 2:
         array = array.expand(state.batch, -1, -1)
     sequences = len(array)
@@ -147,138 +139,7 @@ def _step(
     return step_layer(model, state, initial, (driven.array * scale).to(like)), driven
 
 
-def simulate(
-    net: RandomNet | None = None,
-    *,
-    probe: ProbeSpec = "noise",
-    length: int | None = None,
-    batch: int | None = None,
-    scale: float = 1.0,
-    settings: Settings | None = None,
-    policy: Policy | None = None,
-    progress: Progress | None = None,
-) -> Report:
-    """Diagnose a random net; the arguments are those of ``inspect``."""
-    settings = settings or Settings()
-    built = make_probe(probe, length=length, batch=batch, scale=scale, settings=settings)
-    return diagnose((net or RandomNet()).build(), built, settings, policy=policy, progress=progress)
-
-
-def prescribe(
-    model: str | Path | nn.Module | RandomNet,
-    *,
-    probe: ProbeSpec = "noise",
-    length: int | None = None,
-    batch: int | None = None,
-    scale: float = 1.0,
-    nonlinearity: Literal["tanh", "relu"] | None = None,
-    mapping: str | Sequence[str | RoleMap] = (),
-    settings: Settings | None = None,
-    policy: Policy | None = None,
-    treatments: str = "*",
-    take: str | None = None,
-    save: str | Path | None = None,
-    force: bool = False,
-    progress: Progress | None = None,
-) -> Prescription:
-    """Try treatments on copies of a model's ill stacks, and rank them by how near they bring it to healthy.
-
-    Args:
-        model: a saved model's path, a module (left as it is) or a random net.
-        probe: this and the next seven are those of ``inspect``.
-        length: steps.
-        batch: sequences.
-        scale: multiplies the probe.
-        nonlinearity: of Elman layers, where the file does not say.
-        mapping: which tensors are what, where their names do not tell.
-        settings: lag, precision, thresholds.
-        policy: of the reports before and after.
-        treatments: a glob over the names of treatments.
-        take: the treatment to choose in place of the best, even for a healthy model.
-        save: where to write the model under the chosen treatment, in its own format; for a saved model only.
-        force: whether ``save`` may overwrite a file.
-        progress: told before each piece of work.
-
-    Raises:
-        RnndiagError: with one line that says what to do; ``OutputError`` where there is nothing to save.
-
-    >>> prescription = prescribe(RandomNet(sigma=0.5, hidden=32), length=50, treatments="rescale")
-    >>> prescription.before.verdict, prescription.chosen, prescription.after.verdict
-    ('vanishing', 'rescale', 'healthy')
-    """
-    settings = settings or Settings()
-    if save is not None and not isinstance(model, str | Path):
-        raise OutputError(f"{save}: only a saved model is written back in its own format, got a {type(model).__name__}")
-    maps = _maps(mapping)
-    if isinstance(model, RandomNet):
-        found = model.build()
-    elif isinstance(model, nn.Module):
-        found = live.load(model, nonlinearity=nonlinearity)
-    else:
-        found = checkpoint.load(model, nonlinearity=nonlinearity, maps=maps)
-    built = make_probe(probe, length=length, batch=batch, scale=scale, settings=settings)
-    prescribed = prescription.prescribe(
-        found, built, settings, policy=policy, treatments=treatments, take=take, progress=progress
-    )
-    if save is not None and isinstance(model, str | Path):
-        if not prescribed.changed:
-            why = (
-                "the model is healthy" if prescribed.prescription.before.verdict == "healthy" else "no treatment helps"
-            )
-            raise OutputError(f"{save}: not written: {why}; --take NAME chooses a treatment all the same")
-        from rnndiag.checkpoint.rewrite import rewrite
-
-        rewrite(model, save, prescribed.changed, force=force, nonlinearity=nonlinearity, maps=maps)
-    return prescribed.prescription
-
-
-def _maps(mapping: str | Sequence[str | RoleMap]) -> list[RoleMap]:
+def role_maps(mapping: str | Sequence[str | RoleMap]) -> list[RoleMap]:
+    """Mappings as ``checkpoint.load`` takes them, parsed where they are text."""
     given = [mapping] if isinstance(mapping, str) else mapping
     return [parse_map(each, "mapping") if isinstance(each, str) else each for each in given]
-
-
-def make_probe(
-    spec: ProbeSpec,
-    *,
-    length: int | None = None,
-    batch: int | None = None,
-    scale: float = 1.0,
-    settings: Settings | None = None,
-) -> Probe:
-    """A probe from its kind, its file or its array.
-
-    Raises:
-        ProbeError: for an unknown kind, a file that cannot be read, or a shape that does not fit.
-    """
-    settings = settings or Settings()
-    if isinstance(spec, Probe):
-        return spec
-    if isinstance(spec, str) and spec in GENERATED:
-        if spec == "zeros":
-            batch = 1  # without inputs all sequences are the same one
-        kind: ProbeKind = spec  # type: ignore[assignment]  # GENERATED are its values
-        steps = length or settings.lag or DEFAULT_LENGTH
-        return Probe(
-            kind,
-            steps if length is None else length,
-            DEFAULT_BATCH if batch is None else batch,
-            scale,
-            settings.seed,
-        )
-    if isinstance(spec, str) and not Path(spec).exists():
-        kinds = ", ".join(GENERATED)
-        raise ProbeError(f"--probe {spec}: expected one of {kinds}, or a .npy, .npz or .pt file; no such file")
-    array, name = _array(spec, "probe")
-    return Probe.from_array(array, length=length, batch=batch, scale=scale, name=name)
-
-
-def _array(given: object, name: str) -> tuple[Tensor, str]:
-    """A tensor of what is one, or lies in a file, and what to call it in an error."""
-    if isinstance(given, str | Path):
-        return read_array(given), str(given)
-    try:
-        return torch.as_tensor(given), name
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ProbeError(
-            f"{name}: expected an array [T, D] or [B, T, D], got a {type(given).__name__} ({error})"
-        ) from None

@@ -1,0 +1,89 @@
+"""Try what would help a model, and write it with what helps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from torch import nn
+
+from rnndiag import checkpoint, prescription
+from rnndiag.api.inspecting import role_maps
+from rnndiag.api.probing import ProbeSpec, make_probe
+from rnndiag.checkpoint import live
+from rnndiag.checkpoint.mapping import RoleMap
+from rnndiag.config import Settings
+from rnndiag.diagnose import Progress
+from rnndiag.errors import OutputError
+from rnndiag.prescription import Prescription
+from rnndiag.random_nets import RandomNet
+from rnndiag.rules.policy import Policy
+
+
+def prescribe(
+    model: str | Path | nn.Module | RandomNet,
+    *,
+    probe: ProbeSpec = "noise",
+    length: int | None = None,
+    batch: int | None = None,
+    scale: float = 1.0,
+    nonlinearity: Literal["tanh", "relu"] | None = None,
+    mapping: str | Sequence[str | RoleMap] = (),
+    settings: Settings | None = None,
+    policy: Policy | None = None,
+    treatments: str = "*",
+    take: str | None = None,
+    save: str | Path | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Prescription:
+    """Try treatments on copies of a model's ill stacks, and rank them by how near they bring it to healthy.
+
+    Args:
+        model: a saved model's path, a module (left as it is) or a random net.
+        probe: this and the next seven are those of ``inspect``.
+        length: steps.
+        batch: sequences.
+        scale: multiplies the probe.
+        nonlinearity: of Elman layers, where the file does not say.
+        mapping: which tensors are what, where their names do not tell.
+        settings: lag, precision, thresholds.
+        policy: of the reports before and after.
+        treatments: a glob over the names of treatments.
+        take: the treatment to choose in place of the best, even for a healthy model.
+        save: where to write the model under the chosen treatment, in its own format; for a saved model only.
+        force: whether ``save`` may overwrite a file.
+        progress: told before each piece of work.
+
+    Raises:
+        RnndiagError: with one line that says what to do; ``OutputError`` where there is nothing to save.
+
+    >>> prescription = prescribe(RandomNet(sigma=0.5, hidden=32), length=50, treatments="rescale")
+    >>> prescription.before.verdict, prescription.chosen, prescription.after.verdict
+    ('vanishing', 'rescale', 'healthy')
+    """
+    settings = settings or Settings()
+    if save is not None and not isinstance(model, str | Path):
+        raise OutputError(f"{save}: only a saved model is written back in its own format, got a {type(model).__name__}")
+    maps = role_maps(mapping)
+    if isinstance(model, RandomNet):
+        found = model.build()
+    elif isinstance(model, nn.Module):
+        found = live.load(model, nonlinearity=nonlinearity)
+    else:
+        found = checkpoint.load(model, nonlinearity=nonlinearity, maps=maps)
+    built = make_probe(probe, length=length, batch=batch, scale=scale, settings=settings)
+    prescribed = prescription.prescribe(
+        found, built, settings, policy=policy, treatments=treatments, take=take, progress=progress
+    )
+    if save is not None and isinstance(model, str | Path):
+        if not prescribed.changed:
+            why = (
+                "the model is healthy" if prescribed.prescription.before.verdict == "healthy" else "no treatment helps"
+            )
+            raise OutputError(f"{save}: not written: {why}; --take NAME chooses a treatment all the same")
+        from rnndiag.checkpoint.rewrite import rewrite
+
+        rewrite(model, save, prescribed.changed, force=force, nonlinearity=nonlinearity, maps=maps)
+    return prescribed.prescription

@@ -1,0 +1,32 @@
+"""How far training was when a file was written, as far as the file says it in plain numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from rnndiag.checkpoint.contents import Path
+
+KEYS: Final = ("global_step", "step", "iteration", "iter", "num_updates", "epoch")
+"""Under which training loops keep their counters, the finest first."""
+
+MOST: Final = 1 << 53
+"""Larger numbers are no count of anything, and no float64 holds them all."""
+
+SETTINGS: Final = frozenset({"hyper_parameters", "hparams", "config", "cfg", "args", "options", "settings"})
+"""Parts that say what training was asked to do, not how far it came."""
+
+
+def counter(path: Path, value: object) -> int | None:
+    """The count that one of the ``KEYS`` holds at the top of a file or in a part right under it; None: it is none.
+
+    A plain whole number, or a tensor that is one.
+    """
+    if not (path.parent is None or path.parent.parent is None) or path.key in SETTINGS:
+        return None
+    if isinstance(value, Tensor) and value.dim() == 0 and value.dtype in (torch.int32, torch.int64):
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= MOST else None

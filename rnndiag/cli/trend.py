@@ -1,0 +1,78 @@
+"""``rnndiag trend``: many checkpoints of one run in training order."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Literal
+
+import typer
+
+from rnndiag.cli import options as opt
+from rnndiag.cli.choices import choose
+from rnndiag.cli.fleet import settle
+from rnndiag.cli.measuring import measure_models
+from rnndiag.cli.output import deliver, parse_targets
+
+FORMATS = ("table", "json", "csv", "markdown")
+
+By = Annotated[
+    Literal["auto", "step", "name", "time", "given"],
+    typer.Option("--order", help="Training order: by the step in the files, the number in their names, the time they "
+                 "were written, or as given; auto takes the first that all of them tell."),
+]  # fmt: skip
+Format = Annotated[
+    list[str] | None,
+    typer.Option("--format", metavar="FMT[=FILE]", rich_help_panel="Output", show_default="table",
+                 help="table, json, csv or markdown; repeat with =FILE to write several."),
+]  # fmt: skip
+FailOn = Annotated[
+    Literal["error", "warning", "info", "never"],
+    typer.Option("--fail-on", rich_help_panel="Rules", help="Exit with 1 if a finding is at least so severe."),
+]
+
+
+def trend(
+    paths: opt.Paths = None,
+    imported: opt.Import = None,
+    order: By = "auto",
+    length: opt.Length = None,
+    lag: opt.Lag = None,
+    batch: opt.Batch = None,
+    seed: opt.Seed = None,
+    probe: opt.ProbeSpec = None,
+    scale: opt.Scale = None,
+    layer: opt.Layer = None,
+    nonlinearity: opt.Nonlinearity = None,
+    map: opt.Map = None,  # noqa: A002  # the option is called so
+    exponents: opt.Exponents = None,
+    dtype: opt.Dtype = None,
+    device: opt.Device = None,
+    config: opt.Config = None,
+    select: opt.Select = None,
+    ignore: opt.Ignore = None,
+    fail_on: FailOn = "never",
+    formats: Format = None,
+    output: opt.Output = None,
+    workers: opt.Workers = None,
+    scheduler: opt.Scheduler = None,
+    cache: opt.Cache = None,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+) -> int:
+    """Many checkpoints of one run in training order: each measure over training, and where it is heading."""
+    chosen = choose(locals(), config, of_runs=True)
+    targets = parse_targets(formats or (), output, paths or (), FORMATS)
+    from rnndiag import trend as run
+    from rnndiag.cli.check import FAILED, fails
+    from rnndiag.renderers import trend as table
+    from rnndiag.renderers import trend_text
+
+    fleet = settle(workers, scheduler, cache, resume=False, imported=imported, targets=targets)
+    measured = measure_models(chosen, imported=imported, quiet=quiet, verbose=verbose, fleet=fleet)
+    if measured.interrupted:
+        return measured.code  # a part of a run has another trend
+    if measured.code and not measured.reports:
+        return measured.code  # each refusal has been told
+    told = run.trend(measured.reports, order=order, policy=chosen.policy)
+    deliver(targets, partial(trend_text.render, told), partial(table.render, told), quiet=quiet)
+    return max(measured.code, FAILED if fails(told.findings, fail_on) else 0)

@@ -1,0 +1,86 @@
+"""Reports kept by the content of the file: what has not changed costs a read."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from rnndiag.checkpoint import file_digest
+from rnndiag.errors import OutputError
+from rnndiag.report import Report, from_json, to_json
+
+WHOLE = frozenset(
+    {"torch", "torch-legacy", "torchscript", "torch-export", "safetensors", "npz", "npy", "keras", "keras-h5"}
+)
+"""Formats whose one file is all of the model. An ONNX graph may keep its weights beside it, an index names shards."""
+
+ARCHIVES = ("zip", "tar")
+
+
+def through(folder: Path, path: str, measure: Callable[[], Report]) -> Report:
+    """The report kept for the content of a file; where there is none, it is measured and kept.
+
+    Kept are the reports of regular files in ``WHOLE`` formats and of archives. An entry that cannot be read is made
+    anew.
+
+    Args:
+        folder: of the reports measured under the same conditions.
+        path: of the model.
+        measure: makes its report.
+
+    Raises:
+        OutputError: where the report cannot be kept.
+        RnndiagError: of ``measure``.
+    """
+    kept = _read(folder, _content(path))
+    if kept is not None:
+        return replace(kept, source=replace(kept.source, path=path))
+    report = measure()
+    source = report.source
+    if source.sha256 and (source.format in WHOLE or source.format.partition("/")[0] in ARCHIVES):
+        # By what was measured: since the look-up the file may have changed.
+        _write(_entry(folder, source.sha256), to_json(report))
+    return report
+
+
+def _content(path: str) -> str:
+    """The digest of a regular file; empty for anything else, and for what is not there."""
+    try:
+        return file_digest(Path(path)) if Path(path).is_file() else ""
+    except OSError:
+        return ""
+
+
+def _entry(folder: Path, content: str) -> Path:
+    # By two digits: a folder of a million files is slow to list.
+    return folder / content[:2] / f"{content}.json"
+
+
+def _read(folder: Path, content: str) -> Report | None:
+    if not content:
+        return None
+    try:
+        report = from_json(_entry(folder, content).read_bytes())
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return report if report.source.sha256 == content else None
+
+
+def _write(entry: Path, text: bytes) -> None:
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=entry.parent, prefix=".rnndiag.")
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(text)
+            Path(temporary).replace(entry)  # whole or not at all, however many processes write it
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OutputError(f"--cache: {entry.parent} could not be written ({error.strerror}); name another") from error

@@ -1,0 +1,186 @@
+"""Executors for ``run.measure``: this process, processes of this machine, a cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+
+import rnndiag
+from rnndiag.errors import FleetError
+from rnndiag.fleet.task import version
+from rnndiag.told import told
+
+CONNECT_SECONDS = 5
+ANSWER_SECONDS = 30
+"""In which a first worker must answer: it may have torch to import."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class InProcess(Executor):
+    """Runs a function when it is submitted, here."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class Processes(Executor):
+    """A pool of processes that goes on after one of them has died: the next task gets a pool of new ones.
+
+    They are started anew, not forked: a copy of a process in which torch has run may hang. They end with this
+    one, however it ends: each watches a pipe, whose other end is held here alone.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._context = get_context("spawn")
+        self._watched, self._held = self._context.Pipe(duplex=False)
+        self._pool = self._new()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        with _children_ignore_interrupts():  # a pool starts its processes when tasks come
+            try:
+                return self._pool.submit(fn, *args, **kwargs)
+            except BrokenExecutor:
+                self._pool.shutdown()
+                self._pool = self._new()
+                return self._pool.submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the processes; with ``cancel_futures`` at once, whatever they are at."""
+        if cancel_futures:
+            self._held.close()
+        self._pool.shutdown(wait, cancel_futures=cancel_futures)
+        self._held.close()
+        self._watched.close()
+
+    def _new(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            self._workers, mp_context=self._context, initializer=_begin, initargs=(self._watched,)
+        )
+
+
+@contextmanager
+def processes(workers: int) -> Iterator[Processes]:
+    """A pool that ends with the block: after its work, or at once where the block raises."""
+    pool = Processes(workers)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+@contextmanager
+def cluster(address: str) -> Iterator[tuple[Executor, int]]:
+    """The executor of dask.distributed's scheduler at an address, and how many tasks its workers run at once.
+
+    Raises:
+        FleetError: where the extra is missing, the scheduler cannot be reached, no worker answers, or they have
+            another version of rnndiag.
+    """
+    try:
+        from distributed import Client
+    except ImportError:
+        raise FleetError(
+            "--scheduler takes dask.distributed, which is not installed: pip install 'rnndiag[cluster]'"
+        ) from None
+    # It says at length, through several loggers, what becomes one line here.
+    for name in ("distributed", "distributed.client", "distributed.core", "distributed.comm"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    if not re.fullmatch(r"\w+://\S+:\d+", address):  # of which the client would make something, or hang
+        raise FleetError(f"--scheduler: expected an address such as tcp://host:8786, got {address!r}")
+    try:
+        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        raise FleetError(
+            f"--scheduler {address}: no scheduler answers there ({told(error)}); start one with dask scheduler, or "
+            "name another"
+        ) from error
+    try:
+        executor = Cluster(client, address)
+        executor.check()
+        yield executor, max(1, sum(client.nthreads().values()))
+    finally:
+        with suppress(OSError, TimeoutError):  # of a scheduler that has gone
+            client.close(timeout=CONNECT_SECONDS)
+
+
+class Cluster(Executor):
+    """A client's own executor, and what it means when that fails."""
+
+    def __init__(self, client: Any, address: str) -> None:
+        self._client, self._address = client, address
+        self._executor = client.get_executor(pure=False)
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        if self._client.status != "running":
+            raise self._gone()
+        future: Future[T] = self._executor.submit(fn, *args, **kwargs)
+        return future
+
+    def check(self) -> None:
+        """Ask a worker for its version.
+
+        Raises:
+            FleetError: where none answers, or it is another.
+        """
+        try:
+            theirs = self.submit(version).result(ANSWER_SECONDS)
+        except TimeoutError:
+            raise FleetError(
+                f"--scheduler {self._address}: no worker answered within {ANSWER_SECONDS} s; start some with "
+                f"dask worker {self._address} --nworkers N --nthreads 1"
+            ) from None
+        except ImportError as error:
+            raise FleetError(
+                f"--scheduler {self._address}: its workers lack rnndiag ({told(error)}); install it where they run"
+            ) from error
+        if theirs != rnndiag.__version__:
+            raise FleetError(
+                f"--scheduler {self._address}: its workers have rnndiag {theirs}, this is {rnndiag.__version__}; "
+                "install the same version on both"
+            )
+
+    def _gone(self) -> FleetError:
+        return FleetError(f"--scheduler {self._address}: has gone; what was finished is kept")
+
+
+def _begin(watched: Connection) -> None:
+    torch.set_num_threads(1)
+    threading.Thread(target=_leave_with, args=(watched,), daemon=True).start()
+
+
+def _leave_with(watched: Connection) -> None:
+    try:
+        watched.recv_bytes()
+    except (EOFError, OSError):
+        os._exit(1)  # nobody is left to hand a result to
+
+
+@contextmanager
+def _children_ignore_interrupts() -> Iterator[None]:
+    """Ctrl-C reaches all processes of a terminal; it is this one's to deal with, which then ends the others."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,116 @@
+"""What is done with each path: one value, which travels to other processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import msgspec
+import torch
+
+import rnndiag
+from rnndiag import checkpoint
+from rnndiag.checkpoint.mapping import RoleMap
+from rnndiag.config import Settings
+from rnndiag.diagnose import Progress, diagnose
+from rnndiag.errors import OutputError, RnndiagError
+from rnndiag.fleet import cache
+from rnndiag.probes import Probe
+from rnndiag.rules.policy import Policy
+
+if TYPE_CHECKING:
+    from rnndiag.report import Report
+
+BUG = 3
+"""The exit code of what is no fault of the file."""
+
+
+class Work(Protocol):
+    """What turns a path into a report, in whatever process it is taken to: it can be pickled."""
+
+    def report(self, path: str, progress: Progress | None = None) -> Report:
+        """The report of one path.
+
+        Raises:
+            OutputError: where no path could be served; it ends the whole run.
+            RnndiagError: of this path alone.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a path has no report."""
+
+    message: str
+    """one line"""
+    code: int
+    """the exit code it asks for"""
+    trace: str = ""
+    """the traceback of a bug"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """Read a saved model and diagnose it."""
+
+    probe: Probe
+    settings: Settings = field(default_factory=Settings)
+    policy: Policy = field(default_factory=Policy)
+    nonlinearity: Literal["tanh", "relu"] | None = None
+    maps: tuple[RoleMap, ...] = ()
+    cache: Path | None = None
+    """a folder of reports by content; None: everything is measured"""
+    conditions: str = field(init=False)
+    """a digest of all that a report depends on beside the file; the same digest and file, the same report"""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "conditions", _digest(self))
+
+    def report(self, path: str, progress: Progress | None = None) -> Report:
+        def measured() -> Report:
+            model = checkpoint.load(path, nonlinearity=self.nonlinearity, maps=self.maps)
+            return diagnose(model, self.probe, self.settings, policy=self.policy, progress=progress)
+
+        return measured() if self.cache is None else cache.through(self.cache / self.conditions, path, measured)
+
+
+def attempt(work: Work, path: str, progress: Progress | None = None) -> Report | Failure:
+    """A path's report, or why there is none; a bug that one file brings out is that file's failure.
+
+    Raises:
+        OutputError: as ``Work.report``.
+    """
+    try:
+        return work.report(path, progress)
+    except OutputError:
+        raise
+    except RnndiagError as error:
+        return Failure(str(error), error.exit_code)
+    except Exception as error:  # thousands of other models are still to be measured
+        what = f"a bug in rnndiag: {type(error).__name__}: {error}"
+        return Failure(f"{path}: {what}; run again with --verbose and report it", BUG, traceback.format_exc())
+
+
+def _digest(job: Job) -> str:
+    """32 hexadecimal digits. Versions count: a later one may measure more, or round another way."""
+    array = job.probe.array
+    said = {
+        "rnndiag": rnndiag.__version__,
+        "torch": str(torch.__version__),
+        "probe": [job.probe.kind, job.probe.length, job.probe.batch, job.probe.scale, job.probe.seed],
+        "array": None if array is None else [list(array.shape), _hashed(array.contiguous().numpy().tobytes())],
+        "settings": msgspec.to_builtins(job.settings),
+        "policy": msgspec.to_builtins(job.policy),
+        "nonlinearity": job.nonlinearity,
+        "maps": [each.text for each in job.maps],
+    }
+    return _hashed(json.dumps(said, sort_keys=True).encode())[:32]
+
+
+def _hashed(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

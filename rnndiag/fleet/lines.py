@@ -1,0 +1,140 @@
+"""JSON lines: a result a line, appended as it is known, and taken up again by a later run."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from rnndiag.errors import OutputError, SettingsError
+from rnndiag.fleet.job import Failure
+from rnndiag.report import Report, from_json, to_builtins
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+
+class _Head(msgspec.Struct):
+    """What of a line says whether it is wanted; the rest is not looked at."""
+
+    path: str
+    conditions: str = ""
+    error: str | None = None
+
+
+def line(path: str, result: Report | Failure, conditions: str = "") -> str:
+    """One result: the members of a report, or ``error``, after its path and the digest of its conditions."""
+    head = {"path": path, "conditions": conditions} if conditions else {"path": path}
+    told = {"error": result.message} if isinstance(result, Failure) else to_builtins(result)
+    return json.dumps(head | told, allow_nan=False) + "\n"  # ASCII: any file name can be written
+
+
+@contextmanager
+def appending(file: Path, *, fresh: bool) -> Iterator[Callable[[str], None]]:
+    """Yield what appends a line to a file, each in one write; ``fresh`` empties it before.
+
+    Raises:
+        OutputError: where the system refuses.
+    """
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if fresh else 0), 0o666)
+    except OSError as error:
+        raise OutputError(f"{file}: could not be written ({error.strerror})") from error
+
+    def append(text: str) -> None:
+        content = text.encode()
+        try:
+            while content:
+                content = content[os.write(descriptor, content) :]
+        except OSError as error:
+            raise OutputError(f"{file}: could not be written ({error.strerror}); --resume goes on with it") from error
+
+    try:
+        yield append
+    finally:
+        os.close(descriptor)
+
+
+def take_up(file: Path, conditions: str) -> None:
+    """Bring a file into the state from which a run can go on: a line for each report, and nothing else.
+
+    Dropped are a last line that is torn, errors, which are to be tried again, and a second line for a path.
+
+    Args:
+        file: may be missing.
+        conditions: under which its reports must have been measured.
+
+    Raises:
+        SettingsError: for a file of something else or of other conditions, which is left as it is.
+        OutputError: where the system refuses.
+    """
+    try:
+        if not file.exists():
+            return
+        if not file.is_file():
+            raise SettingsError(f"--resume: {file} is no regular file; name one that can be gone on with")
+        file = file.resolve()
+        descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=".rnndiag.")
+        try:
+            with os.fdopen(descriptor, "wb") as whole, file.open("rb") as old:
+                dropped = _copy(old, whole, file, conditions)
+            if dropped:
+                Path(temporary).chmod(file.stat().st_mode)
+                Path(temporary).replace(file)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"--resume: {file} could not be read or written ({error.strerror})") from error
+
+
+def known(file: Path) -> Iterator[tuple[str, Report]]:
+    """The path and the report of each line of a file that was taken up.
+
+    Raises:
+        SettingsError: for a line that holds no report of this version.
+    """
+    with file.open("rb") as lines:
+        for number, text in enumerate(lines, 1):
+            try:
+                report = from_json(text)
+            except msgspec.MsgspecError as error:
+                raise SettingsError(f"--resume: line {number} of {file} is no report: {error}") from error
+            yield _head(text, file, number).path, report
+
+
+def _copy(old: BinaryIO, whole: BinaryIO, file: Path, conditions: str) -> bool:
+    """Copy the lines that stay; whether any does not."""
+    seen: set[str] = set()
+    dropped = False
+    for number, text in enumerate(old, 1):
+        head = _head(text, file, number) if text.endswith(b"\n") else None
+        if head is None or head.error is not None or head.path in seen:
+            dropped = True
+            continue
+        if head.conditions != conditions:
+            raise SettingsError(
+                f"--resume: line {number} of {file} was measured with another probe, other options or another version "
+                "of rnndiag or torch; repeat those or name another file"
+            )
+        seen.add(head.path)
+        whole.write(text)
+    return dropped
+
+
+def _head(text: bytes, file: Path, number: int) -> _Head:
+    try:
+        return msgspec.json.decode(text, type=_Head)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        pass
+    try:
+        return msgspec.convert(json.loads(text), _Head)  # a name that is not UTF-8 stands in lone surrogates
+    except (ValueError, msgspec.MsgspecError):
+        raise SettingsError(
+            f"--resume: line {number} of {file} is no result of --format jsonl; name another file"
+        ) from None

@@ -1,0 +1,45 @@
+"""What runs in another process: some paths, in one thread."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import torch
+
+import rnndiag
+from rnndiag.fleet.job import Failure, Work, attempt
+
+if TYPE_CHECKING:
+    from rnndiag.report import Report
+
+Results = list["Report | Failure"]
+"""Of the paths of a task, in their order."""
+
+
+def run_task(packed: bytes, paths: Sequence[str]) -> Results:
+    """Do a packed job with each path, in one thread: the other cores have tasks of their own.
+
+    Args:
+        packed: a pickled ``Work``. It travels with each task: an executor promises no more than to call functions.
+        paths: as this process is to read them.
+
+    Raises:
+        OutputError: as ``Work.report``.
+    """
+    torch.set_num_threads(1)
+    work = _unpacked(packed)
+    return [attempt(work, path) for path in paths]
+
+
+def version() -> str:
+    """The version of rnndiag in the process that this is called in."""
+    return rnndiag.__version__
+
+
+@lru_cache(maxsize=4)
+def _unpacked(packed: bytes) -> Work:
+    work: Work = pickle.loads(packed)
+    return work

@@ -1,0 +1,80 @@
+"""A run of checkpoints as JSON, CSV or Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+
+import msgspec
+
+from rnndiag.renderers.markdown import code, findings_blocks, prose, row
+from rnndiag.renderers.sparkline import LETTERS, sparkline
+from rnndiag.renderers.trend import change_line, course, places, shown, step, written
+from rnndiag.report import finite
+from rnndiag.trend.data import Trend
+from rnndiag.trend.quantities import quantity
+
+FORMATS = ("json", "csv", "markdown")
+SPARK = 40
+"""Characters of a sparkline in Markdown."""
+
+
+def render(trend: Trend, format_: str) -> str:
+    """The run in one of the ``FORMATS``."""
+    return {"json": as_json, "csv": as_csv, "markdown": as_markdown}[format_](trend)
+
+
+def as_json(trend: Trend) -> str:
+    """All fields; numbers that are not finite are strings, as in a report."""
+    return json.dumps(finite(msgspec.to_builtins(trend)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def as_csv(trend: Trend) -> str:
+    """A row for each stack and layer at each checkpoint, a column for each measure; empty where there is none."""
+    every = [(point, place) for point in trend.points for place in (*point.stacks, *point.layers)]
+    names = list(dict.fromkeys(name for _, place in every for name in place.measures))
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["path", "step", "where", "kind", "verdict", *names])
+    for point, place in every:
+        values = [finite(place.measures.get(name)) for name in names]
+        writer.writerow([point.path, finite(point.step), place.name, place.kind, place.verdict, *values])
+    return buffer.getvalue()
+
+
+def as_markdown(trend: Trend) -> str:
+    """A section with the verdicts, a table of the measures, the changes and the findings."""
+    return "\n".join(f"{line}\n" for line in _blocks(trend))
+
+
+def _blocks(trend: Trend) -> Iterator[str]:
+    points, order = trend.points, trend.order
+    yield f"## {len(points)} checkpoints: {points[0].verdict} at first, {points[-1].verdict} at last"
+    span = f"{prose(order.axis)} {step(points[0].step)} to {step(points[-1].step)}"
+    yield f"From {code(points[0].path)} to {code(points[-1].path)}, {span}: {prose(order.reason)}."
+    met = [verdict for verdict in LETTERS if any(point.verdict == verdict for point in points)]
+    legend = ", ".join(f"{prose(LETTERS[each])} {each}" for each in met)
+    yield f"Verdicts: {code(''.join(LETTERS[point.verdict] for point in points))} ({legend})"
+    yield "\n".join(_table(trend))
+    if trend.notes:
+        yield "\n".join(f"- Note: {prose(note)}" for note in trend.notes)
+    if trend.changes:
+        yield "### Changes of verdict"
+        yield "\n".join(
+            f"- {code(change.where)}: {change.before} to {change.after} {prose(change_line(trend, change))}"
+            for change in trend.changes
+        )
+    yield from findings_blocks(trend)
+
+
+def _table(trend: Trend) -> Iterator[str]:
+    yield row(["where", "measure", "first", "over training", "last"])
+    yield row(["---", "---", "---:", "---", "---:"])
+    for name, along in places(trend):
+        for each in shown(along):
+            values = course(trend, along, each)
+            known = [value for value in values if value is not None]
+            first, last = (prose(written(trend, each, value)) for value in (known[0], known[-1]))
+            yield row([code(name), prose(quantity(each).label), first, sparkline(values, SPARK), last])

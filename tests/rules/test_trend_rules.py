@@ -1,0 +1,183 @@
+"""Each rule of trends on a run where it must fire, and on shuffled runs where it must not."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from rnndiag.errors import SettingsError
+from rnndiag.measures.series import Course, Series
+from rnndiag.rules import CATALOGUE, TREND_RULES
+from rnndiag.rules.policy import Override, Policy
+from rnndiag.trend.alarms import assess_along, assess_run
+
+N = 12
+STEPS = tuple(100.0 * i for i in range(1, N + 1))
+
+
+def line(first: float, last: float) -> list[float]:
+    return [first + (last - first) * i / (N - 1) for i in range(N)]
+
+
+def judged(gain: float) -> str:
+    return "vanishing" if gain < -3 else ("exploding" if gain > 3 else "healthy")
+
+
+def courses(
+    gain: list[float] | None = None,
+    saturation: list[float] | None = None,
+    memory: list[float] | None = None,
+    verdicts: list[str] | None = None,
+    kind: str = "layer",
+) -> list[Course]:
+    """A stack of one layer; what is not told stays where it is."""
+    gain, saturation, memory = gain or [0.0] * N, saturation or [0.1] * N, memory or [100.0] * N
+    stack = {"log10_gain": Series(STEPS, tuple(gain)), "memory": Series(STEPS, tuple(memory))}
+    layer = {"saturation": Series(STEPS, tuple(saturation))}
+    seen = tuple(verdicts or map(judged, gain))
+    return [
+        Course("rnn", "stack", STEPS, seen, stack, -3.0, 3.0, ("rnn.l0",)),
+        Course("rnn.l0", kind, STEPS, seen, layer, -3.0, 3.0, ("rnn.l0",)),
+    ]
+
+
+FIRES = {
+    "TRD001": lambda: courses(gain=line(-0.5, 2.0)),
+    "TRD002": lambda: courses(gain=line(0.5, -2.0)),
+    "TRD003": lambda: courses(saturation=line(0.0, 0.4)),
+    "TRD004": lambda: courses(verdicts=["healthy"] * 7 + ["exploding"] * 5),
+    "TRD005": lambda: courses(memory=line(100, 50)),
+}
+SILENT = {
+    "flat": courses,
+    "too slow": lambda: courses(gain=line(0.0, 0.9), saturation=line(0.0, 0.2), memory=line(100, 80)),
+    "recovering": lambda: courses(gain=line(-8, -0.1)),
+    "settled": lambda: courses(gain=[*line(-2, 1)[:6], *([1.0, 1.01, 0.99, 1.0, 1.01, 1.0])]),
+    "ReLU": lambda: courses(saturation=line(0.0, 0.4), kind="relu layer"),
+    "over the threshold all along": lambda: courses(saturation=line(0.6, 0.9), gain=line(4, 9)),
+    "ill at the last one alone": lambda: courses(verdicts=["healthy"] * 11 + ["exploding"]),
+    "ill from the start": lambda: courses(verdicts=["vanishing"] * 12),
+    "recovered": lambda: courses(verdicts=["healthy"] * 2 + ["vanishing"] * 8 + ["healthy"] * 2),
+}
+
+
+def codes(of: list[Course], policy: Policy | None = None) -> set[str]:
+    return {finding.rule for finding in assess_run(of, policy or Policy()).findings}
+
+
+@pytest.mark.parametrize("code", FIRES)
+def test_a_rule_fires_where_it_must(code: str) -> None:
+    (finding,) = assess_run(FIRES[code](), Policy()).findings
+    assert finding.rule == code
+    assert finding.message
+    assert finding.cause
+    assert finding.evidence["p_value"] <= finding.evidence["level"]
+
+
+def test_every_rule_has_a_run_that_sets_it_off() -> None:
+    assert set(FIRES) == {rule.code for rule in TREND_RULES}
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_sound_runs_are_left_alone(name: str) -> None:
+    assert codes(SILENT[name]()) == set()
+
+
+def test_the_forecast_is_where_the_line_crosses() -> None:
+    (finding,) = assess_run(FIRES["TRD001"](), Policy()).findings
+    # -0.5 at step 100 and 2.0 at step 1200 reach 3 at step 1640.
+    assert finding.evidence["crosses_at"] == pytest.approx(1640)
+    assert finding.evidence["crosses_earliest"] <= 1640.001
+    assert "crossed at step 1640" in finding.message
+
+
+def test_a_threshold_that_was_crossed_is_no_forecast() -> None:
+    (finding,) = (f for f in assess_run(courses(gain=line(-4, 6)), Policy()).findings if f.rule == "TRD001")
+    assert finding.evidence["crosses_at"] is None
+    assert "has crossed" in finding.message
+
+
+def test_numbers_that_are_not_finite_need_no_proof() -> None:
+    assert codes(courses(verdicts=["healthy"] * 11 + ["invalid"])) == {"TRD004"}
+
+
+def test_too_few_checkpoints_are_told() -> None:
+    few = [course.until(500) for course in FIRES["TRD001"]()]
+    assessment = assess_run(few, Policy())
+    assert assessment.findings == ()
+    reasons = {item.rule: item.reason for item in assessment.not_assessed}
+    assert set(reasons) == {"TRD001", "TRD002", "TRD003", "TRD005"}
+    assert reasons["TRD001"].startswith("5 checkpoints measure it; expected at least 6")
+
+
+def test_more_that_is_tested_needs_more_checkpoints() -> None:
+    many = FIRES["TRD001"]() * 40
+    (level,) = {finding.evidence["level"] for finding in assess_run(many, Policy()).findings}
+    assert level == pytest.approx(0.01 / 200)
+    short = [course.until(600) for course in many]
+    assert all("at least 8" in item.reason for item in assess_run(short, Policy()).not_assessed)
+
+
+def test_a_policy_chooses_and_weighs() -> None:
+    run = FIRES["TRD003"]()
+    assert codes(run, Policy(ignore=("TRD003",))) == set()
+    assert codes(run, Policy(overrides=(Override("rnn.l0", "TRD003", thresholds={"rate": 0.95}),))) == set()
+    (finding,) = assess_run(run, Policy(overrides=(Override(code="TRD003", severity="error"),))).findings
+    assert finding.severity == "error"
+    assert {item.rule for item in assess_run(run, Policy(select=("TRD003",))).switched_off} == set(FIRES) - {"TRD003"}
+
+
+def test_along_the_run_nothing_is_known_beforehand() -> None:
+    run = courses(gain=[0.0] * 4 + [0.3 * i for i in range(1, 9)])
+    (alarm,) = (each for each in assess_along(run, Policy()) if each.rule == "TRD001")
+    for end in STEPS:
+        fires = "TRD001" in codes([course.until(end) for course in run])
+        assert fires == (alarm.first_step <= end <= alarm.last_step)
+    assert alarm.last_step == STEPS[-1]
+    assert "exploding" in alarm.warns_of
+
+
+@pytest.mark.parametrize("n", [6, 9, 12])
+@pytest.mark.parametrize("drifting", [True, False])
+def test_shuffled_checkpoints_raise_no_more_alarms_than_promised(n: int, drifting: bool) -> None:
+    """Values that drift or scatter across all thresholds, in orders that are equally likely."""
+    stream = random.Random(n)
+    runs, alarms = 2000, 0
+    for _ in range(runs):
+        spread = [3.2 * (2 * i / (n - 1) - 1) if drifting else stream.gauss(0, 2) for i in range(n)]
+        places = stream.sample(range(n), n)
+        gain = [spread[i] for i in places]
+        shares = [min(1.0, max(0.0, 0.3 + g / 10)) for g in gain]
+        steps = STEPS[:n]
+        stack = {
+            "log10_gain": Series(steps, tuple(gain)),
+            "memory": Series(steps, tuple(60 + 10 * g for g in gain)),
+        }
+        seen = tuple(map(judged, gain))
+        run = [
+            Course("rnn", "stack", steps, seen, stack, -3.0, 3.0, ("rnn.l0",)),
+            Course(
+                "rnn.l0", "layer", steps, seen, {"saturation": Series(steps, tuple(shares))}, -3.0, 3.0, ("rnn.l0",)
+            ),
+        ]
+        alarms += bool(assess_run(run, Policy()).findings)
+    # Three standard deviations of a count whose mean is 1 %.
+    assert alarms <= 0.01 * runs + 3 * math.sqrt(0.01 * runs)
+
+
+def test_codes_and_names_are_unique_in_the_whole_catalogue() -> None:
+    assert len({rule.code for rule in CATALOGUE}) == len({rule.name for rule in CATALOGUE}) == len(CATALOGUE)
+
+
+def test_a_selection_that_leaves_no_rule_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    from rnndiag.cli.choices import choose
+
+    with pytest.raises(
+        SettingsError, match=r"--select: the rules TRD001 are of trends alone; rnndiag trend applies them"
+    ):
+        _ = choose({"select": ["TRD001"]}, None).policy
+    with pytest.raises(SettingsError, match=r"--select: the rules VAN are not of trends; rnndiag check applies them"):
+        _ = choose({"select": ["VAN"]}, None, of_runs=True).policy
+    assert choose({"select": ["TRD,VAN"]}, None).policy.select == ("TRD", "VAN")
