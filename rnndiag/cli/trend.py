@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Literal
 
@@ -61,6 +62,7 @@ def trend(
 ) -> int:
     """Many checkpoints of one run in training order: each measure over training, and where it is heading."""
     chosen = choose(locals(), config, of_runs=True)
+    chosen = replace(chosen, values={**chosen.values, "treat": False})  # a trend makes no suggestions
     targets = parse_targets(formats or (), output, paths or (), FORMATS)
     from rnndiag import trend as run
     from rnndiag.cli.check import FAILED, fails
