@@ -26,7 +26,7 @@ def check_target(path: Path, target: Path, *, force: bool) -> None:
     try:
         if not os.path.lexists(target):
             pass
-        elif target.exists() and target.samefile(path):
+        elif target.exists() and path.exists() and target.samefile(path):
             if not force:
                 raise OutputError(f"{target}: is the model itself; name another file, or overwrite it with --force")
         elif path.is_dir():

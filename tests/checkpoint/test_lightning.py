@@ -12,6 +12,7 @@ from torch import nn
 
 from rnndiag.checkpoint import load
 from tests.checkpoint.runs import assert_same_run
+from tests.checkpoint.treated import members_that_differ, own_names, written
 
 lightning = pytest.importorskip("lightning")
 
@@ -72,3 +73,18 @@ def test_a_trainer_s_checkpoint(trained, name):
     reasons = {skipped.name: skipped.reason for skipped in model.source.skipped}
     assert reasons.pop("words") == "embedding; --probe tokens draws its rows"
     assert set(reasons.values()) <= {"optimizer state", "not recurrent: kth_value []"}  # the latter a callback's
+
+
+def test_changed_layers_are_written_back(trained, tmp_path):
+    net, folder = trained
+    changed = written(folder / "whole.ckpt", tmp_path / "new.ckpt")
+    assert len(members_that_differ(folder / "whole.ckpt", tmp_path / "new.ckpt")) == 9  # of 12 weights, weight_ih stay
+    old, new = (torch.load(path, weights_only=False) for path in (folder / "whole.ckpt", tmp_path / "new.ckpt"))
+    assert old.keys() == new.keys()
+    wanted = own_names(changed)
+    for name, tensor in old["state_dict"].items():
+        assert torch.equal(new["state_dict"][name], wanted[name].float() if name in wanted else tensor)
+    for one, other in zip(*(each["optimizer_states"][0]["state"].values() for each in (old, new)), strict=True):
+        assert all(torch.equal(value, other[key]) for key, value in one.items())
+    fresh = Model.load_from_checkpoint(tmp_path / "new.ckpt", weights_only=False)
+    assert torch.equal(fresh.state_dict()["model.cell.weight_hh"], wanted["model.cell.weight_hh"].float())
