@@ -182,7 +182,10 @@ def _misfit(old: RecurrentLayer, new: RecurrentLayer) -> str:
         words = [_ARCHITECTURES[each.cell] for each in (new, old)]
         if words[0] == words[1]:
             words[0] += f" with its reset gate {'after' if new.reset_after else 'before'} the product"
-        return f"{words[0]} in place of {words[1]} cannot be written into this file: --take NAME takes one that keeps the cell"
+        return (
+            f"{words[0]} in place of {words[1]} cannot be written into this file: --take NAME takes one that keeps the"
+            " cell"
+        )
     held = old.parameters
     for kind, parameter in new.parameters.items():
         if kind not in held and parameter.any():

@@ -76,7 +76,7 @@ def test_a_trainer_s_checkpoint(trained, name):
 
 
 def test_changed_layers_are_written_back(trained, tmp_path):
-    net, folder = trained
+    _, folder = trained
     changed = written(folder / "whole.ckpt", tmp_path / "new.ckpt")
     assert len(members_that_differ(folder / "whole.ckpt", tmp_path / "new.ckpt")) == 9  # of 12 weights, weight_ih stay
     old, new = (torch.load(path, weights_only=False) for path in (folder / "whole.ckpt", tmp_path / "new.ckpt"))
