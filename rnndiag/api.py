@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,10 @@ from rnndiag.probes import GENERATED, Probe, ProbeKind
 from rnndiag.random_nets import RandomNet
 from rnndiag.report import Report
 from rnndiag.rules.policy import Policy
+from rnndiag.sweep.axes import Value, longest, parse_axes, with_length
+from rnndiag.sweep.plan import DEFAULT_NETS, Plan
+from rnndiag.sweep.result import Sweep
+from rnndiag.sweep.run import run as run_sweep
 
 DEFAULT_LENGTH = 100
 DEFAULT_BATCH = 16
@@ -163,6 +167,53 @@ def simulate(
     settings = settings or Settings()
     built = make_probe(probe, length=length, batch=batch, scale=scale, settings=settings)
     return diagnose((net or RandomNet()).build(), built, settings, policy=policy, progress=progress)
+
+
+def sweep(
+    axes: Mapping[str, str | Value | Sequence[Value]] | None = None,
+    *,
+    nets: int = DEFAULT_NETS,
+    input_size: int = 16,
+    forget_bias: float = 0.0,
+    probe: ProbeSpec = "noise",
+    batch: int | None = None,
+    scale: float = 1.0,
+    settings: Settings | None = None,
+    workers: int | None = None,
+    resume: Path | None = None,
+    progress: Progress | None = None,
+) -> Sweep:
+    """A phase diagram of random nets, with the critical sigma where sigma varies.
+
+    An interrupt ends it early with what is done; ``complete`` says so.
+
+    Args:
+        axes: by name (``sigma``, ``input_scale``, ``bias_scale``, ``hidden``, ``length``, ``cell``, ``init``), each a
+            value, several, or text: ``"0.5:3:26"``, ``"0.01:10:9log"``, ``"0,0.1,1"``. At most two may vary; sigma does
+            if nothing is said.
+        nets: per point, with seeds that follow that of the settings; net ``s`` is that of ``simulate`` with seed ``s``.
+        input_size: inputs ``D``.
+        forget_bias: added to an LSTM's forget biases.
+        probe: as for ``inspect``.
+        batch: likewise.
+        scale: likewise.
+        settings: lag, precision, thresholds, the first seed.
+        workers: threads; None: all cores that this process may use.
+        resume: a file that keeps every net as it is measured, and from which the work goes on.
+        progress: told as points are done.
+
+    Raises:
+        RnndiagError: with one line that says what to do.
+
+    >>> found = sweep({"sigma": "0.5:2:4", "hidden": 32, "length": 50}, nets=1)
+    >>> [point.verdict for point in found.points]
+    ['vanishing', 'vanishing', 'inconclusive', 'exploding']
+    """
+    settings, axes = settings or Settings(), axes or {}
+    parsed = parse_axes(axes)
+    driven = make_probe(probe, length=longest(parsed), batch=batch, scale=scale, settings=settings)
+    plan = Plan(with_length(parsed, driven.length), driven, settings, nets, input_size, forget_bias)
+    return run_sweep(plan, workers=workers, resume=resume, progress=progress)
 
 
 def make_probe(

@@ -17,6 +17,7 @@ from rnndiag.cli.inspect import inspect
 from rnndiag.cli.rules import explain, rules
 from rnndiag.cli.schema import schema
 from rnndiag.cli.simulate import simulate
+from rnndiag.cli.sweep import sweep
 
 app = typer.Typer(
     name="rnndiag",
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.command()(inspect)
 app.command()(simulate)
+app.command()(sweep)
 app.command()(check)
 app.command()(compare)
 app.command()(rules)

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
@@ -37,13 +38,19 @@ class Target:
     file: Path | None
 
 
-def parse_targets(formats: Sequence[str], output: Path | None, inputs: Iterable[str | Path] = ()) -> tuple[Target, ...]:
+def parse_targets(
+    formats: Sequence[str],
+    output: Path | None,
+    inputs: Iterable[str | Path] = (),
+    known: Sequence[str] = FORMATS,
+) -> tuple[Target, ...]:
     """What ``--format`` and ``--output`` ask for, checked before anything is measured.
 
     Args:
         formats: each a name, or ``NAME=FILE``.
         output: where a format without a file goes; None: stdout.
         inputs: files that no output may overwrite.
+        known: the command's formats.
 
     Raises:
         SettingsError: for an unknown format, or two formats for one stream.
@@ -52,10 +59,10 @@ def parse_targets(formats: Sequence[str], output: Path | None, inputs: Iterable[
     targets = []
     for text in formats or ("table",):
         name, _, file = text.partition("=")
-        if name not in FORMATS:
-            near = get_close_matches(name, FORMATS, 1)
+        if name not in known:
+            near = get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise SettingsError(f"--format {name!r}: expected one of {', '.join(FORMATS)}{hint}")
+            raise SettingsError(f"--format {name!r}: expected one of {', '.join(known)}{hint}")
         targets.append(Target(name, Path(file) if file else output))
     files = [target.file for target in targets]
     for destination in files:
@@ -135,33 +142,50 @@ def emit(
         several: whether several models were asked for, however many could be read.
         quiet: no colour.
     """
-    if not reports:
-        return
+    if reports:
+        text = partial(_text, reports=reports, several=several)
+        deliver(targets, text, partial(table, reports), quiet=quiet)
+
+
+def deliver(
+    targets: Sequence[Target], text: Callable[[str], str], table: Callable[[], RenderableType], *, quiet: bool
+) -> None:
+    """Write a result to each target.
+
+    Args:
+        targets: formats and files.
+        text: writes a format other than the table.
+        table: makes what rich prints for people.
+        quiet: no colour.
+    """
+    from rich.console import Console
+
     for target in targets:
         if target.file is not None:
-            write_whole(target.file, _text(target.format, reports, table, several=several).encode())
+            content = _plain(table()) if target.format == "table" else text(target.format)
+            write_whole(target.file, content.encode())
         elif target.format == "table":
-            from rich.console import Console
-
             console = Console(highlight=False, markup=False, emoji=False, no_color=True if quiet else None)
-            console.print(table(reports), crop=False)  # what does not wrap is shown whole
+            console.print(table(), crop=False)  # what does not wrap is shown whole
         else:
-            sys.stdout.write(_text(target.format, reports, table, several=several))
+            sys.stdout.write(text(target.format))
 
 
-def _text(format_: str, reports: Sequence[Report], table: Table, *, several: bool) -> str:
+def _text(format_: str, *, reports: Sequence[Report], several: bool) -> str:
     if format_ == "json":
         from rnndiag.renderers import json
 
         return json.render(reports, array=several)
-    if format_ != "table":
-        text: str = import_module(f"rnndiag.renderers.{format_}").render(reports)
-        return text
+    text: str = import_module(f"rnndiag.renderers.{format_}").render(reports)
+    return text
+
+
+def _plain(table: RenderableType) -> str:
     from rich.console import Console
 
     buffer = StringIO()
     console = Console(file=buffer, width=TABLE_WIDTH, highlight=False, markup=False, emoji=False)
-    console.print(table(reports), crop=False)
+    console.print(table, crop=False)
     return buffer.getvalue()
 
 

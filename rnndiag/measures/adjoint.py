@@ -11,12 +11,14 @@ top level, and lags are counted from there in that direction's time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from rnndiag.operators.structured import StepJacobian
+from rnndiag.cells.cell import Linearisation
+from rnndiag.operators.base import BatchedOperator
+from rnndiag.operators.structured import StepJacobian, stacked
 from rnndiag.trajectory import Trajectory
 
 
@@ -68,8 +70,38 @@ class _Scaled:
 
 def layer_adjoint(run: Trajectory, *, draws: int, generator: torch.Generator) -> Adjoint:
     """The adjoint of one layer alone, from its own last state."""
-    states, inputs, weights = _back_through(run, _seed(run, draws, generator), None, credit=True)
+    states, inputs, weights = _back_through(
+        run.along, run.layer.output_size, _seed(run, draws, generator), None, credit=True
+    )
     return Adjoint(states.flip(0), inputs.log_norm().flip(0), None if weights is None else weights.flip(0))
+
+
+def nets_adjoint(
+    runs: Sequence[Trajectory], lag: int, *, draws: int, generators: Sequence[torch.Generator]
+) -> tuple[Adjoint, ...]:
+    """The adjoints of many nets of one layer each, which step back together: as ``layer_adjoint``, up to a lag.
+
+    Args:
+        runs: of nets of one shape: the same cell, ``T``, ``B``, ``H``, ``D``.
+        lag: steps back, at most ``T``; the adjoints end there.
+        draws: ``R``.
+        generators: of each net's seeds.
+    """
+    first = runs[0]
+    seeds = torch.stack([_seed(run, draws, generator) for run, generator in zip(runs, generators, strict=True)])
+    last = slice(first.length - lag, None)
+    along = replace(
+        first.along,
+        state_jacobian=_stacked([run.along.state_jacobian for run in runs], last),
+        input_jacobian=_stacked([run.along.input_jacobian for run in runs], last),
+    )
+    states, inputs, _ = _back_through(along, first.layer.output_size, seeds, None)
+    by_lag, norms = states.flip(0), inputs.log_norm().flip(0)
+    return tuple(Adjoint(by_lag[:, net], norms[:, net]) for net in range(len(runs)))
+
+
+def _stacked(jacobians: Sequence[BatchedOperator], steps: slice) -> BatchedOperator:
+    return stacked([jacobian[steps] for jacobian in jacobians if isinstance(jacobian, StepJacobian)])
 
 
 def stack_adjoint(levels: Sequence[Sequence[Trajectory]], *, draws: int, generator: torch.Generator) -> Adjoint:
@@ -99,7 +131,9 @@ def _sweep(levels: Sequence[Sequence[Trajectory]], seeded: int, seed: Tensor) ->
             reverse = run.layer.direction == "reverse"
             injected = None if from_above is None else from_above.columns(start, stop)
             injected = injected.flip() if injected is not None and reverse else injected
-            states, inputs, _ = _back_through(run, seed if from_above is None else None, injected)
+            states, inputs, _ = _back_through(
+                run.along, run.layer.output_size, seed if from_above is None else None, injected
+            )
             collected.append(_by_lag(states, same=run.layer.direction == direction))
             inputs = inputs.flip() if reverse else inputs
             sent_down = inputs if sent_down is None else sent_down + inputs
@@ -112,12 +146,14 @@ def _sweep(levels: Sequence[Sequence[Trajectory]], seeded: int, seed: Tensor) ->
 
 
 def _back_through(
-    run: Trajectory, seed: Tensor | None, injected: _Scaled | None, *, credit: bool = False
+    along: Linearisation, width: int, seed: Tensor | None, injected: _Scaled | None, *, credit: bool = False
 ) -> tuple[Tensor, _Scaled, Tensor | None]:
     """Carry a seed and what is injected at ``h_t`` back through one layer, in the layer's own time.
 
     Args:
-        run: the layer's trajectory.
+        along: the layer along its trajectory, or many nets together (``stacked``), whose vectors are ``[N, R, B, .]``
+            instead of ``[R, B, .]``.
+        width: of the output ``h``, which comes first in the state.
         seed: ``[R, B, S]`` at the last state, or None.
         injected: ``[T, R, B, R_out]`` at each ``h_t``, or None; one of the two is given.
         credit: also return the contributions to ``dL/dW_hh``.
@@ -126,21 +162,20 @@ def _back_through(
         ``[T, R, B]`` log norms at states ``s_0 .. s_{T-1}`` (through the recurrence alone), the vectors at
         the inputs ``x_1 .. x_T``, and the log norms of the contributions if asked for and there is a ``W_hh``.
     """
-    state_jacobian, input_jacobian = run.along.state_jacobian, run.along.input_jacobian
-    size, width = state_jacobian.shape[0], run.layer.output_size
-    like = run.hidden
+    state_jacobian, input_jacobian = along.state_jacobian, along.input_jacobian
+    like, length, size = state_jacobian.reference, state_jacobian.batch[0], state_jacobian.shape[0]
     if seed is None:
         assert injected is not None
         seed = like.new_zeros(*injected.value.shape[1:3], size)
         carried = _Scaled(seed, seed.new_full(seed.shape[:-1], -torch.inf))
     else:
         carried = _Scaled.of(seed, seed.new_zeros(seed.shape[:-1]))
-    states = like.new_empty(run.length, *seed.shape[:-1])
-    at_inputs = like.new_empty(run.length, *seed.shape[:-1], run.layer.input_size)
+    states = like.new_empty(length, *seed.shape[:-1])
+    at_inputs = like.new_empty(length, *seed.shape[:-1], input_jacobian.shape[1])
     logs = torch.empty_like(states)
-    log_operands = run.along.operand_norms.log() if credit and run.along.operand_norms is not None else None
+    log_operands = along.operand_norms.log() if credit and along.operand_norms is not None else None
     weights = None if log_operands is None else torch.empty_like(states)
-    for t in reversed(range(run.length)):
+    for t in reversed(range(length)):
         if injected is not None:
             here = injected[t]
             carried = carried + _Scaled(torch.nn.functional.pad(here.value, (0, size - width)), here.log)

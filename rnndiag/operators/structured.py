@@ -2,12 +2,17 @@
 
 ``W`` is one matrix of ``K`` row blocks ``W_k`` shared by all maps; everything else is diagonal. Applying
 all maps to one vector each is then a single GEMM and elementwise work.
+
+Many nets of one shape make one operator too (``stacked``): the batch then ends in ``[N, 1, B]`` and ``W`` is
+``[N, 1, 1, K*m, n]``, shared by the maps of a net; vectors end in ``[N, R, B, n]`` for any number ``R`` a map.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -60,10 +65,10 @@ class DiagonalPlusShared(StepJacobian):
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.weight.shape[0] // self.blocks, self.weight.shape[1]
+        return self.weight.shape[-2] // self.blocks, self.weight.shape[-1]
 
     def mv(self, v: Tensor) -> Tensor:
-        scaled = (v @ self.weight.T).mul_(self.gain)
+        scaled = times(v, self.weight.mT).mul_(self.gain)
         out = scaled if self.blocks == 1 else scaled.unflatten(-1, (self.blocks, -1)).sum(-2)
         return out if self.carry is None else out.addcmul_(self.carry, v)
 
@@ -71,19 +76,19 @@ class DiagonalPlusShared(StepJacobian):
         return (u if self.blocks == 1 else u.repeat(*(1,) * (u.ndim - 1), self.blocks)) * self.gain
 
     def rmv_from(self, u: Tensor, scattered: Tensor) -> Tensor:
-        out = scattered @ self.weight
+        out = times(scattered, self.weight)
         return out if self.carry is None else out.addcmul_(self.carry, u)
 
     def frobenius_squared(self) -> Tensor:
         """Row ``i`` is ``a_i e_i + sum_k b_ki W_k[i]``, so its square needs only ``<W_k[i], W_l[i]>``."""
-        rows = self.weight.unflatten(0, (self.blocks, -1))
+        rows = self.weight.unflatten(-2, (self.blocks, -1))
         gain = self.gain.unflatten(-1, (self.blocks, -1))
-        products = torch.einsum("kin,lin->ikl", rows, rows)
-        total = torch.einsum("...ki,ikl,...li->...", gain, products, gain)
+        products = torch.einsum("...kin,...lin->...ikl", rows, rows)
+        total = torch.einsum("...ki,...ikl,...li->...", gain, products, gain)
         if self.carry is not None:
-            on_diagonal = rows.diagonal(dim1=1, dim2=2)
+            on_diagonal = rows.diagonal(dim1=-2, dim2=-1)
             total = total + self.carry.square().sum(-1)
-            total = total + 2 * torch.einsum("...i,...ki,ki->...", self.carry, gain, on_diagonal)
+            total = total + 2 * torch.einsum("...i,...ki,...ki->...", self.carry, gain, on_diagonal)
         return total
 
 
@@ -120,19 +125,19 @@ class CarryReadout(StepJacobian):
 
     @property
     def shape(self) -> tuple[int, int]:
-        hidden, incoming = self.weight.shape[0] // 4, self.weight.shape[1]
-        outgoing = hidden if self.projection is None else self.projection.shape[0]
+        hidden, incoming = self.weight.shape[-2] // 4, self.weight.shape[-1]
+        outgoing = hidden if self.projection is None else self.projection.shape[-2]
         return outgoing + hidden, incoming + (hidden if self.forget is not None else 0)
 
     def mv(self, v: Tensor) -> Tensor:
-        incoming, hidden = self.weight.shape[1], self.weight.shape[0] // 4
-        y = (v[..., :incoming] @ self.weight.T).mul_(self.gain).unflatten(-1, (4, hidden))
+        incoming, hidden = self.weight.shape[-1], self.weight.shape[-2] // 4
+        y = times(v[..., :incoming], self.weight.mT).mul_(self.gain).unflatten(-1, (4, hidden))
         dc = y[..., :3, :].sum(-2)
         if self.forget is not None:
             dc = dc.addcmul_(self.forget, v[..., incoming:])
         dh = y[..., 3, :] + self.readout * dc
         if self.projection is not None:
-            dh = dh @ self.projection.T
+            dh = times(dh, self.projection.mT)
         return torch.cat((dh, dc), dim=-1)
 
     def scatter(self, u: Tensor) -> Tensor:
@@ -140,7 +145,7 @@ class CarryReadout(StepJacobian):
         return torch.cat((at_cell, at_cell, at_cell, at_output), dim=-1).mul_(self.gain)
 
     def rmv_from(self, u: Tensor, scattered: Tensor) -> Tensor:
-        at_input = scattered @ self.weight
+        at_input = times(scattered, self.weight)
         if self.forget is None:
             return at_input
         return torch.cat((at_input, self.forget * self._through_readout(u)[1]), dim=-1)
@@ -148,29 +153,60 @@ class CarryReadout(StepJacobian):
     def frobenius_squared(self) -> Tensor:
         """Sums the squares of the four parts ``dc/dv_h``, ``dc/dv_c``, ``dh/dv_h``, ``dh/dv_c``."""
         hidden = self.readout.shape[-1]
-        rows = self.weight.unflatten(0, (4, hidden))
+        rows = self.weight.unflatten(-2, (4, hidden))
         gain = self.gain.unflatten(-1, (4, hidden))
-        products = torch.einsum("kin,lin->ikl", rows, rows)
-        total = torch.einsum("...ki,ikl,...li->...", gain[..., :3, :], products[:, :3, :3], gain[..., :3, :])
+        products = torch.einsum("...kin,...lin->...ikl", rows, rows)
+        total = torch.einsum("...ki,...ikl,...li->...", gain[..., :3, :], products[..., :3, :3], gain[..., :3, :])
         # What multiplies W_k in dh before the projection: k * b for i, f, g and b for o.
         read = torch.cat((self.readout[..., None, :] * gain[..., :3, :], gain[..., 3:, :]), dim=-2)
         carried = None if self.forget is None else self.readout * self.forget
         if self.forget is not None:
             total = total + self.forget.square().sum(-1)
         if self.projection is None:
-            total = total + torch.einsum("...ki,ikl,...li->...", read, products, read)
+            total = total + torch.einsum("...ki,...ikl,...li->...", read, products, read)
             return total if carried is None else total + carried.square().sum(-1)
         # ||P diag(x) W||_F^2 = x^T ((P^T P) o (W W^T)) x, with x over the four blocks at once.
-        gram = (self.projection.T @ self.projection).repeat(4, 4) * (self.weight @ self.weight.T)
+        gram = _tiled(self.projection.mT @ self.projection, 4) * (self.weight @ self.weight.mT)
         x = read.flatten(-2)
-        total = total + ((x @ gram) * x).sum(-1)
+        total = total + (times(x, gram) * x).sum(-1)
         if carried is None:
             return total
-        return total + carried.square() @ self.projection.square().sum(0)
+        return total + (carried.square() * self.projection.square().sum(-2)).sum(-1)
 
     def _through_readout(self, u: Tensor) -> tuple[Tensor, Tensor]:
         outgoing = self.shape[0] - self.readout.shape[-1]
         at_output, at_cell = u[..., :outgoing], u[..., outgoing:]
         if self.projection is not None:
-            at_output = at_output @ self.projection
+            at_output = times(at_output, self.projection)
         return at_output, at_cell + self.readout * at_output
+
+
+Kind = TypeVar("Kind", bound=StepJacobian)
+
+
+def stacked(nets: Sequence[Kind]) -> Kind:
+    """One operator for ``N`` nets of one shape, each of batch ``[T, B]``: batch ``[T, N, 1, B]``."""
+    first = nets[0]
+    together: dict[str, Tensor] = {}
+    for field in fields(first):
+        if isinstance(getattr(first, field.name), Tensor):
+            each = [getattr(net, field.name) for net in nets]
+            diagonal = field.name in first.per_map
+            together[field.name] = torch.stack(each, 1)[:, :, None] if diagonal else torch.stack(each)[:, None, None]
+    return replace(first, **together)
+
+
+def times(v: Tensor, matrix: Tensor) -> Tensor:
+    """``v @ matrix`` for one matrix, and ``[..., N, R, B, n]`` times ``[N, 1, 1, n, m]`` for a matrix a net.
+
+    By broadcasting, torch would copy each matrix ``R`` times.
+    """
+    if matrix.ndim == 2:
+        return v @ matrix
+    by_net = v.movedim(-4, 0)
+    product = torch.bmm(by_net.flatten(1, -2), matrix.flatten(0, 2))
+    return product.view(*by_net.shape[:-1], -1).movedim(0, -4)
+
+
+def _tiled(square: Tensor, count: int) -> Tensor:
+    return square.repeat(*(1,) * (square.ndim - 2), count, count)

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from rnndiag.cells.layer import Stack
-from rnndiag.measures.adjoint import layer_adjoint, stack_adjoint
+from rnndiag.measures.adjoint import layer_adjoint, nets_adjoint, stack_adjoint
 from rnndiag.trajectory import run_layer, run_stack
 from tests.oracles import autograd
-from tests.oracles.nets import FORMS, layer, module, stack
+from tests.oracles.nets import FORMS, KINDS, layer, module, stack
 
 T, B, R = 9, 2, 3
 TIGHT = {"rtol": 1e-9, "atol": 1e-9}
@@ -149,3 +149,15 @@ def test_zero_weights_give_minus_infinity_and_no_nan() -> None:
         stack_adjoint(run_stack(two, inputs), draws=R, generator=generator()),
     ):
         assert bool((measured.states == -math.inf).all())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lag", [1, 4, T])
+def test_nets_that_step_back_together_do_as_each_alone(kind: str, lag: int) -> None:
+    nets = [layer(kind, seed=seed) for seed in range(3)]
+    runs = [run_layer(net, torch.randn(T, B, net.input_size, dtype=torch.float64)) for net in nets]
+    together = nets_adjoint(runs, lag, draws=R, generators=[generator() for _ in nets])
+    for run, adjoint in zip(runs, together, strict=True):
+        alone = layer_adjoint(run, draws=R, generator=generator())
+        torch.testing.assert_close(adjoint.states, alone.states[:lag], **TIGHT)
+        torch.testing.assert_close(adjoint.inputs, alone.inputs[:lag], **TIGHT)

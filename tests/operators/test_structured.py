@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnndiag.operators.structured import StepJacobian
+from rnndiag.operators.structured import StepJacobian, stacked
 from rnndiag.trajectory import run_layer
-from tests.oracles.nets import FORMS, Form, layer, layers
+from tests.oracles.nets import FORMS, KINDS, Form, layer, layers
 
 CLOSE = {"rtol": 1e-12, "atol": 1e-12}
 
@@ -67,3 +67,27 @@ def test_a_norm_taken_in_pieces_is_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     op = run_layer(layer("reset-first"), torch.randn(5, 3, 4, dtype=torch.float64)).along.state_jacobian
     monkeypatch.setattr("rnndiag.operators.reset_first.CHUNK_BYTES", 4 * 36 * 8)
     torch.testing.assert_close(op.frobenius_squared(), op.to_dense().square().sum((-1, -2)), **CLOSE)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("proj", [0, 3])
+@pytest.mark.parametrize("which", ["state_jacobian", "input_jacobian"])
+def test_a_stack_of_nets_maps_as_each_net_does(kind: Form, proj: int, which: str) -> None:
+    nets, steps, batch, draws = 3, 4, 2, 5
+    alone = []
+    for seed in range(nets):
+        net = layer(kind, 4, 6, proj=proj if kind == "lstm" else 0, seed=seed)
+        alone.append(getattr(run_layer(net, torch.randn(steps, batch, 4, dtype=torch.float64)).along, which))
+    together = stacked(alone)
+    m, n = together.shape
+    assert together.batch == (steps, nets, 1, batch)
+    v, u = (torch.randn(nets, draws, batch, size, dtype=torch.float64) for size in (n, m))
+    for t in range(steps):
+        torch.testing.assert_close(
+            together[t].mv(v), torch.stack([op[t].mv(v[i]) for i, op in enumerate(alone)]), **CLOSE
+        )
+        torch.testing.assert_close(
+            together[t].rmv(u), torch.stack([op[t].rmv(u[i]) for i, op in enumerate(alone)]), **CLOSE
+        )
+    each = torch.stack([op.frobenius_squared() for op in alone], 1)
+    torch.testing.assert_close(together.frobenius_squared()[:, :, 0], each, **CLOSE)

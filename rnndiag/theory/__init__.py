@@ -1,0 +1,1 @@
+"""What theory says of random nets: mean fields, random matrices, laws of initialisation."""
