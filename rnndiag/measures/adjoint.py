@@ -10,8 +10,8 @@ top level, and lags are counted from there in that direction's time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from rnndiag.cells.cell import Linearisation
 from rnndiag.operators.base import BatchedOperator
 from rnndiag.operators.structured import StepJacobian, stacked
 from rnndiag.trajectory import Trajectory
+
+WINDOW_BYTES = 1 << 20
+"""Adjoints at the preactivations of the steps that are looked at together, so that they are still in cache."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +47,7 @@ class _Scaled:
     @classmethod
     def of(cls, value: Tensor, log: Tensor) -> _Scaled:
         """Bring the largest entry to 1; the zero vector gets ``log = -inf``."""
-        size = value.abs().amax(-1)
+        size = value.abs().amax(-1)  # ten times as fast as torch's norm of order infinity
         unit = value / size.clamp_min(torch.finfo(value.dtype).tiny)[..., None]
         return cls(unit, log + size.log())
 
@@ -64,16 +67,20 @@ class _Scaled:
     def flip(self) -> _Scaled:
         return _Scaled(self.value.flip(0), self.log.flip(0))
 
+    @classmethod
+    def cat(cls, parts: Sequence[_Scaled]) -> _Scaled:
+        return cls(torch.cat([part.value for part in parts]), torch.cat([part.log for part in parts]))
+
     def columns(self, start: int, stop: int) -> _Scaled:
         return _Scaled.of(self.value[..., start:stop], self.log)
 
 
 def layer_adjoint(run: Trajectory, *, draws: int, generator: torch.Generator) -> Adjoint:
     """The adjoint of one layer alone, from its own last state."""
-    states, inputs, weights = _back_through(
-        run.along, run.layer.output_size, _seed(run, draws, generator), None, credit=True
-    )
-    return Adjoint(states.flip(0), inputs.log_norm().flip(0), None if weights is None else weights.flip(0))
+    sweep = _back_through(_windows(run, draws), run.layer.output_size, _seed(run, draws, generator), None, credit=True)
+    norms = [(part.states, part.inputs.log_norm(), part.weights) for part in sweep]  # the vectors are large
+    states, inputs, weights = zip(*norms, strict=True)
+    return Adjoint(_by_lag(states), _by_lag(inputs), None if weights[0] is None else _by_lag(weights))
 
 
 def nets_adjoint(
@@ -90,14 +97,17 @@ def nets_adjoint(
     first = runs[0]
     seeds = torch.stack([_seed(run, draws, generator) for run, generator in zip(runs, generators, strict=True)])
     last = slice(first.length - lag, None)
-    along = replace(
-        first.along,
+    along = Linearisation(
         state_jacobian=_stacked([run.along.state_jacobian for run in runs], last),
         input_jacobian=_stacked([run.along.input_jacobian for run in runs], last),
+        slopes={},
+        gates={},
     )
-    states, inputs, _ = _back_through(along, first.layer.output_size, seeds, None)
-    by_lag, norms = states.flip(0), inputs.log_norm().flip(0)
-    return tuple(Adjoint(by_lag[:, net], norms[:, net]) for net in range(len(runs)))
+    span = first.steps_of(WINDOW_BYTES // (draws * len(runs)))
+    windows = ((start, along[start : start + span]) for start in reversed(range(0, lag, span)))
+    parts = list(_back_through(windows, first.layer.output_size, seeds, None))
+    states, inputs = _by_lag([part.states for part in parts]), _by_lag([part.inputs.log_norm() for part in parts])
+    return tuple(Adjoint(states[:, net], inputs[:, net]) for net in range(len(runs)))
 
 
 def _stacked(jacobians: Sequence[BatchedOperator], steps: slice) -> BatchedOperator:
@@ -131,10 +141,14 @@ def _sweep(levels: Sequence[Sequence[Trajectory]], seeded: int, seed: Tensor) ->
             reverse = run.layer.direction == "reverse"
             injected = None if from_above is None else from_above.columns(start, stop)
             injected = injected.flip() if injected is not None and reverse else injected
-            states, inputs, _ = _back_through(
-                run.along, run.layer.output_size, seed if from_above is None else None, injected
-            )
-            collected.append(_by_lag(states, same=run.layer.direction == direction))
+            parts = list(
+                _back_through(
+                    _windows(run, len(seed)), run.layer.output_size, seed if from_above is None else None, injected
+                )
+            )[::-1]
+            states = torch.cat([part.states for part in parts])
+            inputs = _Scaled.cat([part.inputs for part in parts])
+            collected.append(_in_the_seeds_time(states, same=run.layer.direction == direction))
             inputs = inputs.flip() if reverse else inputs
             sent_down = inputs if sent_down is None else sent_down + inputs
             start = stop
@@ -145,52 +159,84 @@ def _sweep(levels: Sequence[Sequence[Trajectory]], seeded: int, seed: Tensor) ->
     return Adjoint(joint, at_input.flip(0) if direction == "forward" else at_input)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """What the way back finds in a window of ``n`` steps, in the layer's own time."""
+
+    states: Tensor
+    """``[n, R, B]``: log norms at the states before each step, through the recurrence alone"""
+    inputs: _Scaled
+    """``[n, R, B, D]``: vectors at the steps' inputs"""
+    weights: Tensor | None
+    """``[n, R, B]``: log norms of the contributions to ``dL/dW_hh``"""
+
+
+def _windows(run: Trajectory, draws: int) -> Iterator[tuple[int, Linearisation]]:
+    """A trajectory some steps at a time, each part with its first step, the last part first."""
+    span = run.steps_of(WINDOW_BYTES // draws)
+    for start in reversed(range(0, run.length, span)):
+        yield start, run.over(start, min(start + span, run.length))
+
+
 def _back_through(
-    along: Linearisation, width: int, seed: Tensor | None, injected: _Scaled | None, *, credit: bool = False
-) -> tuple[Tensor, _Scaled, Tensor | None]:
-    """Carry a seed and what is injected at ``h_t`` back through one layer, in the layer's own time.
+    windows: Iterable[tuple[int, Linearisation]],
+    width: int,
+    seed: Tensor | None,
+    injected: _Scaled | None,
+    *,
+    credit: bool = False,
+) -> Iterator[_Part]:
+    """Carry a seed and what is injected at ``h_t`` back through one layer.
 
     Args:
-        along: the layer along its trajectory, or many nets together (``stacked``), whose vectors are ``[N, R, B, .]``
-            instead of ``[R, B, .]``.
+        windows: the layer along its trajectory, the last window first; or many nets together (``stacked``), whose
+            vectors are ``[N, R, B, .]`` instead of ``[R, B, .]``.
         width: of the output ``h``, which comes first in the state.
         seed: ``[R, B, S]`` at the last state, or None.
         injected: ``[T, R, B, R_out]`` at each ``h_t``, or None; one of the two is given.
-        credit: also return the contributions to ``dL/dW_hh``.
+        credit: also give the contributions to ``dL/dW_hh``, if there is a ``W_hh``.
 
-    Returns:
-        ``[T, R, B]`` log norms at states ``s_0 .. s_{T-1}`` (through the recurrence alone), the vectors at
-        the inputs ``x_1 .. x_T``, and the log norms of the contributions if asked for and there is a ``W_hh``.
+    Yields:
+        A part for each window, in their order.
     """
-    state_jacobian, input_jacobian = along.state_jacobian, along.input_jacobian
-    like, length, size = state_jacobian.reference, state_jacobian.batch[0], state_jacobian.shape[0]
-    if seed is None:
-        assert injected is not None
-        seed = like.new_zeros(*injected.value.shape[1:3], size)
-        carried = _Scaled(seed, seed.new_full(seed.shape[:-1], -torch.inf))
-    else:
-        carried = _Scaled.of(seed, seed.new_zeros(seed.shape[:-1]))
-    states = like.new_empty(length, *seed.shape[:-1])
-    at_inputs = like.new_empty(length, *seed.shape[:-1], input_jacobian.shape[1])
-    logs = torch.empty_like(states)
-    log_operands = along.operand_norms.log() if credit and along.operand_norms is not None else None
-    weights = None if log_operands is None else torch.empty_like(states)
-    for t in reversed(range(length)):
+    carried = None if seed is None else _Scaled.of(seed, seed.new_zeros(seed.shape[:-1]))
+    for start, along in windows:
+        if carried is None:
+            assert injected is not None
+            nothing = injected.value.new_zeros(*injected.value.shape[1:3], along.state_jacobian.shape[0])
+            carried = _Scaled(nothing, nothing.new_full(nothing.shape[:-1], -torch.inf))
+        arrived, carried, states = _back_through_window(along, width, carried, injected, start)
+        # Vectors are [n, R, B, .], maps [n, B] and alike for all R; nets together have that axis already.
+        one = along if arrived.value.ndim > 4 else along[:, None]
+        inputs = _Scaled.of(one.input_jacobian.rmv(arrived.value), arrived.log)
+        weights = None
+        if credit and one.operand_norms is not None and isinstance(one.state_jacobian, StepJacobian):
+            scattered = one.state_jacobian.scatter(arrived.value)
+            weights = arrived.log + _log_contribution(scattered, one.operand_norms.log())
+        yield _Part(states, inputs, weights)
+
+
+def _back_through_window(
+    along: Linearisation, width: int, carried: _Scaled, injected: _Scaled | None, start: int
+) -> tuple[_Scaled, _Scaled, Tensor]:
+    """The adjoints that arrive at the window's states, that which leaves it, and the log norms before each step."""
+    maps = along.state_jacobian.unbind()
+    lead, size = carried.log.shape, carried.value.shape[-1]
+    arrived = _Scaled(carried.value.new_empty(len(maps), *lead, size), carried.log.new_empty(len(maps), *lead))
+    places = zip(maps, arrived.value.unbind(), arrived.log.unbind(), strict=True)
+    left = torch.empty_like(arrived.log) if injected is not None else None
+    for t, (jacobian, value, log) in reversed(list(enumerate(places))):
         if injected is not None:
-            here = injected[t]
+            here = injected[start + t]
             carried = carried + _Scaled(torch.nn.functional.pad(here.value, (0, size - width)), here.log)
-        jacobian = state_jacobian[t]
-        at_inputs[t] = input_jacobian[t].rmv(carried.value)
-        logs[t] = carried.log
-        if weights is not None and log_operands is not None and isinstance(jacobian, StepJacobian):
-            scattered = jacobian.scatter(carried.value)
-            weights[t] = carried.log + _log_contribution(scattered, log_operands[t])
-            sent_back = jacobian.rmv_from(carried.value, scattered)
-        else:
-            sent_back = jacobian.rmv(carried.value)
-        carried = _Scaled.of(sent_back, carried.log)
-        states[t] = carried.log_norm()
-    return states, _Scaled.of(at_inputs, logs), weights
+        value.copy_(carried.value)
+        log.copy_(carried.log)
+        carried = _Scaled.of(jacobian.rmv(carried.value), carried.log)
+        if left is not None:
+            left[t] = carried.log_norm()
+    if left is None:  # nothing is added on the way: what leaves a step arrives at the one before
+        left = torch.cat((carried.log_norm()[None], arrived.log_norm()[:-1]))
+    return arrived, carried, left
 
 
 def _log_contribution(scattered: Tensor, log_operands: Tensor) -> Tensor:
@@ -212,7 +258,7 @@ def _seed(run: Trajectory, draws: int, generator: torch.Generator) -> Tensor:
     return torch.nn.functional.pad(vectors, (0, size - width)).to(run.hidden)
 
 
-def _by_lag(states: Tensor, *, same: bool) -> Tensor:
+def _in_the_seeds_time(states: Tensor, *, same: bool) -> Tensor:
     """Reorder ``s_0 .. s_{T-1}`` of one direction to lags 1 .. T of the seed's direction.
 
     State ``i`` of the opposite direction belongs to the seed's time ``T + 1 - i``, hence to lag ``i - 1``.
@@ -222,6 +268,11 @@ def _by_lag(states: Tensor, *, same: bool) -> Tensor:
     length = states.shape[0]
     nothing = states.new_full((2, *states.shape[1:]), -torch.inf)
     return torch.cat((states[2:], nothing))[:length]
+
+
+def _by_lag(parts: Sequence[Tensor]) -> Tensor:
+    """One tensor by lag, of those of windows of which the last comes first."""
+    return torch.cat([part.flip(0) for part in parts])
 
 
 def _log_rms(logs: Tensor) -> Tensor:

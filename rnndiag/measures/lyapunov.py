@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rnndiag.operators.base import BatchedOperator
+from rnndiag.operators.chain import Chain
 from rnndiag.operators.qr_exponents import frame_growth
 
 TRANSIENT_SHARE = 5
@@ -46,7 +47,7 @@ class Lyapunov:
 
 
 def lyapunov(
-    jacobian: BatchedOperator,
+    jacobian: BatchedOperator | Chain[BatchedOperator],
     inputs: Tensor,
     count: int | Literal["all"],
     lag: int,
@@ -57,7 +58,7 @@ def lyapunov(
     """The first ``count`` exponents.
 
     Args:
-        jacobian: batch ``[T, B]``, square.
+        jacobian: batch ``[T, B]``, square, or a chain of them.
         inputs: what drove the layer, ``[T, B, D]``.
         count: how many, or all ``S``.
         lag: of the live directions, in steps.

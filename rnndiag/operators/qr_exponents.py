@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from rnndiag.operators.base import BatchedOperator
+from rnndiag.operators.chain import Chain
 
 RELATIVE_ERROR = 1e-8
 """Largest relative error allowed in a diagonal entry of ``R``."""
@@ -31,11 +32,13 @@ LONGEST_RUN = 32
 """Steps without a factorisation: bounds what an overflow could cost."""
 
 
-def frame_growth(operator: BatchedOperator, count: int, bounds: Sequence[int], *, generator: torch.Generator) -> Tensor:
+def frame_growth(
+    operator: BatchedOperator | Chain[BatchedOperator], count: int, bounds: Sequence[int], *, generator: torch.Generator
+) -> Tensor:
     """Log growth of each of ``count`` directions within each block of steps.
 
     Args:
-        operator: batch ``[T, B]`` of square maps.
+        operator: batch ``[T, B]`` of square maps, or a chain of them.
         count: columns ``k`` of the frame, at most the size of the maps.
         bounds: ascending steps ``0 = b_0 < b_1 < .. < b_n <= T``; block ``i`` is steps ``b_i .. b_{i+1}``.
         generator: draws the first frame (on the CPU).
@@ -43,8 +46,9 @@ def frame_growth(operator: BatchedOperator, count: int, bounds: Sequence[int], *
     Returns:
         ``[n, B, k]``: sums of ``log |diag R|`` in nats; ``-inf`` where a direction is annihilated.
     """
-    like = operator.reference
-    size, batch = operator.shape[1], operator.batch[1]
+    chain = operator if isinstance(operator, Chain) else Chain.of(operator)
+    like = chain.first.reference
+    size, batch = chain.shape[1], chain.batch[1]
     first = torch.randn(batch, size, count, dtype=torch.float64, generator=generator)
     frame = torch.linalg.qr(first).Q.mT.contiguous().to(like)
     widest = math.log(max(RELATIVE_ERROR / torch.finfo(like.dtype).eps, 2.0))
@@ -53,7 +57,7 @@ def frame_growth(operator: BatchedOperator, count: int, bounds: Sequence[int], *
     for block, (step, end) in enumerate(pairwise(bounds)):
         while step < end:
             taken = min(run, end - step)
-            image, logs, loss = _advance(operator, frame, step, taken)
+            image, logs, loss = _advance(chain, frame, step, taken)
             # A whole run of steps may underflow where no single one does: then, too, with fewer.
             if taken > 1 and not loss < widest:
                 run = max(1, min(taken // 2, _promised(taken, loss, widest)))
@@ -69,7 +73,7 @@ def _promised(run: int, loss: float, widest: float) -> int:
     return max(1, int(0.9 * widest * run / max(loss, 1e-3))) if loss < math.inf else 1
 
 
-def _advance(operator: BatchedOperator, frame: Tensor, step: int, run: int) -> tuple[Tensor, Tensor, float]:
+def _advance(chain: Chain[BatchedOperator], frame: Tensor, step: int, run: int) -> tuple[Tensor, Tensor, float]:
     """A run of steps and a factorisation.
 
     Returns:
@@ -77,7 +81,7 @@ def _advance(operator: BatchedOperator, frame: Tensor, step: int, run: int) -> t
     """
     image = frame
     for t in range(step, step + run):
-        image = operator[t, :, None].mv(image)
+        image = chain[t].mv(image)
     factor = torch.linalg.qr(image.mT)
     growth = factor.R.diagonal(dim1=-2, dim2=-1).abs()
     length = torch.linalg.vector_norm(image, dim=-1)
