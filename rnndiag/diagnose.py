@@ -107,7 +107,7 @@ def diagnose_step(
         measures, adjoint = measure_layer(run, layer, lag, settings, stage=lambda name: tell(f"{layer.name}: {name}"))
         judged = measure_stack(layer.name, [[run]], [measures], adjoint, lag, settings)
     tell.last("rules")
-    notes = (RMS_ESTIMATED.format(layer.name),) if estimates_rms(run.along.state_jacobian) else ()
+    notes = (RMS_ESTIMATED.format(layer.name),) if estimates_rms(run.state_jacobians.first) else ()
     return _report(source, notes, probe, settings, [Subject(judged, (measures,))], policy or Policy())
 
 

@@ -77,10 +77,8 @@ class _Scaled:
 
 def layer_adjoint(run: Trajectory, *, draws: int, generator: torch.Generator) -> Adjoint:
     """The adjoint of one layer alone, from its own last state."""
-    sweep = _back_through(_windows(run, draws), run.layer.output_size, _seed(run, draws, generator), None, credit=True)
-    norms = [(part.states, part.inputs.log_norm(), part.weights) for part in sweep]  # the vectors are large
-    states, inputs, weights = zip(*norms, strict=True)
-    return Adjoint(_by_lag(states), _by_lag(inputs), None if weights[0] is None else _by_lag(weights))
+    windows, seed = _windows(run, draws), _seed(run, draws, generator)
+    return _by_lag(_back_through(windows, run.layer.output_size, seed, None, credit=True), run.length)
 
 
 def nets_adjoint(
@@ -105,9 +103,8 @@ def nets_adjoint(
     )
     span = first.steps_of(WINDOW_BYTES // (draws * len(runs)))
     windows = ((start, along[start : start + span]) for start in reversed(range(0, lag, span)))
-    parts = list(_back_through(windows, first.layer.output_size, seeds, None))
-    states, inputs = _by_lag([part.states for part in parts]), _by_lag([part.inputs.log_norm() for part in parts])
-    return tuple(Adjoint(states[:, net], inputs[:, net]) for net in range(len(runs)))
+    together = _by_lag(_back_through(windows, first.layer.output_size, seeds, None), lag)
+    return tuple(Adjoint(together.states[:, net], together.inputs[:, net]) for net in range(len(runs)))
 
 
 def _stacked(jacobians: Sequence[BatchedOperator], steps: slice) -> BatchedOperator:
@@ -252,7 +249,7 @@ def _log_contribution(scattered: Tensor, log_operands: Tensor) -> Tensor:
 
 def _seed(run: Trajectory, draws: int, generator: torch.Generator) -> Tensor:
     """Random unit vectors on ``h_T`` (nothing on ``c_T``): ``[R, B, S]``."""
-    width, size = run.layer.output_size, run.along.state_jacobian.shape[0]
+    width, size = run.layer.output_size, run.state_jacobians.shape[0]
     vectors = torch.randn(draws, run.batch, width, dtype=torch.float64, generator=generator)
     vectors /= torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     return torch.nn.functional.pad(vectors, (0, size - width)).to(run.hidden)
@@ -270,9 +267,26 @@ def _in_the_seeds_time(states: Tensor, *, same: bool) -> Tensor:
     return torch.cat((states[2:], nothing))[:length]
 
 
-def _by_lag(parts: Sequence[Tensor]) -> Tensor:
-    """One tensor by lag, of those of windows of which the last comes first."""
-    return torch.cat([part.flip(0) for part in parts])
+def _by_lag(parts: Iterable[_Part], length: int) -> Adjoint:
+    """The norms of a seed's way back, of whose parts the last comes first.
+
+    Each is written where it belongs at once: small tensors kept between large ones that come and go would leave holes
+    in memory, many times as large as they.
+    """
+    whole: Adjoint | None = None
+    stop = 0
+    for part in parts:
+        if whole is None:
+            states = part.states.new_empty(length, *part.states.shape[1:])
+            weights = None if part.weights is None else torch.empty_like(states)
+            whole = Adjoint(states, torch.empty_like(states), weights)
+        start, stop = stop, stop + len(part.states)
+        whole.states[start:stop] = part.states.flip(0)
+        whole.inputs[start:stop] = part.inputs.log_norm().flip(0)
+        if whole.weights is not None and part.weights is not None:
+            whole.weights[start:stop] = part.weights.flip(0)
+    assert whole is not None  # there is at least one step
+    return whole
 
 
 def _log_rms(logs: Tensor) -> Tensor:
