@@ -18,6 +18,7 @@ from rnndiag.config import Settings
 from rnndiag.errors import ProbeError, SettingsError
 from rnndiag.measures.layer import STAGES, LayerMeasures, measure_layer, measure_stack
 from rnndiag.measures.step_norms import VECTORS, estimates_rms
+from rnndiag.measures.thinning import thinned_layer, thinned_stack
 from rnndiag.measures.verdict import worst
 from rnndiag.probes import Probe
 from rnndiag.report import SCHEMA_VERSION, ProbeReport, Report
@@ -156,8 +157,8 @@ def _report(
         thresholds=settings.thresholds,
         verdict=worst([subject.stack.verdict for subject in measured]),
         summary=summarise([s.stack for s in measured], [la for s in measured for la in s.layers]),
-        layers=layers,
-        stacks=tuple(subject.stack for subject in measured),
+        layers=tuple(thinned_layer(layer) for layer in layers),
+        stacks=tuple(thinned_stack(subject.stack) for subject in measured),
         findings=tuple(f for f in assessment.findings if f.layer in shown),
         not_assessed=tuple(n for n in assessment.not_assessed if n.layer in shown),
         switched_off=tuple(n for n in assessment.switched_off if n.layer in shown),

@@ -36,6 +36,8 @@ class Saturation:
     """units saturated at every step of every sequence"""
     dead_units: int
     """units that do not vary over steps and sequences, though the inputs do"""
+    steps: tuple[int, ...] | None = None
+    """the steps that ``per_step`` is given at, from 1; None: every step"""
 
 
 @dataclass(frozen=True, slots=True)

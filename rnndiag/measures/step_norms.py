@@ -32,6 +32,8 @@ class StepNorms:
     rms_gain_median: float
     """``||J_t||_F / sqrt(S)``: what a step multiplies a random vector by, root mean square. Exact, but for a step
     function of more than ``EXACT_UP_TO`` state numbers, where ``VECTORS`` random vectors stand for all"""
+    steps: tuple[int, ...] | None = None
+    """the steps that ``norm_per_step`` is given at, from 1; None: every step"""
 
 
 def estimates_rms(jacobian: BatchedOperator) -> bool:
