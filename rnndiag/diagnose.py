@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +16,7 @@ from rnndiag.cells.layer import Stack
 from rnndiag.checkpoint.model import Model, Skipped, Source
 from rnndiag.config import Settings
 from rnndiag.errors import ProbeError, SettingsError
+from rnndiag.estimate import LONG, check_memory, cost, gemm_rate
 from rnndiag.measures.layer import STAGES, LayerMeasures, measure_layer, measure_stack
 from rnndiag.measures.step_norms import VECTORS, estimates_rms
 from rnndiag.measures.thinning import thinned_layer, thinned_stack
@@ -27,6 +28,11 @@ from rnndiag.rules.base import Subject
 from rnndiag.rules.policy import Policy
 from rnndiag.rules.summary import summarise
 from rnndiag.trajectory import run_stack, run_step
+
+SLOW = 1e10
+"""Flops a second of a slow machine: what takes less than ``LONG`` on it is not worth measuring this one's."""
+
+log = logging.getLogger(__name__)
 
 PARALLEL_FROM = 1 << 16
 """Entries of ``weight_hh`` from which on more than one thread pays."""
@@ -100,7 +106,8 @@ def diagnose_step(
     if not fnmatchcase(layer.name, settings.layers):
         raise SettingsError(f"--layer {settings.layers!r} matches no layer of {source.path}; it has {layer.name}")
     assert probe.array is not None  # of kind file
-    _check_memory(layer.name, layer.input_size + 8 * layer.state_size, probe, settings)
+    widths = layer.input_size + 8 * layer.state_size
+    check_memory(layer.name, probe.length * probe.batch * widths * (8 if settings.dtype == "float64" else 4), probe)
     tell = _Pieces(progress, 2 + len(STAGES))
     with _threads_for(layer.state_size**2):
         tell(f"{layer.name}: states")
@@ -226,28 +233,19 @@ def _fitting(stacks: list[Stack], probe: Probe) -> tuple[list[Stack], list[Skipp
 
 
 def _check_fit(stored: Stack, stack: Stack, probe: Probe, settings: Settings) -> None:
-    """Refuse beforehand what would not fit into memory, or into the precision.
+    """Refuse beforehand what would not fit into memory, or into the precision; log what will take long.
 
     Raises:
         SettingsError: with the figures.
     """
-    # Per step and unit: inputs, states, and for each gate its value, its slope and temporaries of both.
-    widths = sum(la.input_size + la.hidden_size * (4 + 6 * len(la.gates)) for la in stack.layers)
-    _check_memory(stack.name, widths, probe, settings)
+    needs = cost(stack, probe, settings)
+    check_memory(stack.name, needs.memory, probe)
+    if needs.seconds(SLOW) > LONG and needs.seconds(rate := gemm_rate(settings)) > LONG:
+        log.info(needs.told(stack.name, rate))
     for kept, layer in zip(stored.layers, stack.layers, strict=True):
         pairs = zip(kept.parameters.values(), layer.parameters.values(), strict=True)
         if any(bool((one.isfinite().to(two.device) & two.isinf()).any()) for one, two in pairs):
             raise SettingsError(f"{layer.name}: weights overflow {settings.dtype}; measure with --dtype float64")
-
-
-def _check_memory(name: str, widths: int, probe: Probe, settings: Settings) -> None:
-    needed = probe.length * probe.batch * widths * (8 if settings.dtype == "float64" else 4)
-    held = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > held:
-        raise SettingsError(
-            f"T={probe.length} and B={probe.batch} would take about {needed / 2**30:.0f} GiB on {name}, this "
-            f"machine has {held / 2**30:.0f} GiB; lower --T or --batch"
-        )
 
 
 def device_of(settings: Settings) -> torch.device:

@@ -20,6 +20,7 @@ ROOMS = (
     {"measures", "theory"},
     {"rules"},
     {"report"},
+    {"estimate"},
     {"diagnose", "baseline"},
     {"compare", "sweep"},
     {"renderers"},
