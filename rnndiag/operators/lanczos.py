@@ -61,7 +61,8 @@ def _chunk_norms(maps: Squared, v: Tensor, rtol: float) -> Tensor:
     maps = maps.scaled(1 / scale)
     largest = v.new_zeros(count)
     active = torch.arange(count, device=v.device)
-    v_old, beta = torch.zeros_like(v), v.new_zeros(count)
+    v = v.clone(memory_format=torch.contiguous_format)
+    v_old, out, scratch, beta = torch.zeros_like(v), torch.empty_like(v), torch.empty_like(v), v.new_zeros(count)
     alphas: list[Tensor] = []
     betas: list[Tensor] = []
     above = v.new_full((count,), torch.inf)
@@ -71,13 +72,13 @@ def _chunk_norms(maps: Squared, v: Tensor, rtol: float) -> Tensor:
     next_check = min(FIRST_CHECK, width)
     # The Krylov space is exhausted after n steps in exact arithmetic; rounding may ask for a few more.
     for step in range(1, 2 * width + 2):
-        w = maps(v)
-        alpha = torch.linalg.vecdot(v, w)
+        w = maps(v, out, scratch)
+        alpha = torch.mul(v, w, out=scratch).sum(-1)
         w.addcmul_(alpha[:, None], v, value=-1).addcmul_(beta[:, None], v_old, value=-1)
         beta = torch.linalg.vector_norm(w, dim=-1)
         alphas.append(alpha)
         betas.append(beta)
-        v_old, v = v, w.div_(beta.clamp_min(torch.finfo(w.dtype).tiny)[:, None])
+        v_old, v, out = v, w.div_(beta.clamp_min(torch.finfo(w.dtype).tiny)[:, None]), v_old
         if step < next_check:
             continue
         theta = _largest_ritz(alphas, betas, above)
@@ -90,7 +91,7 @@ def _chunk_norms(maps: Squared, v: Tensor, rtol: float) -> Tensor:
         next_check = step + _steps_to_go(step, residual / theta, target)
         if int(open_.sum()) < 0.8 * len(active):  # copying the columns costs about one step
             active, v, v_old, beta, above = active[open_], v[open_], v_old[open_], beta[open_], above[open_]
-            maps = maps[open_]
+            maps, out, scratch = maps[open_], out[: len(v)], scratch[: len(v)]
             alphas = [a[open_] for a in alphas]
             betas = [b[open_] for b in betas]
     return largest.sqrt() * scale
@@ -98,7 +99,7 @@ def _chunk_norms(maps: Squared, v: Tensor, rtol: float) -> Tensor:
 
 def _steps_to_go(step: int, residual: Tensor, target: float) -> int:
     """Steps until the faster columns are due, from the mean rate at which the residuals have fallen."""
-    typical = float(residual.quantile(0.25))
+    typical = float(residual.kthvalue(1 + len(residual) // 4).values)
     if not target < typical < 1:
         return CHECK_EVERY
     per_step = -math.log(typical) / step

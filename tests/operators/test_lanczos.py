@@ -121,3 +121,11 @@ def test_a_rectangular_map(shape: tuple[int, int]) -> None:
     w = torch.randn(*shape, dtype=torch.float64, generator=generator)
     op = DiagonalPlusShared(torch.rand(30, shape[0], dtype=torch.float64, generator=generator), w)
     torch.testing.assert_close(norms(op), torch.linalg.matrix_norm(op.to_dense(), 2), rtol=1e-6, atol=0)
+
+
+def test_chunks_of_one_map_do_not_touch_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(8)
+    op = DiagonalPlusShared(torch.rand(40, 30, dtype=torch.float64, generator=generator), torch.eye(30).double() * 2)
+    whole = norms(op)
+    monkeypatch.setattr("rnndiag.operators.lanczos.CHUNK_BYTES", 1)
+    torch.testing.assert_close(norms(op), whole, rtol=1e-12, atol=0)
