@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import logging
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -16,8 +16,10 @@ from rnndiag.cells.layer import Stack
 from rnndiag.checkpoint.model import Model, Skipped, Source
 from rnndiag.config import Settings
 from rnndiag.errors import ProbeError, SettingsError
+from rnndiag.estimate import LONG, check_memory, cost, gemm_rate
 from rnndiag.measures.layer import STAGES, LayerMeasures, measure_layer, measure_stack
 from rnndiag.measures.step_norms import VECTORS, estimates_rms
+from rnndiag.measures.thinning import thinned_layer, thinned_stack
 from rnndiag.measures.verdict import worst
 from rnndiag.probes import Probe
 from rnndiag.report import SCHEMA_VERSION, ProbeReport, Report
@@ -29,6 +31,11 @@ from rnndiag.trajectory import run_stack, run_step
 from rnndiag.treatments.patient import Patient
 from rnndiag.treatments.suggest import tried
 from rnndiag.treatments.trial import Trials
+
+SLOW = 1e10
+"""Flops a second of a slow machine: what takes less than ``LONG`` on it is not worth measuring this one's."""
+
+log = logging.getLogger(__name__)
 
 PARALLEL_FROM = 1 << 16
 """Entries of ``weight_hh`` from which on more than one thread pays."""
@@ -123,7 +130,8 @@ def diagnose_step(
     if not fnmatchcase(layer.name, settings.layers):
         raise SettingsError(f"--layer {settings.layers!r} matches no layer of {source.path}; it has {layer.name}")
     assert probe.array is not None  # of kind file
-    _check_memory(layer.name, layer.input_size + 8 * layer.state_size, probe, settings)
+    widths = layer.input_size + 8 * layer.state_size
+    check_memory(layer.name, probe.length * probe.batch * widths * (8 if settings.dtype == "float64" else 4), probe)
     tell = _Pieces(progress, 2 + len(STAGES))
     with _threads(layer.state_size**2):
         tell(f"{layer.name}: states")
@@ -131,7 +139,7 @@ def diagnose_step(
         measures, adjoint = measure_layer(run, layer, lag, settings, stage=lambda name: tell(f"{layer.name}: {name}"))
         judged = measure_stack(layer.name, [[run]], [measures], adjoint, lag, settings)
     tell.last("rules")
-    notes = (RMS_ESTIMATED.format(layer.name),) if estimates_rms(run.along.state_jacobian) else ()
+    notes = (RMS_ESTIMATED.format(layer.name),) if estimates_rms(run.state_jacobians.first) else ()
     return _report(source, notes, probe, settings, [Subject(judged, (measures,))], policy or Policy())
 
 
@@ -180,8 +188,8 @@ def _report(
         thresholds=settings.thresholds,
         verdict=worst([subject.stack.verdict for subject in measured]),
         summary=summarise([s.stack for s in measured], [la for s in measured for la in s.layers]),
-        layers=layers,
-        stacks=tuple(subject.stack for subject in measured),
+        layers=tuple(thinned_layer(layer) for layer in layers),
+        stacks=tuple(thinned_stack(subject.stack) for subject in measured),
         findings=tuple(f for f in assessment.findings if f.layer in shown),
         not_assessed=tuple(n for n in assessment.not_assessed if n.layer in shown),
         switched_off=tuple(n for n in assessment.switched_off if n.layer in shown),
@@ -254,28 +262,19 @@ def _fitting(stacks: list[Stack], probe: Probe) -> tuple[list[Stack], list[Skipp
 
 
 def _check_fit(stored: Stack, stack: Stack, probe: Probe, settings: Settings) -> None:
-    """Refuse beforehand what would not fit into memory, or into the precision.
+    """Refuse beforehand what would not fit into memory, or into the precision; log what will take long.
 
     Raises:
         SettingsError: with the figures.
     """
-    # Per step and unit: inputs, states, and for each gate its value, its slope and temporaries of both.
-    widths = sum(la.input_size + la.hidden_size * (4 + 6 * len(la.gates)) for la in stack.layers)
-    _check_memory(stack.name, widths, probe, settings)
+    needs = cost(stack, probe, settings)
+    check_memory(stack.name, needs.memory, probe)
+    if needs.seconds(SLOW) > LONG and needs.seconds(rate := gemm_rate(settings)) > LONG:
+        log.info(needs.told(stack.name, rate))
     for kept, layer in zip(stored.layers, stack.layers, strict=True):
         pairs = zip(kept.parameters.values(), layer.parameters.values(), strict=True)
         if any(bool((one.isfinite().to(two.device) & two.isinf()).any()) for one, two in pairs):
             raise SettingsError(f"{layer.name}: weights overflow {settings.dtype}; measure with --dtype float64")
-
-
-def _check_memory(name: str, widths: int, probe: Probe, settings: Settings) -> None:
-    needed = probe.length * probe.batch * widths * (8 if settings.dtype == "float64" else 4)
-    held = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > held:
-        raise SettingsError(
-            f"T={probe.length} and B={probe.batch} would take about {needed / 2**30:.0f} GiB on {name}, this "
-            f"machine has {held / 2**30:.0f} GiB; lower --T or --batch"
-        )
 
 
 def device_of(settings: Settings) -> torch.device:

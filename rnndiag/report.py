@@ -36,7 +36,8 @@ class Report:
     """Everything rnndiag found out about one model, as plain frozen data.
 
     Rates and exponents are in nats per step, gains log10. Arrays by step hold a value for each probe
-    step; arrays by lag start at lag 1.
+    step; arrays by lag start at lag 1. Where a curve is longer than 5000 steps it has about a thousand points, and
+    ``steps`` or ``lags`` beside it say where; whatever summarises it was taken of all steps.
     """
 
     schema_version: Literal["1"]

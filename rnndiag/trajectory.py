@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,13 +12,22 @@ from rnndiag.cells import cell_of
 from rnndiag.cells.cell import Linearisation
 from rnndiag.cells.custom import Layer, StepLayer
 from rnndiag.cells.layer import RecurrentLayer, Stack
+from rnndiag.operators.base import BatchedOperator
+from rnndiag.operators.chain import Chain
+
+HELD_BYTES = 32 << 20
+"""Preactivations of a trajectory up to which its linearisation is held; one has five to ten tensors of their size."""
+
+WINDOW_BYTES = 8 << 20
+"""Preactivations of the steps that are linearised at a time where it is not held."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trajectory:
     """One layer driven by inputs, in the layer's own order of time.
 
-    A reverse layer's first step is the last element of the sequence.
+    A reverse layer's first step is the last element of the sequence. States are held for all steps; the linearisation
+    of a long trajectory is made again, a window of steps at a time, for each measure that asks for it.
     """
 
     layer: Layer
@@ -25,7 +35,10 @@ class Trajectory:
     """``[T, B, D]``"""
     hidden: Tensor
     """``h_1 .. h_T``: ``[T, B, R]``"""
-    along: Linearisation
+    held: Linearisation | None
+    """of all steps; None where the trajectory is long"""
+    cell_state: Tensor | None = None
+    """What the states hold beside ``h``: ``[T, B, S-R]``, the LSTM's ``c``"""
 
     @property
     def length(self) -> int:
@@ -37,9 +50,41 @@ class Trajectory:
         """``B``."""
         return int(self.hidden.shape[1])
 
+    @property
+    def span(self) -> int:
+        """Steps that are linearised at a time: all of them where that is held."""
+        return self.length if self.held is not None else self.steps_of(WINDOW_BYTES)
+
+    def steps_of(self, size: int) -> int:
+        """Steps whose preactivations take so many bytes, at least one."""
+        return _steps_of(size, self.layer, self.inputs)
+
+    @property
+    def along(self) -> Linearisation:
+        """The linearisation of all steps at once, which a long trajectory may be too long for."""
+        return self.over(0, self.length)
+
+    @property
+    def state_jacobians(self) -> Chain[BatchedOperator]:
+        """``ds_t/ds_{t-1}`` of all steps, a window at a time."""
+        return Chain(lambda start, stop: self.over(start, stop).state_jacobian, self.length, self.span)
+
+    def over(self, start: int, stop: int) -> Linearisation:
+        """The linearisation of the steps from ``start + 1`` to ``stop``."""
+        if self.held is not None:
+            return self.held if (start, stop) == (0, self.length) else self.held[start:stop]
+        assert isinstance(self.layer, RecurrentLayer)  # that of a step function is always held
+        beside = None if self.cell_state is None or start == 0 else self.cell_state[start - 1]
+        previous = shifted(self.hidden[:stop]) if start == 0 else self.hidden[start - 1 : stop - 1]
+        return cell_of(self.layer).linearise(self.layer, self.inputs[start:stop], previous, beside)
+
+    def windows(self) -> Iterator[Linearisation]:
+        """The linearisations of all windows, from the first step on."""
+        return (self.over(start, min(start + self.span, self.length)) for start in range(0, self.length, self.span))
+
     def first_nonfinite_step(self) -> int | None:
         """The first step, counted from 1, at which a state is NaN or infinite; None if all are finite."""
-        states = [self.hidden] if self.along.cell_state is None else [self.hidden, self.along.cell_state]
+        states = [self.hidden] if self.cell_state is None else [self.hidden, self.cell_state]
         finite = torch.stack([s.isfinite().all(-1).all(-1) for s in states]).all(0)
         return None if bool(finite.all()) else int((~finite).nonzero()[0]) + 1
 
@@ -55,7 +100,28 @@ def run_layer(layer: RecurrentLayer, inputs: Tensor) -> Trajectory:
         inputs = inputs.flip(0)
     cell = cell_of(layer)
     hidden = cell.hidden_states(layer, inputs)
-    return Trajectory(layer, inputs, hidden, cell.linearise(layer, inputs, shifted(hidden)))
+    if len(inputs) <= _steps_of(HELD_BYTES, layer, inputs):
+        held = cell.linearise(layer, inputs, shifted(hidden))
+        return Trajectory(layer, inputs, hidden, held, held.cell_state)
+    run = Trajectory(layer, inputs, hidden, None)
+    return replace(run, cell_state=_cell_states(run)) if layer.cell == "lstm" else run
+
+
+def _cell_states(run: Trajectory) -> Tensor:
+    """An LSTM's ``c_1 .. c_T``, each window from the last ``c`` of the one before."""
+    states = run.hidden.new_empty(run.length, run.batch, run.layer.hidden_size)
+    run = replace(run, cell_state=states)
+    for start in range(0, run.length, run.span):
+        stop = min(start + run.span, run.length)
+        found = run.over(start, stop).cell_state
+        assert found is not None  # of an LSTM
+        states[start:stop] = found
+    return states
+
+
+def _steps_of(size: int, layer: Layer, inputs: Tensor) -> int:
+    rows = len(layer.gates) * layer.hidden_size if isinstance(layer, RecurrentLayer) else layer.state_size
+    return max(1, size // (rows * inputs.shape[1] * inputs.element_size()))
 
 
 def run_step(layer: StepLayer, inputs: Tensor) -> Trajectory:
@@ -65,9 +131,9 @@ def run_step(layer: StepLayer, inputs: Tensor) -> Trajectory:
         ModelError: where the step raises.
     """
     states, width = layer.states(inputs), layer.output_size
-    along = layer.linearise(inputs, states[:-1])
     beside = states[1:, :, width:] if states.shape[-1] > width else None
-    return Trajectory(layer, inputs, states[1:, :, :width], replace(along, cell_state=beside))
+    along = replace(layer.linearise(inputs, states[:-1]), cell_state=beside)
+    return Trajectory(layer, inputs, states[1:, :, :width], along, beside)
 
 
 def run_stack(stack: Stack, inputs: Tensor) -> tuple[tuple[Trajectory, ...], ...]:
@@ -81,5 +147,5 @@ def run_stack(stack: Stack, inputs: Tensor) -> tuple[tuple[Trajectory, ...], ...
         runs = tuple(run_layer(layer, inputs) for layer in level)
         levels.append(runs)
         outputs = [r.hidden.flip(0) if r.layer.direction == "reverse" else r.hidden for r in runs]
-        inputs = torch.cat(outputs, dim=-1)
+        inputs = torch.cat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
     return tuple(levels)

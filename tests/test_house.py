@@ -20,6 +20,7 @@ ROOMS = (
     {"measures", "theory"},
     {"rules", "treatments"},
     {"report"},
+    {"estimate"},
     {"diagnose", "baseline"},
     {"compare", "prescription", "sweep", "trend"},
     {"fleet", "renderers"},

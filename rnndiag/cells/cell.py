@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,17 @@ class Linearisation:
     cell_state: Tensor | None = None
     """What the state holds beside ``h``: ``[T, B, S-R]``, the LSTM's ``c``"""
 
+    def __getitem__(self, index: Any) -> Linearisation:
+        """The same at an index into the steps (a slice, or slices of steps and sequences with None between)."""
+        return Linearisation(
+            self.state_jacobian[index],
+            self.input_jacobian[index],
+            {name: slope[index] for name, slope in self.slopes.items()},
+            {name: gate[index] for name, gate in self.gates.items()},
+            None if self.operand_norms is None else self.operand_norms[index],
+            None if self.cell_state is None else self.cell_state[index],
+        )
+
 
 class Cell(Protocol):
     """One kind of recurrent cell."""
@@ -41,9 +52,18 @@ class Cell(Protocol):
         """``h_1 .. h_T`` from ``h_0 = 0``: ``[T, B, D] -> [T, B, R]``."""
         ...
 
-    def linearise(self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor) -> Linearisation:
-        """Everything the measures need, from inputs ``[T, B, D]`` and ``[h_0 .. h_{T-1}]`` at once."""
+    def linearise(
+        self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor, beside: Tensor | None = None
+    ) -> Linearisation:
+        """Everything the measures need, from inputs ``[T, B, D]`` and ``[h_0 .. h_{T-1}]`` at once.
+
+        ``beside`` is what the state holds beside ``h_0``, ``[B, S-R]``; None for zero, or nothing.
+        """
         ...
+
+
+STEPS_AT_ONCE = 1 << 14
+"""PyTorch's kernel keeps a tensor for each step until the last: the headers of a million alone are a gigabyte."""
 
 
 def fused_states(kernel: Callable[[RecurrentLayer], nn.RNNBase], layer: RecurrentLayer, inputs: Tensor) -> Tensor:
@@ -59,8 +79,11 @@ def fused_states(kernel: Callable[[RecurrentLayer], nn.RNNBase], layer: Recurren
         return tracked
     for name, parameter in layer.parameters.items():
         setattr(module, f"{name}_l0", nn.Parameter(parameter, requires_grad=False))
+    states, last = inputs.new_empty(*inputs.shape[:2], layer.output_size), None
     with torch.no_grad():
-        states: Tensor = module(inputs)[0]
+        for driven, place in zip(inputs.split(STEPS_AT_ONCE), states.split(STEPS_AT_ONCE), strict=True):
+            outputs, last = module(driven, last)
+            place.copy_(outputs)
     return states
 
 

@@ -30,7 +30,9 @@ class Elman:
     def hidden_states(self, layer: RecurrentLayer, inputs: Tensor) -> Tensor:
         return fused_states(self.kernel, layer, inputs)
 
-    def linearise(self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor) -> Linearisation:
+    def linearise(
+        self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor, beside: Tensor | None = None
+    ) -> Linearisation:
         a = preactivation(layer, inputs, previous)
         slope = sech_squared(a) if self.nonlinearity == "tanh" else (a > 0).to(a.dtype)
         return Linearisation(

@@ -26,7 +26,9 @@ class GRU:
     def hidden_states(self, layer: RecurrentLayer, inputs: Tensor) -> Tensor:
         return fused_states(self.kernel, layer, inputs)
 
-    def linearise(self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor) -> Linearisation:
+    def linearise(
+        self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor, beside: Tensor | None = None
+    ) -> Linearisation:
         """Differentiates ``h`` by ``h-`` through r, z, n and the direct term (Cho et al. 2014).
 
         The new gate sees the previous state through ``r*q`` and the input directly, so its diagonal

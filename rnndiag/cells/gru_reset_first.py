@@ -32,7 +32,9 @@ class GRUResetFirst:
             h = states[t] = torch.lerp(n, h, (i_z + h_z).sigmoid_())
         return states
 
-    def linearise(self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor) -> Linearisation:
+    def linearise(
+        self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor, beside: Tensor | None = None
+    ) -> Linearisation:
         """Differentiates ``h`` by ``h-`` through r, z, n and the direct term.
 
         The candidate sees the previous state through ``r * h-``, so ``r`` stands between ``W_hn`` and the state,

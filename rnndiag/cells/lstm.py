@@ -32,12 +32,15 @@ class LSTM:
     def hidden_states(self, layer: RecurrentLayer, inputs: Tensor) -> Tensor:
         return fused_states(self.kernel, layer, inputs)
 
-    def linearise(self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor) -> Linearisation:
+    def linearise(
+        self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor, beside: Tensor | None = None
+    ) -> Linearisation:
         """Differentiates ``(h, c)`` by ``(h-, c-)`` and by ``x`` (Hochreiter & Schmidhuber 1997)."""
         a_i, a_f, a_g, a_o = preactivation(layer, inputs, previous).chunk(4, dim=-1)
         i, f, o, g = a_i.sigmoid(), a_f.sigmoid(), a_o.sigmoid(), a_g.tanh()
-        cell_state = _scan(f, i * g)
-        cell_before = torch.cat((torch.zeros_like(cell_state[:1]), cell_state[:-1]))
+        before = torch.zeros_like(f[0]) if beside is None else beside
+        cell_state = _scan(before, f, i * g)
+        cell_before = torch.cat((before[None], cell_state[:-1]))
         candidate_slope, output_slope = sech_squared(a_g), sech_squared(cell_state)
         gain = torch.cat(
             (
@@ -59,10 +62,9 @@ class LSTM:
         )
 
 
-def _scan(decay: Tensor, drive: Tensor) -> Tensor:
-    """``c_t = decay_t c_{t-1} + drive_t`` from ``c_0 = 0``: ``[T, B, H]``."""
+def _scan(state: Tensor, decay: Tensor, drive: Tensor) -> Tensor:
+    """``c_t = decay_t c_{t-1} + drive_t`` from ``c_0``: ``[T, B, H]``."""
     states = torch.empty_like(drive)
-    state = torch.zeros_like(drive[0])
-    for t in range(drive.shape[0]):
-        state = torch.addcmul(drive[t], decay[t], state, out=states[t])
+    for new, kept, added in zip(states.unbind(), decay.unbind(), drive.unbind(), strict=True):
+        state = torch.addcmul(added, kept, state, out=new)
     return states

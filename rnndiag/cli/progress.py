@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +18,37 @@ PATIENCE = 1.0
 
 @contextmanager
 def progress_bar(title: str, *, quiet: bool) -> Iterator[Progress | None]:
-    """Yield what a diagnosis reports its progress to; None where nobody would see a bar."""
-    if quiet or not sys.stderr.isatty():
+    """Yield what a diagnosis reports its progress to; None where nobody would see a bar.
+
+    What the package logs meanwhile (how long it will take, where that is long) goes to stderr too, a line each.
+    """
+    if quiet:
         yield None
         return
+    with _logged():
+        if sys.stderr.isatty():
+            with _bar(title) as progress:
+                yield progress
+        else:
+            yield None
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    log, handler = logging.getLogger("rnndiag"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("rnndiag: %(message)s"))
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar

@@ -10,14 +10,18 @@ top level, and lags are counted from there in that direction's time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from rnndiag.cells.cell import Linearisation
 from rnndiag.operators.structured import StepJacobian, stacked
 from rnndiag.trajectory import Trajectory
+
+WINDOW_BYTES = 1 << 20
+"""Adjoints at the preactivations of the steps that are looked at together, so that they are still in cache."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +46,7 @@ class _Scaled:
     @classmethod
     def of(cls, value: Tensor, log: Tensor) -> _Scaled:
         """Bring the largest entry to 1; the zero vector gets ``log = -inf``."""
-        size = torch.linalg.vector_norm(value, ord=torch.inf, dim=-1)
+        size = value.abs().amax(-1)  # ten times as fast as torch's norm of order infinity
         unit = value / size.clamp_min(torch.finfo(value.dtype).tiny)[..., None]
         return cls(unit, log + size.log())
 
@@ -62,14 +66,18 @@ class _Scaled:
     def flip(self) -> _Scaled:
         return _Scaled(self.value.flip(0), self.log.flip(0))
 
+    @classmethod
+    def cat(cls, parts: Sequence[_Scaled]) -> _Scaled:
+        return cls(torch.cat([part.value for part in parts]), torch.cat([part.log for part in parts]))
+
     def columns(self, start: int, stop: int) -> _Scaled:
         return _Scaled.of(self.value[..., start:stop], self.log)
 
 
 def layer_adjoint(run: Trajectory, *, draws: int, generator: torch.Generator) -> Adjoint:
     """The adjoint of one layer alone, from its own last state."""
-    states, inputs, weights = _back_through(run, _seed(run, draws, generator), None, credit=True)
-    return Adjoint(states.flip(0), inputs.log_norm().flip(0), None if weights is None else weights.flip(0))
+    windows, seed = _windows(run, draws), _seed(run, draws, generator)
+    return _by_lag(_back_through(windows, run.layer.output_size, seed, None, credit=True), run.length)
 
 
 def nets_gain(runs: Sequence[Trajectory], lag: int, *, draws: int, generators: Sequence[torch.Generator]) -> Tensor:
@@ -121,8 +129,14 @@ def _sweep(levels: Sequence[Sequence[Trajectory]], seeded: int, seed: Tensor) ->
             reverse = run.layer.direction == "reverse"
             injected = None if from_above is None else from_above.columns(start, stop)
             injected = injected.flip() if injected is not None and reverse else injected
-            states, inputs, _ = _back_through(run, seed if from_above is None else None, injected)
-            collected.append(_by_lag(states, same=run.layer.direction == direction))
+            parts = list(
+                _back_through(
+                    _windows(run, len(seed)), run.layer.output_size, seed if from_above is None else None, injected
+                )
+            )[::-1]
+            states = torch.cat([part.states for part in parts])
+            inputs = _Scaled.cat([part.inputs for part in parts])
+            collected.append(_in_the_seeds_time(states, same=run.layer.direction == direction))
             inputs = inputs.flip() if reverse else inputs
             sent_down = inputs if sent_down is None else sent_down + inputs
             start = stop
@@ -133,51 +147,84 @@ def _sweep(levels: Sequence[Sequence[Trajectory]], seeded: int, seed: Tensor) ->
     return Adjoint(joint, at_input.flip(0) if direction == "forward" else at_input)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """What the way back finds in a window of ``n`` steps, in the layer's own time."""
+
+    states: Tensor
+    """``[n, R, B]``: log norms at the states before each step, through the recurrence alone"""
+    inputs: _Scaled
+    """``[n, R, B, D]``: vectors at the steps' inputs"""
+    weights: Tensor | None
+    """``[n, R, B]``: log norms of the contributions to ``dL/dW_hh``"""
+
+
+def _windows(run: Trajectory, draws: int) -> Iterator[tuple[int, Linearisation]]:
+    """A trajectory some steps at a time, each part with its first step, the last part first."""
+    span = run.steps_of(WINDOW_BYTES // draws)
+    for start in reversed(range(0, run.length, span)):
+        yield start, run.over(start, min(start + span, run.length))
+
+
 def _back_through(
-    run: Trajectory, seed: Tensor | None, injected: _Scaled | None, *, credit: bool = False
-) -> tuple[Tensor, _Scaled, Tensor | None]:
-    """Carry a seed and what is injected at ``h_t`` back through one layer, in the layer's own time.
+    windows: Iterable[tuple[int, Linearisation]],
+    width: int,
+    seed: Tensor | None,
+    injected: _Scaled | None,
+    *,
+    credit: bool = False,
+) -> Iterator[_Part]:
+    """Carry a seed and what is injected at ``h_t`` back through one layer.
 
     Args:
-        run: the layer's trajectory.
+        windows: the layer along its trajectory, the last window first; or many nets together (``stacked``), whose
+            vectors are ``[N, R, B, .]`` instead of ``[R, B, .]``.
+        width: of the output ``h``, which comes first in the state.
         seed: ``[R, B, S]`` at the last state, or None.
         injected: ``[T, R, B, R_out]`` at each ``h_t``, or None; one of the two is given.
-        credit: also return the contributions to ``dL/dW_hh``.
+        credit: also give the contributions to ``dL/dW_hh``, if there is a ``W_hh``.
 
-    Returns:
-        ``[T, R, B]`` log norms at states ``s_0 .. s_{T-1}`` (through the recurrence alone), the vectors at
-        the inputs ``x_1 .. x_T``, and the log norms of the contributions if asked for and there is a ``W_hh``.
+    Yields:
+        A part for each window, in their order.
     """
-    state_jacobian, input_jacobian = run.along.state_jacobian, run.along.input_jacobian
-    size, width = state_jacobian.shape[0], run.layer.output_size
-    like = run.hidden
-    if seed is None:
-        assert injected is not None
-        seed = like.new_zeros(*injected.value.shape[1:3], size)
-        carried = _Scaled(seed, seed.new_full(seed.shape[:-1], -torch.inf))
-    else:
-        carried = _Scaled.of(seed, seed.new_zeros(seed.shape[:-1]))
-    states = like.new_empty(run.length, *seed.shape[:-1])
-    at_inputs = like.new_empty(run.length, *seed.shape[:-1], run.layer.input_size)
-    logs = torch.empty_like(states)
-    log_operands = run.along.operand_norms.log() if credit and run.along.operand_norms is not None else None
-    weights = None if log_operands is None else torch.empty_like(states)
-    for t in reversed(range(run.length)):
+    carried = None if seed is None else _Scaled.of(seed, seed.new_zeros(seed.shape[:-1]))
+    for start, along in windows:
+        if carried is None:
+            assert injected is not None
+            nothing = injected.value.new_zeros(*injected.value.shape[1:3], along.state_jacobian.shape[0])
+            carried = _Scaled(nothing, nothing.new_full(nothing.shape[:-1], -torch.inf))
+        arrived, carried, states = _back_through_window(along, width, carried, injected, start)
+        # Vectors are [n, R, B, .], maps [n, B] and alike for all R; nets together have that axis already.
+        one = along if arrived.value.ndim > 4 else along[:, None]
+        inputs = _Scaled.of(one.input_jacobian.rmv(arrived.value), arrived.log)
+        weights = None
+        if credit and one.operand_norms is not None and isinstance(one.state_jacobian, StepJacobian):
+            scattered = one.state_jacobian.scatter(arrived.value)
+            weights = arrived.log + _log_contribution(scattered, one.operand_norms.log())
+        yield _Part(states, inputs, weights)
+
+
+def _back_through_window(
+    along: Linearisation, width: int, carried: _Scaled, injected: _Scaled | None, start: int
+) -> tuple[_Scaled, _Scaled, Tensor]:
+    """The adjoints that arrive at the window's states, that which leaves it, and the log norms before each step."""
+    maps = along.state_jacobian.unbind()
+    lead, size = carried.log.shape, carried.value.shape[-1]
+    arrived = _Scaled(carried.value.new_empty(len(maps), *lead, size), carried.log.new_empty(len(maps), *lead))
+    places = zip(maps, arrived.value.unbind(), arrived.log.unbind(), strict=True)
+    left = torch.empty_like(arrived.log) if injected is not None else None
+    for t, (jacobian, value, log) in reversed(list(enumerate(places))):
         if injected is not None:
-            here = injected[t]
+            here = injected[start + t]
             carried = carried + _Scaled(torch.nn.functional.pad(here.value, (0, size - width)), here.log)
-        jacobian = state_jacobian[t]
-        at_inputs[t] = input_jacobian[t].rmv(carried.value)
-        logs[t] = carried.log
-        if weights is not None and log_operands is not None and isinstance(jacobian, StepJacobian):
-            scattered = jacobian.scatter(carried.value)
-            weights[t] = carried.log + _log_contribution(scattered, log_operands[t])
-            sent_back = jacobian.rmv_from(carried.value, scattered)
-        else:
-            sent_back = jacobian.rmv(carried.value)
-        carried = _Scaled.of(sent_back, carried.log)
-        states[t] = carried.log_norm()
-    return states, _Scaled.of(at_inputs, logs), weights
+        value.copy_(carried.value)
+        log.copy_(carried.log)
+        carried = _Scaled.of(jacobian.rmv(carried.value), carried.log)
+        if left is not None:
+            left[t] = carried.log_norm()
+    if left is None:  # nothing is added on the way: what leaves a step arrives at the one before
+        left = torch.cat((carried.log_norm()[None], arrived.log_norm()[:-1]))
+    return arrived, carried, left
 
 
 def _log_contribution(scattered: Tensor, log_operands: Tensor) -> Tensor:
@@ -193,13 +240,13 @@ def _log_contribution(scattered: Tensor, log_operands: Tensor) -> Tensor:
 
 def _seed(run: Trajectory, draws: int, generator: torch.Generator) -> Tensor:
     """Random unit vectors on ``h_T`` (nothing on ``c_T``): ``[R, B, S]``."""
-    width, size = run.layer.output_size, run.along.state_jacobian.shape[0]
+    width, size = run.layer.output_size, run.state_jacobians.shape[0]
     vectors = torch.randn(draws, run.batch, width, dtype=torch.float64, generator=generator)
     vectors /= torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     return torch.nn.functional.pad(vectors, (0, size - width)).to(run.hidden)
 
 
-def _by_lag(states: Tensor, *, same: bool) -> Tensor:
+def _in_the_seeds_time(states: Tensor, *, same: bool) -> Tensor:
     """Reorder ``s_0 .. s_{T-1}`` of one direction to lags 1 .. T of the seed's direction.
 
     State ``i`` of the opposite direction belongs to the seed's time ``T + 1 - i``, hence to lag ``i - 1``.
@@ -209,6 +256,28 @@ def _by_lag(states: Tensor, *, same: bool) -> Tensor:
     length = states.shape[0]
     nothing = states.new_full((2, *states.shape[1:]), -torch.inf)
     return torch.cat((states[2:], nothing))[:length]
+
+
+def _by_lag(parts: Iterable[_Part], length: int) -> Adjoint:
+    """The norms of a seed's way back, of whose parts the last comes first.
+
+    Each is written where it belongs at once: small tensors kept between large ones that come and go would leave holes
+    in memory, many times as large as they.
+    """
+    whole: Adjoint | None = None
+    stop = 0
+    for part in parts:
+        if whole is None:
+            states = part.states.new_empty(length, *part.states.shape[1:])
+            weights = None if part.weights is None else torch.empty_like(states)
+            whole = Adjoint(states, torch.empty_like(states), weights)
+        start, stop = stop, stop + len(part.states)
+        whole.states[start:stop] = part.states.flip(0)
+        whole.inputs[start:stop] = part.inputs.log_norm().flip(0)
+        if whole.weights is not None and part.weights is not None:
+            whole.weights[start:stop] = part.weights.flip(0)
+    assert whole is not None  # there is at least one step
+    return whole
 
 
 def _log_rms(logs: Tensor) -> Tensor:

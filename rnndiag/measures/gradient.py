@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import takewhile
 
 import torch
@@ -38,7 +38,7 @@ class GradientThroughTime:
     """median at that lag"""
     log10_gain_interval: tuple[float, float]
     log10_by_lag: tuple[float, ...]
-    """medians; entry ``i`` is lag ``i + 1``"""
+    """medians; entry ``i`` is lag ``i + 1``, or ``lags[i]``"""
     rate: float
     """nats per step, up to the lag"""
     multiplier: float
@@ -54,6 +54,8 @@ class GradientThroughTime:
     """by float type: first lag at which a gradient of size 1 is rounded to zero"""
     sequences_to_settle: int | None
     """for an inconclusive verdict: about how many sequences would settle it"""
+    lags: tuple[int, ...] | None = field(default=None, kw_only=True)
+    """the lags that ``log10_by_lag`` is given at; None: every lag from 1 on"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,7 @@ def measure_layer(
         "cell": layer.cell,
         "input_size": layer.input_size,
         "hidden_size": layer.hidden_size,
-        "state_size": run.along.state_jacobian.shape[0],
+        "state_size": run.state_jacobians.shape[0],
         "proj_size": layer.proj_size,
         "direction": layer.direction,
         "nonlinearity_assumed": layer.nonlinearity_assumed,
@@ -126,7 +126,7 @@ def measure_layer(
         dtype = stored.weight_hh.dtype if isinstance(stored, RecurrentLayer) else None
         measured |= _of_weights(layer, dtype, finite=not broken - {"embedding"})
     if not broken and numerics.inputs_finite and numerics.first_nonfinite_step is None:
-        thresholds, jacobian = settings.thresholds, run.along.state_jacobian
+        thresholds, jacobian = settings.thresholds, run.state_jacobians
         stage("step norms")
         norms_summary, norms = step_norms(jacobian, generator=generator(settings.seed, "step norms"))
         undefined = norms.isnan().any(-1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rnndiag.operators.base import BatchedOperator
+from rnndiag.operators.chain import Chain
 from rnndiag.operators.qr_exponents import frame_growth
 
 TRANSIENT_SHARE = 5
@@ -51,7 +52,7 @@ def transient_of(length: int) -> int:
 
 
 def lyapunov(
-    jacobian: BatchedOperator,
+    jacobian: BatchedOperator | Chain[BatchedOperator],
     inputs: Tensor,
     count: int | Literal["all"],
     lag: int,
@@ -62,7 +63,7 @@ def lyapunov(
     """The first ``count`` exponents.
 
     Args:
-        jacobian: batch ``[T, B]``, square.
+        jacobian: batch ``[T, B]``, square, or a chain of them.
         inputs: what drove the layer, ``[T, B, D]``.
         count: how many, or all ``S``.
         lag: of the live directions, in steps.

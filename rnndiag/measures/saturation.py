@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from rnndiag.config import Thresholds
@@ -35,6 +36,8 @@ class Saturation:
     """units saturated at every step of every sequence"""
     dead_units: int
     """units that do not vary over steps and sequences, though the inputs do"""
+    steps: tuple[int, ...] | None = None
+    """the steps that ``per_step`` is given at, from 1; None: every step"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +62,25 @@ def saturation_rate(run: Trajectory, thresholds: Thresholds) -> float:
 
 def saturation(run: Trajectory, thresholds: Thresholds) -> Saturation:
     """Count saturated and dead units along a trajectory."""
-    under = {name: slope < thresholds.saturated_slope for name, slope in run.along.slopes.items()}
-    main = next(iter(under.values()))
+    counts: dict[str, Tensor] = {}
+    per_step = []
+    for along in run.windows():
+        for name, slope in along.slopes.items():
+            under = slope < thresholds.saturated_slope
+            if name == next(iter(along.slopes)):
+                per_step.append(under.double().mean((1, 2)))
+            by_unit = under.sum((0, 1))
+            counts[name] = counts[name] + by_unit if name in counts else by_unit
+    seen = run.length * run.batch
+    rates = {name: float(by_unit.double().mean()) / seen for name, by_unit in counts.items()}
+    main = next(iter(counts))
     return Saturation(
-        rate=_share(main),
-        per_step=tuple(main.double().mean((1, 2)).tolist()),
-        per_unit=tuple(main.double().mean((0, 1)).tolist()),
+        rate=rates[main],
+        per_step=tuple(torch.cat(per_step).tolist()),
+        per_unit=tuple((counts[main].double() / seen).tolist()),
         threshold=thresholds.saturated_slope,
-        by_nonlinearity={name: _share(mask) for name, mask in under.items()},
-        saturated_units=int(main.all(0).all(0).sum()),
+        by_nonlinearity=rates,
+        saturated_units=int((counts[main] == seen).sum()),
         dead_units=_dead_units(run),
     )
 
@@ -75,15 +88,25 @@ def saturation(run: Trajectory, thresholds: Thresholds) -> Saturation:
 def gates(run: Trajectory, thresholds: Thresholds) -> dict[str, Gate]:
     """Openness of each gate by name; empty for Elman nets."""
     keeping = KEEPING_GATE.get(run.layer.cell)
-    return {name: _gate(values, thresholds, keeping=name == keeping) for name, values in run.along.gates.items()}
+    sums: dict[str, Tensor] = {}
+    for along in run.windows():
+        for name, values in along.gates.items():
+            logs = values.log() if name == keeping else torch.zeros_like(values)
+            each = (values, values > thresholds.gate_open, values < thresholds.gate_closed, logs)
+            by_unit = torch.stack([of.to(values.dtype).sum((0, 1)) for of in each])
+            sums[name] = sums[name] + by_unit if name in sums else by_unit
+    seen = run.length * run.batch
+    return {name: _gate(by_unit / seen, keeping=name == keeping) for name, by_unit in sums.items()}
 
 
-def _gate(values: Tensor, thresholds: Thresholds, *, keeping: bool) -> Gate:
-    constants = values.log().mean((0, 1)).abs().reciprocal() if keeping else None
+def _gate(means: Tensor, *, keeping: bool) -> Gate:
+    """From means by unit of value, open, closed and log: ``[4, H]``."""
+    mean, opened, closed, _ = means.mean(1).tolist()
+    constants = means[3].abs().reciprocal() if keeping else None
     return Gate(
-        mean=float(values.mean()),
-        open=_share(values > thresholds.gate_open),
-        closed=_share(values < thresholds.gate_closed),
+        mean=mean,
+        open=opened,
+        closed=closed,
         time_constant=None if constants is None else float(median(constants)),
         time_constant_max=None if constants is None else float(constants.max()),
     )
@@ -92,7 +115,7 @@ def _gate(values: Tensor, thresholds: Thresholds, *, keeping: bool) -> Gate:
 def _dead_units(run: Trajectory) -> int:
     if not bool((run.inputs != run.inputs[:1, :1]).any()):
         return 0  # inputs that are all alike say nothing of what a unit responds to
-    states = (run.hidden if run.along.cell_state is None else run.along.cell_state).flatten(0, 1)
+    states = (run.hidden if run.cell_state is None else run.cell_state).flatten(0, 1)
     moved = states.amax(0) - states.amin(0)
     return int((moved <= STILL * moved.max()).sum())
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from rnndiag.measures.statistics import median
 from rnndiag.operators import hutchinson
 from rnndiag.operators.base import BatchedOperator
+from rnndiag.operators.chain import Chain
 from rnndiag.operators.derivative import Derivative
 from rnndiag.operators.lanczos import spectral_norms
 
@@ -31,6 +32,8 @@ class StepNorms:
     rms_gain_median: float
     """``||J_t||_F / sqrt(S)``: what a step multiplies a random vector by, root mean square. Exact, but for a step
     function of more than ``EXACT_UP_TO`` state numbers, where ``VECTORS`` random vectors stand for all"""
+    steps: tuple[int, ...] | None = None
+    """the steps that ``norm_per_step`` is given at, from 1; None: every step"""
 
 
 def estimates_rms(jacobian: BatchedOperator) -> bool:
@@ -38,14 +41,13 @@ def estimates_rms(jacobian: BatchedOperator) -> bool:
     return isinstance(jacobian, Derivative) and jacobian.shape[0] > EXACT_UP_TO
 
 
-def step_norms(jacobian: BatchedOperator, *, generator: torch.Generator) -> tuple[StepNorms, Tensor]:
+def step_norms(
+    jacobian: BatchedOperator | Chain[BatchedOperator], *, generator: torch.Generator
+) -> tuple[StepNorms, Tensor]:
     """The summary, and the spectral norms themselves ``[T, B]`` (relative accuracy 1e-6)."""
-    norms = spectral_norms(jacobian, generator=generator)
-    if estimates_rms(jacobian):
-        squared = hutchinson.frobenius_squared(jacobian, vectors=VECTORS, generator=generator)
-    else:
-        squared = jacobian.frobenius_squared()
-    rms = (squared / jacobian.shape[0]).sqrt()
+    chain = jacobian if isinstance(jacobian, Chain) else Chain.of(jacobian)
+    windows = [_of_window(maps, generator) for maps in chain.windows()]
+    norms, rms = (torch.cat(each) for each in zip(*windows, strict=True))
     summary = StepNorms(
         norm_per_step=tuple(median(norms).tolist()),
         norm_median=float(median(norms.flatten())),
@@ -53,3 +55,13 @@ def step_norms(jacobian: BatchedOperator, *, generator: torch.Generator) -> tupl
         rms_gain_median=float(median(rms.flatten())),
     )
     return summary, norms
+
+
+def _of_window(maps: BatchedOperator, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Spectral norms and root mean square gains, ``[n, B]`` each."""
+    norms = spectral_norms(maps, generator=generator)
+    if estimates_rms(maps):
+        squared = hutchinson.frobenius_squared(maps, vectors=VECTORS, generator=generator)
+    else:
+        squared = maps.frobenius_squared()
+    return norms, (squared / maps.shape[0]).sqrt()

@@ -62,6 +62,12 @@ class BatchedOperator(ABC):
         """The maps at an index into the batch axes (an int, a slice, an index or mask tensor)."""
         return replace(self, **{name: getattr(self, name)[index] for name in self._present()})
 
+    def unbind(self) -> list[Self]:
+        """The maps along the first batch axis, one by one."""
+        names = self._present()
+        each = zip(*(getattr(self, name).unbind() for name in names), strict=True)
+        return [replace(self, **dict(zip(names, tensors, strict=True))) for tensors in each]
+
     def scaled(self, factor: Tensor) -> Self:
         """``factor * J`` with a factor for each map, ``[*batch]``."""
         present = [name for name in self.linear_in if getattr(self, name) is not None]

@@ -4,9 +4,10 @@ r"""Growth of an orthonormal frame under a product of operators, by repeated QR.
 to time: the logarithms of ``|diag R|`` add up to the finite-time Lyapunov exponents times the steps
 (Benettin et al. 1980; Engelken, Wolf & Abbott 2023).
 
-Between two factorisations the columns of ``Q`` collapse onto the fastest direction and the last diagonal
-entry is known to ``eps * max|r| / min|r|`` only. The number of steps between factorisations is therefore
-controlled by that ratio: a run of steps that lets it grow too far is thrown away and repeated in halves.
+Between two factorisations the columns of ``Q`` collapse onto the fastest direction. An image ``x_j`` is known to
+``eps ||x_j||``, so ``r_jj`` to a relative ``eps ||x_j|| / r_jj`` (Higham 2002, 19.3). The number of steps between
+factorisations is controlled by that ratio: as many as its growth so far promises to be right, and a run of steps that
+lets it grow too far is thrown away and repeated with fewer.
 
 A column that a single step leaves within the span of those before it, to rounding, has been annihilated: its
 growth is ``-inf`` from then on, whatever direction the factorisation invents for it.
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 from rnndiag.operators.base import BatchedOperator
+from rnndiag.operators.chain import Chain
 
 RELATIVE_ERROR = 1e-8
 """Largest relative error allowed in a diagonal entry of ``R``."""
@@ -30,11 +32,13 @@ LONGEST_RUN = 32
 """Steps without a factorisation: bounds what an overflow could cost."""
 
 
-def frame_growth(operator: BatchedOperator, count: int, bounds: Sequence[int], *, generator: torch.Generator) -> Tensor:
+def frame_growth(
+    operator: BatchedOperator | Chain[BatchedOperator], count: int, bounds: Sequence[int], *, generator: torch.Generator
+) -> Tensor:
     """Log growth of each of ``count`` directions within each block of steps.
 
     Args:
-        operator: batch ``[T, B]`` of square maps.
+        operator: batch ``[T, B]`` of square maps, or a chain of them.
         count: columns ``k`` of the frame, at most the size of the maps.
         bounds: ascending steps ``0 = b_0 < b_1 < .. < b_n <= T``; block ``i`` is steps ``b_i .. b_{i+1}``.
         generator: draws the first frame (on the CPU).
@@ -42,35 +46,46 @@ def frame_growth(operator: BatchedOperator, count: int, bounds: Sequence[int], *
     Returns:
         ``[n, B, k]``: sums of ``log |diag R|`` in nats; ``-inf`` where a direction is annihilated.
     """
-    like = operator.reference
-    size, batch = operator.shape[1], operator.batch[1]
+    chain = operator if isinstance(operator, Chain) else Chain.of(operator)
+    like = chain.first.reference
+    size, batch = chain.shape[1], chain.batch[1]
     first = torch.randn(batch, size, count, dtype=torch.float64, generator=generator)
-    frame = torch.linalg.qr(first).Q.to(like)
+    frame = torch.linalg.qr(first).Q.mT.contiguous().to(like)
     widest = math.log(max(RELATIVE_ERROR / torch.finfo(like.dtype).eps, 2.0))
     growth = like.new_zeros(len(bounds) - 1, batch, count)
     run = 1
     for block, (step, end) in enumerate(pairwise(bounds)):
         while step < end:
-            run = min(run, end - step)
-            image, logs = _advance(operator, frame, step, run)
-            # A whole run of steps may underflow where no single one does: then, too, in halves.
-            spread = float((logs.amax(-1) - logs.amin(-1)).nan_to_num(nan=torch.inf, posinf=torch.inf).amax())
-            if run > 1 and not spread < widest:
-                run //= 2
+            taken = min(run, end - step)
+            image, logs, loss = _advance(chain, frame, step, taken)
+            # A whole run of steps may underflow where no single one does: then, too, with fewer.
+            if taken > 1 and not loss < widest:
+                run = max(1, min(taken // 2, _promised(taken, loss, widest)))
                 continue
-            frame, step = image, step + run
+            frame, step = image, step + taken
             growth[block] += logs
-            if spread < 0.4 * widest:
-                run = min(2 * run, LONGEST_RUN)
+            run = min(max(taken, run, 1) * 2, _promised(taken, loss, widest), LONGEST_RUN)
     return growth
 
 
-def _advance(operator: BatchedOperator, frame: Tensor, step: int, run: int) -> tuple[Tensor, Tensor]:
-    columns = frame.permute(2, 0, 1)
+def _promised(run: int, loss: float, widest: float) -> int:
+    """Steps that are likely to stay under ``widest``, from what a run of steps has lost."""
+    return max(1, int(0.9 * widest * run / max(loss, 1e-3))) if loss < math.inf else 1
+
+
+def _advance(chain: Chain[BatchedOperator], frame: Tensor, step: int, run: int) -> tuple[Tensor, Tensor, float]:
+    """A run of steps and a factorisation.
+
+    Returns:
+        The next frame, whose vectors are rows, ``[B, k, n]``; ``log |diag R|``; and the largest ``log ||x_j|| / r_jj``.
+    """
+    image = frame
     for t in range(step, step + run):
-        columns = operator[t].mv(columns)
-    image = columns.permute(1, 2, 0)
-    factor = torch.linalg.qr(image)
+        image = chain[t].mv(image)
+    factor = torch.linalg.qr(image.mT)
     growth = factor.R.diagonal(dim1=-2, dim2=-1).abs()
-    rounding = 4 * image.shape[1] * torch.finfo(image.dtype).eps * torch.linalg.vector_norm(image, dim=1)
-    return factor.Q, torch.where(growth > rounding, growth, torch.zeros_like(growth)).log()
+    length = torch.linalg.vector_norm(image, dim=-1)
+    rounding = 4 * image.shape[-1] * torch.finfo(image.dtype).eps * length
+    logs = torch.where(growth > rounding, growth, torch.zeros_like(growth)).log()
+    loss = (length.log() - logs).nan_to_num(nan=torch.inf, posinf=torch.inf)
+    return factor.Q.mT, logs, float(loss.amax())

@@ -9,6 +9,7 @@ import plotext
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from rnndiag.measures.gradient import GradientThroughTime
 from rnndiag.measures.layer import StackMeasures
 from rnndiag.measures.verdict import WORST_FIRST
 
@@ -50,11 +51,12 @@ class GainCurve:
         lowest, highest = 0.0, 0.0
         for stack, (marker, colour) in zip(self.stacks, LINES, strict=False):
             assert stack.gradient is not None  # filtered in __init__
-            gains = [0.0, *(max(FLOOR, gain) for gain in stack.gradient.log10_by_lag if not math.isnan(gain))]
-            gains = [min(-FLOOR, gain) for gain in gains]
+            points = {0: 0.0} | dict(zip(_lags(stack.gradient), stack.gradient.log10_by_lag, strict=True))
+            points = {lag: min(-FLOOR, max(FLOOR, gain)) for lag, gain in points.items() if not math.isnan(gain)}
+            gains = list(points.values())
             lowest, highest = min(lowest, *gains), max(highest, *gains)
             style = {"color": colour} if len(self.stacks) > 1 else {}
-            plotext.plot(list(range(len(gains))), gains, marker=marker, **style)
+            plotext.plot(list(points), gains, marker=marker, **style)
         # The threshold that is nearer to being crossed is always in view.
         vanishing, exploding = self.band
         lowest, highest = (lowest, max(highest, exploding)) if highest > -lowest else (min(lowest, vanishing), highest)
@@ -62,10 +64,14 @@ class GainCurve:
         for threshold in self.band:
             if lowest <= threshold <= highest:
                 plotext.hline(threshold)
-        length = len(self.stacks[0].gradient.log10_by_lag) if self.stacks[0].gradient else 0
+        length = _lags(self.stacks[0].gradient)[-1] if self.stacks[0].gradient else 0
         ticks = sorted({round(length * i / 4) for i in range(5)})
         plotext.xticks(ticks, [str(tick) for tick in ticks])
         plotext.xlabel("lag (steps back from the last)")
         plotext.ylabel("log10 gain")
         drawn: str = plotext.build()
         return drawn
+
+
+def _lags(gradient: GradientThroughTime) -> Sequence[int]:
+    return gradient.lags or range(1, len(gradient.log10_by_lag) + 1)

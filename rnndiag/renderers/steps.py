@@ -28,7 +28,7 @@ def step_table(layers: Sequence[LayerMeasures], *, verbose: bool) -> RenderableT
         for t in range(len(norms)) if verbose else sorted(why):
             table.add_row(
                 layer.name,
-                str(t + 1),
+                str(jacobian.steps[t] if jacobian.steps else t + 1),
                 short(norms[t]),
                 percent(saturated[t]) if saturated else "-",
                 signed(gains[len(norms) - 1 - t]),

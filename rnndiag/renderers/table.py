@@ -153,7 +153,11 @@ def _stacks(stacks: tuple[StackMeasures, ...]) -> RenderableType:
             table.add_row(stack.name, str(len(stack.layers)), "-", "-", "-", "-", verdict)
             continue
         low, high = gradient.log10_gain_interval
-        horizon = str(gradient.horizon) if gradient.horizon else f">{len(gradient.log10_by_lag)}"
+        horizon = (
+            str(gradient.horizon)
+            if gradient.horizon
+            else f">{gradient.lags[-1] if gradient.lags else len(gradient.log10_by_lag)}"
+        )
         numbers = (
             signed(gradient.log10_gain),
             f"{signed(low)}..{signed(high)}",

@@ -91,3 +91,41 @@ def test_not_a_number_is_not_hidden() -> None:
     result = norms(DiagonalPlusShared(gain, torch.eye(5, dtype=torch.float64)))
     assert result[0] == pytest.approx(1)
     assert result[1].isnan()
+
+
+@pytest.mark.parametrize("maps", [1, 400])
+@pytest.mark.parametrize("spread", [0.0, 1e-9, 1e-6, 1e-3])
+def test_half_of_all_values_in_one_cluster(maps: int, spread: float) -> None:
+    """By ``W W^T`` where the maps are many, by ``J^T J`` where they are few."""
+    generator = torch.Generator().manual_seed(5)
+    q = torch.linalg.qr(torch.randn(64, 64, dtype=torch.float64, generator=generator)).Q
+    gain = 1 - spread * torch.rand(maps, 64, dtype=torch.float64, generator=generator)
+    gain[:, 32:] *= 0.3
+    exact = torch.linalg.matrix_norm(DiagonalPlusShared(gain, q).to_dense(), 2)
+    torch.testing.assert_close(norms(DiagonalPlusShared(gain, q)), exact, rtol=1e-6, atol=0)
+
+
+def test_rows_of_very_different_length() -> None:
+    """The largest value may come from short rows of W with large gains."""
+    generator = torch.Generator().manual_seed(6)
+    rows = torch.logspace(-8, 8, 40, dtype=torch.float64)
+    w = rows[:, None] * torch.randn(40, 40, dtype=torch.float64, generator=generator)
+    gain = torch.rand(90, 40, dtype=torch.float64, generator=generator) / rows ** torch.linspace(0, 2, 90)[:, None]
+    exact = torch.linalg.matrix_norm(DiagonalPlusShared(gain, w).to_dense(), 2)
+    torch.testing.assert_close(norms(DiagonalPlusShared(gain, w)), exact, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(5, 60), (60, 5)])
+def test_a_rectangular_map(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(7)
+    w = torch.randn(*shape, dtype=torch.float64, generator=generator)
+    op = DiagonalPlusShared(torch.rand(30, shape[0], dtype=torch.float64, generator=generator), w)
+    torch.testing.assert_close(norms(op), torch.linalg.matrix_norm(op.to_dense(), 2), rtol=1e-6, atol=0)
+
+
+def test_chunks_of_one_map_do_not_touch_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(8)
+    op = DiagonalPlusShared(torch.rand(40, 30, dtype=torch.float64, generator=generator), torch.eye(30).double() * 2)
+    whole = norms(op)
+    monkeypatch.setattr("rnndiag.operators.lanczos.CHUNK_BYTES", 1)
+    torch.testing.assert_close(norms(op), whole, rtol=1e-12, atol=0)

@@ -1,0 +1,73 @@
+"""Curves by step and by lag of a long trajectory, with fewer points for a report.
+
+Whatever summarises a curve (medians, extremes, horizons, rates) was taken of all of it before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from rnndiag.measures.gradient import GradientThroughTime
+from rnndiag.measures.layer import LayerMeasures, StackMeasures
+
+LONGEST = 5000
+"""Steps up to which a curve is given whole."""
+
+ENDS = 100
+"""First and last steps that are always given: there the curves bend."""
+
+BETWEEN = 800
+
+Gradient = TypeVar("Gradient", bound=GradientThroughTime)
+
+
+def thinned_layer(layer: LayerMeasures) -> LayerMeasures:
+    """The layer with curves of a thousand points, if they are longer than ``LONGEST``.
+
+    The steps that a curve is given at lie symmetrically, so that the lags are the same numbers, and hold those of the
+    extreme values.
+    """
+    jacobian, saturation, gradient = layer.jacobian, layer.saturation, layer.gradient
+    if jacobian is None or gradient is None or len(jacobian.norm_per_step) <= LONGEST:
+        return layer
+    norms, saturated = jacobian.norm_per_step, () if saturation is None else saturation.per_step
+    extremes = [*_extremes(norms), *_extremes(saturated)]
+    steps = kept_steps(len(norms), extremes)
+    return replace(
+        layer,
+        jacobian=replace(jacobian, norm_per_step=_at(norms, steps), steps=steps),
+        gradient=_thinned(gradient, steps),
+        saturation=saturation and replace(saturation, per_step=_at(saturated, steps), steps=steps),
+    )
+
+
+def thinned_stack(stack: StackMeasures) -> StackMeasures:
+    """The same for a stack's gain by lag."""
+    gradient = stack.gradient
+    if gradient is None or len(gradient.log10_by_lag) <= LONGEST:
+        return stack
+    telling = [lag for lag in (gradient.lag, gradient.horizon, gradient.settled_from) if lag is not None]
+    return replace(stack, gradient=_thinned(gradient, kept_steps(len(gradient.log10_by_lag), telling)))
+
+
+def kept_steps(length: int, always: Sequence[int]) -> tuple[int, ...]:
+    """Steps from 1 to ``length``, as many from its end as from its start: with ``s`` also ``length + 1 - s``."""
+    between = [1 + round(i * (length - 1) / BETWEEN) for i in range(BETWEEN + 1)]
+    kept = {*range(1, ENDS + 1), *between, *always}
+    return tuple(sorted(kept | {length + 1 - step for step in kept}))
+
+
+def _thinned(gradient: Gradient, lags: tuple[int, ...]) -> Gradient:
+    return replace(gradient, log10_by_lag=_at(gradient.log10_by_lag, lags), lags=lags)
+
+
+def _extremes(values: Sequence[float]) -> list[int]:
+    """The steps of the largest and the smallest value, the first of each."""
+    steps = range(len(values))
+    return [] if not values else [1 + pick(steps, key=values.__getitem__) for pick in (max, min)]
+
+
+def _at(values: Sequence[float], steps: Sequence[int]) -> tuple[float, ...]:
+    return tuple(values[step - 1] for step in steps)

@@ -1,0 +1,61 @@
+"""The estimate before long work."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+
+from rnndiag import diagnose as pipeline
+from rnndiag.config import Settings
+from rnndiag.diagnose import diagnose
+from rnndiag.errors import SettingsError
+from rnndiag.estimate import Cost, cost, gemm_rate
+from rnndiag.probes import Probe
+from rnndiag.random_nets import RandomNet
+
+
+def of(length: int = 100, batch: int = 16, exponents: int = 8, **net: object) -> Cost:
+    stack = RandomNet(**net).build().stacks[0]  # type: ignore[arg-type]
+    return cost(stack, Probe(length=length, batch=batch), Settings(exponents=exponents))
+
+
+@pytest.mark.parametrize("more", [{"length": 1000}, {"batch": 64}, {"hidden": 256}, {"layers": 2}, {"cell": "lstm"}])
+def test_more_work_costs_more(more: dict[str, object]) -> None:
+    assert of(**more).seconds(1e10) > of().seconds(1e10)
+    assert of(**more).memory > of().memory
+
+
+def test_memory_does_not_grow_with_maps_times_weights() -> None:
+    """A million steps of 32 units: 8 GB as dense Jacobians, and still under one as diagonals."""
+    assert of(length=10**6, batch=1, hidden=32).memory < 2**30
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(31, "31 s"), (1200, "20 min"), (10800, "3.0 h")])
+def test_it_is_said_in_one_line(seconds: float, said: str) -> None:
+    told = Cost(seconds * 1e9, 0, 0, 2**31).told("encoder", 1e9)
+    assert told == f"encoder: about {said} and 2.0 GiB, at 1 GFlop/s"
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_rate_of_products_is_between_that_of_an_abacus_and_of_a_great_machine(dtype) -> None:
+    assert 1e6 < gemm_rate(Settings(dtype=dtype)) < 1e16
+
+
+def test_long_work_is_announced_and_short_work_is_not(caplog, monkeypatch: pytest.MonkeyPatch) -> None:
+    caplog.set_level(logging.INFO)
+    model = RandomNet(hidden=8).build()
+    diagnose(model, Probe(length=10, batch=2))
+    assert not caplog.records
+    monkeypatch.setattr(pipeline, "LONG", 0.0)
+    diagnose(model, Probe(length=10, batch=2))
+    (record,) = caplog.records
+    assert record.getMessage().startswith("rnn: about 0 s and 0.0 GiB, at ")
+
+
+def test_what_would_not_fit_is_refused_before_it_begins() -> None:
+    model = RandomNet(hidden=64).build()
+    probe = Probe("file", 10**4, 10**9, array=torch.zeros(1, 1, 16).expand(10**4, 10**9, 16))
+    with pytest.raises(SettingsError, match=r"would take about \d+ GiB on rnn, this machine has"):
+        diagnose(model, probe)
