@@ -13,6 +13,7 @@ from rnndiag.config import Settings, Thresholds
 from rnndiag.measures.adjoint import Adjoint, layer_adjoint, stack_adjoint
 from rnndiag.measures.gradient import GradientThroughTime, through_time
 from rnndiag.measures.lyapunov import lyapunov
+from rnndiag.measures.saturation import saturation_rate
 from rnndiag.measures.verdict import Verdict
 from rnndiag.seeds import generator
 from rnndiag.trajectory import Trajectory, run_layer, run_stack
@@ -66,14 +67,13 @@ def layer_gain(layer: RecurrentLayer, inputs: Tensor, lag: int, settings: Settin
 def _saturated(run: Trajectory, thresholds: Thresholds) -> float:
     if run.layer.cell == "relu":
         return 0.0
-    slopes = next(iter(run.along.slopes.values()))
-    return float((slopes < thresholds.saturated_slope).double().mean())
+    return saturation_rate(run, thresholds)
 
 
 def _live(run: Trajectory, lag: int, settings: Settings) -> float:
     """A gain in the band may be that of one direction; the exponents say of how many it is."""
     spectrum = lyapunov(
-        run.along.state_jacobian,
+        run.state_jacobians,
         run.inputs,
         LEADING,
         lag,

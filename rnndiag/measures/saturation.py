@@ -57,7 +57,9 @@ class Gate:
 
 def saturation_rate(run: Trajectory, thresholds: Thresholds) -> float:
     """The share of the main nonlinearity alone."""
-    return _share(next(iter(run.along.slopes.values())) < thresholds.saturated_slope)
+    slopes = (next(iter(along.slopes.values())) for along in run.windows())
+    under = [int((slope < thresholds.saturated_slope).sum()) for slope in slopes]
+    return sum(under) / (run.length * run.batch * run.layer.hidden_size)
 
 
 def saturation(run: Trajectory, thresholds: Thresholds) -> Saturation:
@@ -118,7 +120,3 @@ def _dead_units(run: Trajectory) -> int:
     states = (run.hidden if run.cell_state is None else run.cell_state).flatten(0, 1)
     moved = states.amax(0) - states.amin(0)
     return int((moved <= STILL * moved.max()).sum())
-
-
-def _share(mask: Tensor) -> float:
-    return int(mask.count_nonzero()) / mask.numel() if mask.numel() else 0.0
