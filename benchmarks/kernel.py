@@ -69,7 +69,9 @@ def step_norms() -> Iterator[Row]:
             against = f"torch.func + batched SVD: {slow:.3g} s"
             ratio = f"{slow / time:.1f}x, values within {error:.0e}"
             wanted = f"{goal}x, 1e-6" + (", 60 %" if hidden >= 512 else "")
-        what = f"step norms, {cell}, H={hidden}, T=200, B=4 ({sum(columns) / 800:.1f} products a map)"
+        double, single = (sum(n for n, dtype in columns if dtype == d) / 800 for d in (torch.float64, torch.float32))
+        products_a_map = f"{double:.1f} products a map" + (f" and {single:.1f} in float32" if single else "")
+        what = f"step norms, {cell}, H={hidden}, T=200, B=4 ({products_a_map})"
         yield what, f"{time:.3g} s", f"{floor:.3g} s", f"{floor / time:.0%}", against, ratio, wanted
 
 
@@ -93,13 +95,13 @@ def _textbook(run: Trajectory, found: list[Tensor]) -> None:
     found.append(torch.linalg.svdvals(dense)[:, 0])
 
 
-def _columns(call: Callable[[], object]) -> list[int]:
-    """How many columns each product of Lanczos' has."""
-    counted: list[int] = []
+def _columns(call: Callable[[], object]) -> list[tuple[int, torch.dtype]]:
+    """How many columns each product of Lanczos' has, and in which precision."""
+    counted: list[tuple[int, torch.dtype]] = []
     plain = {kind: kind.__call__ for kind in (Sandwich, ThereAndBack)}
 
     def counting(self: Sandwich | ThereAndBack, v: Tensor, *spare: Tensor) -> Tensor:
-        counted.append(len(v))
+        counted.append((len(v), v.dtype))
         return plain[type(self)](self, v, *spare)
 
     for kind in plain:
@@ -112,17 +114,18 @@ def _columns(call: Callable[[], object]) -> list[int]:
     return counted
 
 
-def _products(jacobian: StepJacobian, columns: list[int]) -> None:
+def _products(jacobian: StepJacobian, columns: list[tuple[int, torch.dtype]]) -> None:
     """The products alone: with ``W W^T`` where there is one block, and its own; else with ``W`` and its transpose."""
     weight: Tensor = jacobian.weight  # type: ignore[attr-defined]
     if len(weight) == weight.shape[1]:
         gram = weight @ weight.mT
-        for count in columns:
-            _ = torch.ones(count, len(gram), dtype=gram.dtype) @ gram
+        grams = {torch.float64: gram, torch.float32: gram.float()}
+        for count, dtype in columns:
+            _ = torch.ones(count, len(gram), dtype=dtype) @ grams[dtype]
         return
-    for count in columns:
-        _ = torch.ones(count, weight.shape[1], dtype=weight.dtype) @ weight.mT
-        _ = torch.ones(count, weight.shape[0], dtype=weight.dtype) @ weight
+    for count, dtype in columns:
+        _ = torch.ones(count, weight.shape[1], dtype=dtype) @ weight.mT
+        _ = torch.ones(count, weight.shape[0], dtype=dtype) @ weight
 
 
 def exponents() -> Iterator[Row]:

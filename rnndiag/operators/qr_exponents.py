@@ -9,6 +9,10 @@ Between two factorisations the columns of ``Q`` collapse onto the fastest direct
 factorisations is controlled by that ratio: as many as its growth so far promises to be right, and a run of steps that
 lets it grow too far is thrown away and repeated with fewer.
 
+Slopes make rows of very different size; with the largest first, Householder's factorisation is wrong by rounding in
+each row rather than in the whole (Cox & Higham 1998), and the last entries of a saturated net's ``R`` keep their
+digits.
+
 A column that a single step leaves within the span of those before it, to rounding, has been annihilated: its
 growth is ``-inf`` from then on, whatever direction the factorisation invents for it.
 """
@@ -82,10 +86,12 @@ def _advance(chain: Chain[BatchedOperator], frame: Tensor, step: int, run: int) 
     image = frame
     for t in range(step, step + run):
         image = chain[t].mv(image)
-    factor = torch.linalg.qr(image.mT)
+    order = image.abs().amax(1, keepdim=True).argsort(descending=True).expand_as(image)
+    factor = torch.linalg.qr(image.gather(-1, order).mT)
     growth = factor.R.diagonal(dim1=-2, dim2=-1).abs()
     length = torch.linalg.vector_norm(image, dim=-1)
     rounding = 4 * image.shape[-1] * torch.finfo(image.dtype).eps * length
     logs = torch.where(growth > rounding, growth, torch.zeros_like(growth)).log()
     loss = (length.log() - logs).nan_to_num(nan=torch.inf, posinf=torch.inf)
-    return factor.Q.mT, logs, float(loss.amax())
+    frame = torch.empty_like(image).scatter_(-1, order, factor.Q.mT)
+    return frame, logs, float(loss.amax())

@@ -21,6 +21,10 @@ FEWEST_MAPS = 16
 """``W W^T`` costs about as much as it saves where the maps are one in so many of its rows."""
 
 
+WIDE = 512
+"""Rows from which on products cost so much more than all else that half of them in single precision pay."""
+
+
 class Squared(Protocol):
     """Symmetric positive maps ``R^n -> R^n`` with a single batch axis."""
 
@@ -37,6 +41,10 @@ class Squared(Protocol):
 
     def scaled(self, factor: Tensor) -> Self:
         """The maps of ``factor * J``, ``factor [batch]``."""
+        ...
+
+    def single(self) -> Self | None:
+        """The maps in single precision; None where that is not to be had, or is no faster."""
         ...
 
     def magnitude(self, v: Tensor) -> Tensor:
@@ -60,6 +68,9 @@ class ThereAndBack:
     def scaled(self, factor: Tensor) -> Self:
         return replace(self, operator=self.operator.scaled(factor))
 
+    def single(self) -> None:
+        return None
+
     def magnitude(self, v: Tensor) -> Tensor:
         return self.operator.mv(v).abs().amax(-1)
 
@@ -81,6 +92,11 @@ class Sandwich:
 
     def scaled(self, factor: Tensor) -> Self:
         return replace(self, gain=self.gain * factor[:, None])
+
+    def single(self) -> Self | None:
+        if self.gram.dtype != torch.float64 or len(self.gram) < WIDE:
+            return None
+        return replace(self, gain=self.gain.float(), gram=self.gram.float())
 
     def magnitude(self, v: Tensor) -> Tensor:
         """The longest row of ``J``, which ``||J||`` exceeds by at most ``sqrt(m)``."""

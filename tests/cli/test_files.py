@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -132,7 +133,8 @@ def test_interrupted_with_nothing_half_written(tmp_path: Path) -> None:
         time.sleep(6)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, "")
+    assert process.returncode == 130
+    assert re.fullmatch(r"(rnndiag: rnn: about .*\n)?", err)  # how long it would have taken
     assert list(tmp_path.iterdir()) == []
 
 

@@ -71,3 +71,21 @@ def test_sum_of_all_is_the_log_determinant() -> None:
 def test_annihilated_directions_are_minus_infinity() -> None:
     op = DiagonalPlusShared(torch.zeros(5, 2, 3, dtype=torch.float64), torch.eye(3, dtype=torch.float64))
     assert bool((growth(op, 3, [0, 5]) == -math.inf).all())
+
+
+@pytest.mark.parametrize("hidden", [16, 128])
+def test_the_last_exponents_of_a_saturated_net_keep_their_digits(hidden: int) -> None:
+    """At sigma 3, where a plain factorisation at every step loses eight of them."""
+    net = layer("tanh", 4, hidden, scale=3.0)
+    inputs = torch.randn(20, 2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    op = run_layer(net, inputs).along.state_jacobian
+    assert isinstance(op, DiagonalPlusShared)
+    determinants = (op.gain.log().sum(-1) + torch.linalg.slogdet(op.weight).logabsdet).sum(0)
+    torch.testing.assert_close(growth(op, hidden, [0, 20])[0].sum(-1), determinants, rtol=0, atol=20 * 1e-10)
+    torch.testing.assert_close(growth(op, hidden, [0, 20])[0] / 20, every_step(op, hidden) / 20, rtol=0, atol=3e-8)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.2, 3.0])
+def test_the_first_exponents_are_right_to_rounding(scale: float) -> None:
+    op = run_layer(layer("tanh", 4, 96, scale=scale), torch.randn(100, 2, 4, dtype=torch.float64)).along.state_jacobian
+    torch.testing.assert_close(growth(op, 8, [0, 100])[0] / 100, every_step(op, 8) / 100, rtol=0, atol=1e-11)
