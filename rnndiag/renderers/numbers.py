@@ -22,7 +22,7 @@ def signed(value: float) -> str:
     """Two decimals under ten, one under a thousand: for log10 gains."""
     if not math.isfinite(value):
         return short(value)
-    return f"{value:.2f}" if abs(value) < 10 else (f"{value:.1f}" if abs(value) < 1000 else f"{value:.0f}")
+    return f"{value:z.2f}" if abs(value) < 10 else (f"{value:.1f}" if abs(value) < 1000 else f"{value:.0f}")
 
 
 def percent(share: float) -> str:

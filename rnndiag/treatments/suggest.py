@@ -57,4 +57,4 @@ def _with(suggestion: Suggestion, trial: Trial, trials: Trials) -> Suggestion:
 
 
 def _signed(gain: float | None) -> str:
-    return "not finite" if gain is None or not math.isfinite(gain) else f"{gain:.{2 if abs(gain) < 10 else 1}f}"
+    return "not finite" if gain is None or not math.isfinite(gain) else f"{gain:z.{2 if abs(gain) < 10 else 1}f}"
