@@ -91,4 +91,6 @@ def prescribe(
         )
     text = rendered.as_json(result) if format_ == "json" else None
     print_or_write(rendered.table(result) if text is None else text, output, quiet=quiet)
+    if save is not None and not quiet:
+        typer.echo(f"rnndiag: {save}: the model under {result.chosen}, in its own format", err=True)
     return 0

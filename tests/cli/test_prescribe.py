@@ -28,7 +28,8 @@ def test_the_table_says_what_was_tried_chosen_and_left(cli: Cli) -> None:
 def test_json_goes_to_a_file_and_the_model_to_another(cli: Cli, tmp_path: Path) -> None:
     report, model = tmp_path / "report.json", tmp_path / "cured.pt"
     done = cli("prescribe", ILL, "--T", "64", "--format", "json", "--output", str(report), "-o", str(model))
-    assert (done.code, done.out, done.err) == (0, "", "")
+    assert (done.code, done.out) == (0, "")
+    assert done.err == f"rnndiag: {model}: the model under rescale, in its own format\n"
     document = json.loads(report.read_text(encoding="utf-8"))
     assert (document["chosen"], document["after"]["verdict"]) == ("rescale", "healthy")
     assert cli("check", str(model), "--T", "64").code == 0
