@@ -14,7 +14,7 @@ import rnndiag
 PACKAGE = Path(rnndiag.__file__).parent
 
 ROOMS = (
-    {"errors", "config", "config_file", "seeds", "told"},
+    {"errors", "config", "config_file", "seeds", "told", "whole_file"},
     {"operators", "cells", "probes", "parsers"},
     {"checkpoint", "random_nets", "trajectory"},
     {"measures", "theory"},

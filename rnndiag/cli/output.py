@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from rnndiag.errors import OutputError, SettingsError
 from rnndiag.renderers import TEXT_FORMATS
+from rnndiag.whole_file import replace_whole
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -98,7 +98,7 @@ def check_writable(file: Path, inputs: Iterable[str | Path] = ()) -> None:
 
 
 def write_whole(file: Path, content: bytes) -> None:
-    """Write a file whole or not at all: beside it first, then renamed over it.
+    """Write a file whole or not at all.
 
     A link is followed; a pipe or a device is written to as it is.
 
@@ -109,18 +109,7 @@ def write_whole(file: Path, content: bytes) -> None:
         if file.exists() and not file.is_file():
             file.write_bytes(content)
             return
-        file = file.resolve()
-        descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=".rnndiag.")
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(content)
-            mask = os.umask(0)
-            os.umask(mask)
-            Path(temporary).chmod(0o666 & ~mask)  # as if opened for writing: mkstemp gives 0600
-            Path(temporary).replace(file)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        replace_whole(file.resolve(), content)
     except OSError as error:
         raise OutputError(f"{file}: could not be written ({error.strerror})") from error
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +11,7 @@ import msgspec
 from rnndiag.checkpoint import file_digest
 from rnndiag.errors import OutputError
 from rnndiag.report import Report, from_json, to_json
+from rnndiag.whole_file import replace_whole
 
 WHOLE = frozenset(
     {"torch", "torch-legacy", "torchscript", "torch-export", "safetensors", "npz", "npy", "keras", "keras-h5"}
@@ -74,13 +73,6 @@ def _read(folder: Path, content: str) -> Report | None:
 def _write(entry: Path, text: bytes) -> None:
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=entry.parent, prefix=".rnndiag.")
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(text)
-            Path(temporary).replace(entry)  # whole or not at all, however many processes write it
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        replace_whole(entry, text)  # however many processes write it
     except OSError as error:
         raise OutputError(f"--cache: {entry.parent} could not be written ({error.strerror}); name another") from error
