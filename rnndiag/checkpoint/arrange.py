@@ -62,9 +62,14 @@ class AmbiguousError(UnfitError):
     """The shapes admit more than one reading."""
 
 
+def canonical_letter(kind: str, letter: str) -> str:
+    """PyTorch's letter for a gate that is called ``letter``; the letter itself where it is no other name for one."""
+    return _LETTERS[kind].get(letter, letter)
+
+
 def canonical_order(kind: str, order: str) -> str | None:
     """A gate order in PyTorch's letters (``zrh`` becomes ``zrn``); None where it is none of that cell."""
-    translated = "".join(_LETTERS[kind].get(letter, letter) for letter in order)
+    translated = "".join(canonical_letter(kind, letter) for letter in order)
     return translated if sorted(translated) == sorted(CANONICAL[kind]) else None
 
 

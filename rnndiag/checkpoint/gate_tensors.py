@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 
-from rnndiag.checkpoint.arrange import CANONICAL, AmbiguousError, canonical_order
+from rnndiag.checkpoint.arrange import CANONICAL, AmbiguousError, canonical_letter
 from rnndiag.checkpoint.contents import Deferred, Leaf, Unusable, value_of
 from rnndiag.checkpoint.shapes import UnfitError
 
@@ -30,13 +30,8 @@ _WORDS: Final = {
 def gate_of(name: str, kind: Literal["gru", "lstm"]) -> str | None:
     """PyTorch's letter for the gate that a part of a name tells; None where it tells none of that cell."""
     lower = name.lower()
-    letter = _WORDS.get(lower, lower)
-    if kind == "gru" and letter == "g":
-        letter = "n"
-    for order in (CANONICAL[kind], "ifco", "ifjo", "rzh", "ruh"):
-        if letter in order and (translated := canonical_order(kind, order)):
-            return translated[order.index(letter)]
-    return None
+    letter = canonical_letter(kind, _WORDS.get(lower, lower))
+    return letter if len(letter) == 1 and letter in CANONICAL[kind] else None
 
 
 def gate_sets(places: Iterable[tuple[str, str]]) -> dict[str, tuple[Literal["gru", "lstm"], dict[str, str]]]:
@@ -52,10 +47,9 @@ def gate_sets(places: Iterable[tuple[str, str]]) -> dict[str, tuple[Literal["gru
     kinds: tuple[Literal["gru", "lstm"], ...] = ("lstm", "gru")
     for stem, each in tails.items():
         for kind in kinds:
-            gates = [(gate_of(tail.strip("_"), kind), tail) for tail in each]
-            known = {gate: tail for gate, tail in gates if gate is not None}
-            if len(known) == len(CANONICAL[kind]) == sum(gate is not None for gate, _ in gates):
-                found[stem] = kind, known
+            gates = [(gate, tail) for tail in each if (gate := gate_of(tail.strip("_"), kind))]
+            if len(gates) == len(CANONICAL[kind]) == len(dict(gates)):
+                found[stem] = kind, dict(gates)
     return found
 
 

@@ -38,6 +38,11 @@ _NAME: Final = {
     )
     for role, own in _ROLES.items()
 }
+_CUSTOM: Final = {
+    "gru": "; taken as PyTorch's, z = 1 keeps the state and r comes after the product (reset=before: before it)",
+    "lstm": "",
+}
+"""What a GRU's names leave open."""
 MAX_TENSORS: Final = 20_000
 """Of a container whose names are looked at; beyond, only PyTorch's own are recognised."""
 MAX_SIBLINGS: Final = 20
@@ -113,8 +118,8 @@ def _join_gates(container: Renamed, modules: dict[tuple[str, str], _Module]) -> 
         else:
             each = ", ".join(f"{gate} from {printable(parts[i].names['hh'], 80)}" for i, gate in enumerate(order))
             container.notes.append(
-                f"{printable(path) or '(top level)'} was put together from the tensors of its gates, {each}; --map"
-                " hh=...{gate},ih=...{gate},cell=...,order=... states otherwise"
+                f"{printable(path) or '(top level)'} was put together from the tensors of its gates, {each}"
+                f"{_CUSTOM[kind]}; --map hh=...{{gate}},ih=...{{gate}},cell=...,order=... states otherwise"
             )
 
 
