@@ -151,7 +151,8 @@ def _value(kind: Kind, part: str, text: str) -> Value:
     try:
         return kind.parse(part.strip())
     except ValueError:
-        raise SettingsError(f"{kind.option} {text!r}: expected {kind.expected}, got {part!r}") from None
+        what = kind.option if part == text else f"{kind.option} {text!r}"
+        raise SettingsError(f"{what}: expected {kind.expected}, got {part!r}") from None
 
 
 def _spread(kind: Kind, text: str, found: re.Match[str]) -> tuple[Value, ...]:

@@ -31,7 +31,7 @@ class Law:
 def law_of(net: RandomNet, level: int) -> Law | str:
     """The law of the layer at depth ``level``, or one line that says why mean field does not apply."""
     if net.cell == "gru" or net.cell == "lstm":
-        return f"no closed mean field for {net.cell}: its gates keep the state correlated over steps"
+        return f"no mean field for {net.cell} here: its gates correlate the states of successive steps"
     if net.init == "identity":
         return "W_hh = I does not mix the units: each one is a net of its own, and no mean over units closes"
     columns = net.input_size if level == 0 else net.hidden
