@@ -43,7 +43,7 @@ def test_a_range_holds_both_ends_and_even_steps(start: float, factor: float, cou
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("sigma", "0.5:3", "--sigma '0.5:3': expected a number, a list 0,0.1,1 or a range 0.5:3:26"),
+        ("sigma", "0.5:3", "--sigma: expected a number, a list 0,0.1,1 or a range 0.5:3:26"),
         ("sigma", "", "got ''"),
         ("sigma", "a:3:4", "got 'a'"),
         ("sigma", "1,nan", "got 'nan'"),
@@ -53,7 +53,7 @@ def test_a_range_holds_both_ends_and_even_steps(start: float, factor: float, cou
         ("sigma", "1,1.0", "expected values that differ, got 1.0 twice"),
         ("hidden", "12.5", "expected a whole number"),
         ("cell", "tanh,rnn", "expected one or more of tanh, relu, gru, lstm, got 'rnn'"),
-        ("init", "uniform", "--init 'uniform': expected one or more of gaussian, xavier"),
+        ("init", "uniform", "--init: expected one or more of gaussian, xavier"),
         ("cell", "a:b:3", "got a range"),
     ],
 )
