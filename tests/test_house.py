@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -109,35 +107,6 @@ def test_parsers_start_without_torch(path: Path) -> None:
 def test_every_room_is_on_a_floor() -> None:
     for path in FILES:
         floor(room(path))
-
-
-HEAVY = {"torch", "numpy", "msgspec", "plotext", "yaml"}
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--help"],
-        ["check", "--help"],
-        ["simulate", "--help"],
-        ["sweep", "--help"],
-        ["schema"],
-        ["rules"],
-        ["explain", "VAN001"],
-        ["explain", "TRD001"],
-        ["trend", "--help"],
-        ["--version"],
-    ],
-)
-def test_light_commands_import_nothing_heavy(arguments: list[str]) -> None:
-    code = (
-        "import sys; from rnndiag.__main__ import run; "
-        f"code = run({arguments!r}); "
-        f"print(sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr); sys.exit(code)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0
-    assert done.stderr.strip() == "[]"
 
 
 def test_public_names_exist() -> None:

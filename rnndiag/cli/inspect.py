@@ -8,7 +8,7 @@ from rnndiag.cli import options as opt
 from rnndiag.cli.choices import choose
 from rnndiag.cli.fleet import settle
 from rnndiag.cli.measuring import measure_models
-from rnndiag.cli.output import emit, parse_targets
+from rnndiag.cli.output import emit, full_table, parse_targets
 
 
 def inspect(
@@ -46,9 +46,7 @@ def inspect(
     chosen = choose(locals(), config)
     targets = parse_targets(formats or (), output, paths or ())
     fleet = settle(workers, scheduler, cache, resume=resume, imported=imported, targets=targets)
-    from rnndiag.renderers import table
-
     measured = measure_models(chosen, imported=imported, quiet=quiet, verbose=verbose, fleet=fleet)
-    draw = partial(table.render, verbose=verbose)
+    draw = partial(full_table, verbose=verbose)
     emit(measured.shown(fleet.rest), measured.reports, table=draw, several=measured.several, quiet=quiet)
     return measured.code

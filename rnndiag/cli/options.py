@@ -32,7 +32,7 @@ ProbeSpec = Annotated[
     str | None,
     typer.Option("--probe", metavar="KIND|FILE", show_default="noise", rich_help_panel=_PROBE,
                  help="noise, zeros, constant, sine, impulse, tokens (rows of the model's embedding), or a .npy, .npz "
-                 "or .pt file holding an array [[T, D]] or [[B, T, D]]."),
+                 "or .pt file holding an array [T, D] or [B, T, D]."),
 ]  # fmt: skip
 Scale = Annotated[
     float | None, typer.Option("--scale", show_default="1", rich_help_panel=_PROBE, help="Multiplies the probe.")
@@ -87,7 +87,7 @@ Config = Annotated[
         metavar="FILE",
         rich_help_panel=_RULES,
         show_default="nearest",
-        help="rnndiag.yaml, or a pyproject.toml with [[tool.rnndiag]]; options come before it.",
+        help="rnndiag.yaml, or a pyproject.toml with \\[tool.rnndiag]; options come before it.",
     ),
 ]
 Select = Annotated[

@@ -74,6 +74,13 @@ def parse_targets(
     return tuple(targets)
 
 
+def full_table(reports: Sequence[Report], *, verbose: bool) -> RenderableType:
+    """The tables and curves of reports; what draws them is imported when it draws."""
+    from rnndiag.renderers import table
+
+    return table.render(reports, verbose=verbose)
+
+
 def check_writable(file: Path, inputs: Iterable[str | Path] = ()) -> None:
     """Find out now what would else be found out after the work.
 

@@ -11,7 +11,7 @@ import typer
 
 from rnndiag.cli import options as opt
 from rnndiag.cli.choices import choose
-from rnndiag.cli.output import check_writable, emit, parse_targets, write_whole
+from rnndiag.cli.output import check_writable, emit, full_table, parse_targets, write_whole
 from rnndiag.cli.progress import progress_bar
 from rnndiag.errors import OutputError
 
@@ -79,7 +79,6 @@ def simulate(
             raise OutputError(f"{save}: cannot hold both the net (--save) and the report; name two files")
     from rnndiag import api
     from rnndiag.random_nets import RandomNet, checkpoint
-    from rnndiag.renderers import table
 
     net = RandomNet(cell, hidden, input_size, layers, init, sigma, input_scale, bias_scale, forget_bias, chosen["seed"])
     probe_, policy = chosen.probe, chosen.policy
@@ -91,4 +90,4 @@ def simulate(
         buffer = io.BytesIO()
         torch.save(checkpoint(net), buffer)
         write_whole(save, buffer.getvalue())
-    emit(targets, [report], table=partial(table.render, verbose=verbose), quiet=quiet)
+    emit(targets, [report], table=partial(full_table, verbose=verbose), quiet=quiet)

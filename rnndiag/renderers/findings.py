@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -10,7 +12,9 @@ from rich.text import Text
 from rnndiag.renderers.styles import SEVERITY_STYLES
 from rnndiag.report import Report
 from rnndiag.rules.base import Finding
-from rnndiag.trend.data import Trend
+
+if TYPE_CHECKING:
+    from rnndiag.trend.data import Trend
 
 
 def findings_section(report: Report | Trend) -> RenderableType:

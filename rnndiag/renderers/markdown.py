@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rnndiag.measures.layer import LayerMeasures
 from rnndiag.renderers.cases import visible
@@ -12,7 +13,9 @@ from rnndiag.renderers.tables import cell_and_size
 from rnndiag.renderers.theory import markdown_blocks
 from rnndiag.report import Report
 from rnndiag.rules.base import Finding
-from rnndiag.trend.data import Trend
+
+if TYPE_CHECKING:
+    from rnndiag.trend.data import Trend
 
 COLUMNS = (
     "layer",

