@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -17,6 +17,7 @@ from rnndiag.checkpoint.model import Model, Skipped, Source
 from rnndiag.config import Settings
 from rnndiag.errors import ProbeError, SettingsError
 from rnndiag.estimate import LONG, check_memory, cost, gemm_rate
+from rnndiag.machine import device_of, measuring
 from rnndiag.measures.layer import STAGES, LayerMeasures, measure_layer, measure_stack
 from rnndiag.measures.step_norms import VECTORS, estimates_rms
 from rnndiag.measures.thinning import thinned_layer, thinned_stack
@@ -36,9 +37,6 @@ SLOW = 1e10
 """Flops a second of a slow machine: what takes less than ``LONG`` on it is not worth measuring this one's."""
 
 log = logging.getLogger(__name__)
-
-PARALLEL_FROM = 1 << 16
-"""Entries of ``weight_hh`` from which on more than one thread pays."""
 
 RMS_ESTIMATED = f"rms_gain_median of {{}} is estimated from {VECTORS} random vectors: its state is large"
 
@@ -70,12 +68,13 @@ def diagnose(
     """
     settings = settings or Settings()
     lag = _lag(settings, probe)
+    device = device_of(settings)
     stacks, unfit = _fitting(_chosen(model, settings.layers), probe)
     tell = _Pieces(progress, sum(2 + len(STAGES) * len(stack.layers) for stack in stacks))
     measured: list[Subject] = []
     for stack in stacks:
-        with threads_for(stack):
-            measured.append(_measure(stack, probe, lag, settings, tell))
+        with measuring_of(stack, device):
+            measured.append(_measure(stack, probe, lag, settings, device, tell))
     tell.last("rules and treatments" if settings.treat else "rules")
     source = replace(model.source, skipped=(*model.source.skipped, *unfit))
     report = _report(source, model.notes, probe, settings, measured, policy or Policy())
@@ -90,14 +89,14 @@ def patients(model: Model, probe: Probe, settings: Settings, names: Container[st
     lag, device = _lag(settings, probe), device_of(settings)
     for stack in _fitting(_chosen(model, settings.layers), probe)[0]:
         if stack.name in names:
-            with threads_for(stack):
+            with measuring_of(stack, device):
                 patient = Patient.of(stack, probe, lag, settings, device)
             yield patient
 
 
 def _tried(findings: tuple[Finding, ...], ill: Iterator[Patient]) -> tuple[Finding, ...]:
     for patient in ill:
-        with threads_for(patient.stack):
+        with measuring_of(patient.stack, patient.device):
             findings = tried(findings, Trials(patient))
     return findings
 
@@ -131,9 +130,10 @@ def diagnose_step(
         raise SettingsError(f"--layer {settings.layers!r} matches no layer of {source.path}; it has {layer.name}")
     assert probe.array is not None  # of kind file
     widths = layer.input_size + 8 * layer.state_size
-    check_memory(layer.name, probe.length * probe.batch * widths * (8 if settings.dtype == "float64" else 4), probe)
+    needed = probe.length * probe.batch * widths * (8 if settings.dtype == "float64" else 4)
+    check_memory(layer.name, needed, probe, layer.initial.device)
     tell = _Pieces(progress, 2 + len(STAGES))
-    with _threads(layer.state_size**2):
+    with measuring(layer.state_size**2, layer.initial.device):
         tell(f"{layer.name}: states")
         run = run_step(layer, (probe.array * probe.scale).to(layer.initial))
         measures, adjoint = measure_layer(run, layer, lag, settings, stage=lambda name: tell(f"{layer.name}: {name}"))
@@ -197,8 +197,10 @@ def _report(
     )
 
 
-def _measure(stack: Stack, probe: Probe, lag: int, settings: Settings, step: Callable[[str], None]) -> Subject:
-    dtype, device = getattr(torch, settings.dtype), device_of(settings)
+def _measure(
+    stack: Stack, probe: Probe, lag: int, settings: Settings, device: torch.device, step: Callable[[str], None]
+) -> Subject:
+    dtype = getattr(torch, settings.dtype)
     in_precision = Stack(stack.name, tuple(tuple(la.to(dtype, device) for la in level) for level in stack.levels))
     _check_fit(stack, in_precision, probe, settings)
     step(f"{stack.name}: states")
@@ -222,25 +224,9 @@ def _measure(stack: Stack, probe: Probe, lag: int, settings: Settings, step: Cal
     return Subject(judged, tuple(layers))
 
 
-def threads_for(stack: Stack) -> AbstractContextManager[None]:
-    """As many threads as its largest recurrent matrix pays."""
-    return _threads(max(layer.weight_hh.numel() for layer in stack.layers))
-
-
-@contextmanager
-def _threads(entries: int) -> Iterator[None]:
-    """One thread where the largest recurrent matrix has few entries, all where it has many.
-
-    Threads wait for one another in a loop; between the many short operations of a small net they win
-    nothing, and on a machine whose cores are busy they lose a factor of fifty.
-    """
-    threads = torch.get_num_threads()
-    if entries < PARALLEL_FROM:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+def measuring_of(stack: Stack, device: torch.device) -> AbstractContextManager[None]:
+    """The conditions for measuring a stack."""
+    return measuring(max(layer.weight_hh.numel() for layer in stack.layers), device)
 
 
 def _chosen(model: Model, glob: str) -> list[Stack]:
@@ -268,27 +254,10 @@ def _check_fit(stored: Stack, stack: Stack, probe: Probe, settings: Settings) ->
         SettingsError: with the figures.
     """
     needs = cost(stack, probe, settings)
-    check_memory(stack.name, needs.memory, probe)
+    check_memory(stack.name, needs.memory, probe, stack.layers[0].weight_hh.device)
     if needs.seconds(SLOW) > LONG and needs.seconds(rate := gemm_rate(settings)) > LONG:
         log.info(needs.told(stack.name, rate))
     for kept, layer in zip(stored.layers, stack.layers, strict=True):
         pairs = zip(kept.parameters.values(), layer.parameters.values(), strict=True)
         if any(bool((one.isfinite().to(two.device) & two.isinf()).any()) for one, two in pairs):
             raise SettingsError(f"{layer.name}: weights overflow {settings.dtype}; measure with --dtype float64")
-
-
-def device_of(settings: Settings) -> torch.device:
-    """The device to measure on.
-
-    Raises:
-        SettingsError: where torch does not know it or this machine lacks it.
-    """
-    try:
-        device = torch.device(settings.device)
-        if device.type == "meta":
-            raise RuntimeError("it holds no numbers")
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch raises either for a device it lacks
-        reason = str(error).splitlines()[0]
-        raise SettingsError(f"--device {settings.device}: not available here ({reason}); use cpu") from None
-    return device

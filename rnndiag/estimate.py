@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ import torch
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.config import Settings
 from rnndiag.errors import SettingsError
+from rnndiag.machine import at_once, device_of, memory_of
 from rnndiag.probes import Probe
 from rnndiag.trajectory import HELD_BYTES, WINDOW_BYTES
 
@@ -57,6 +57,8 @@ def cost(stack: Stack, probe: Probe, settings: Settings) -> Cost:
     """What ``T`` steps of ``B`` sequences cost on a stack; right to a factor of two or three."""
     item = 8 if settings.dtype == "float64" else 4
     maps, draws = probe.length * probe.batch, settings.draws
+    device = device_of(settings)
+    held, window = at_once(HELD_BYTES, device), at_once(WINDOW_BYTES, device)
     flops = passes = memory = 0.0
     for layer in stack.layers:
         hidden, recurrent, size = layer.hidden_size, layer.weight_hh.numel(), _state_size(layer)
@@ -73,7 +75,7 @@ def cost(stack: Stack, probe: Probe, settings: Settings) -> Cost:
         rows = len(layer.gates) * hidden
         memory += item * (maps * (2 * layer.input_size + size + 9 * draws) + 5 * recurrent)
         along = item * maps * rows
-        memory += 14 * (along if along <= HELD_BYTES else WINDOW_BYTES) + 6 * item * probe.batch * size * count
+        memory += 14 * (along if along <= held else window) + 6 * item * probe.batch * size * count
         if len(stack.layers) > 1:
             memory += 3 * item * maps * draws * layer.input_size
     return Cost(flops, passes, probe.length * len(stack.layers), int(memory))
@@ -90,17 +92,18 @@ def gemm_rate(settings: Settings, size: int = 512) -> float:
     return 2 * size**3 / min(seconds)
 
 
-def check_memory(name: str, needed: int, probe: Probe) -> None:
+def check_memory(name: str, needed: int, probe: Probe, device: torch.device) -> None:
     """Refuse beforehand what would not fit.
 
     Raises:
         SettingsError: with the figures.
     """
-    held = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    held = memory_of(device)
     if needed > held:
+        where = "this machine" if device.type == "cpu" else f"--device {device}"
         raise SettingsError(
-            f"T={probe.length} and B={probe.batch} would take about {needed / 2**30:.0f} GiB on {name}, this "
-            f"machine has {held / 2**30:.0f} GiB; lower --T or --batch"
+            f"T={probe.length} and B={probe.batch} would take about {needed / 2**30:.0f} GiB on {name}, {where} has "
+            f"{held / 2**30:.0f} GiB; lower --T or --batch"
         )
 
 

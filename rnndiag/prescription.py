@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.checkpoint.model import Model
 from rnndiag.config import Settings, Thresholds
-from rnndiag.diagnose import Progress, diagnose, patients, threads_for
+from rnndiag.diagnose import Progress, diagnose, measuring_of, patients
 from rnndiag.errors import SettingsError
 from rnndiag.measures.verdict import Verdict, worst
 from rnndiag.probes import Probe
@@ -121,7 +121,7 @@ def prescribe(
     for patient in patients(model, probe, settings, ill):
         each = Trials(patient)
         trials.append(each)
-        with threads_for(patient.stack):
+        with measuring_of(patient.stack, patient.device):
             for index, name in enumerate(names):
                 if progress is not None:
                     progress(f"{patient.stack.name}: {name}", index, len(names))

@@ -12,6 +12,7 @@ from rnndiag.cells import cell_of
 from rnndiag.cells.cell import Linearisation
 from rnndiag.cells.custom import Layer, StepLayer
 from rnndiag.cells.layer import RecurrentLayer, Stack
+from rnndiag.machine import at_once
 from rnndiag.operators.base import BatchedOperator
 from rnndiag.operators.chain import Chain
 
@@ -53,7 +54,7 @@ class Trajectory:
     @property
     def span(self) -> int:
         """Steps that are linearised at a time: all of them where that is held."""
-        return self.length if self.held is not None else self.steps_of(WINDOW_BYTES)
+        return self.length if self.held is not None else self.steps_of(at_once(WINDOW_BYTES, self.hidden.device))
 
     def steps_of(self, size: int) -> int:
         """Steps whose preactivations take so many bytes, at least one."""
@@ -100,7 +101,7 @@ def run_layer(layer: RecurrentLayer, inputs: Tensor) -> Trajectory:
         inputs = inputs.flip(0)
     cell = cell_of(layer)
     hidden = cell.hidden_states(layer, inputs)
-    if len(inputs) <= _steps_of(HELD_BYTES, layer, inputs):
+    if len(inputs) <= _steps_of(at_once(HELD_BYTES, inputs.device), layer, inputs):
         held = cell.linearise(layer, inputs, shifted(hidden))
         return Trajectory(layer, inputs, hidden, held, held.cell_state)
     run = Trajectory(layer, inputs, hidden, None)

@@ -13,6 +13,7 @@ PACKAGE = Path(rnndiag.__file__).parent
 
 ROOMS = (
     {"errors", "config", "config_file", "seeds", "told", "whole_file"},
+    {"machine"},
     {"operators", "cells", "probes", "parsers"},
     {"checkpoint", "random_nets", "trajectory"},
     {"measures", "theory"},

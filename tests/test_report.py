@@ -127,16 +127,6 @@ def test_float32_gives_the_same_report_within_its_precision() -> None:
     assert single.verdict == double.verdict
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_gives_the_same_report_within_precision() -> None:
-    model = RandomNet("lstm", sigma=0.9, hidden=16, layers=2).build()
-    cpu, cuda = (diagnose(model, SHORT, Settings(device=device)) for device in ("cpu", "cuda"))
-    for one, two in zip(cpu.layers, cuda.layers, strict=True):
-        assert one.gradient is not None
-        assert two.gradient is not None
-        assert two.gradient.log10_by_lag == pytest.approx(one.gradient.log10_by_lag, abs=1e-8)
-
-
 def test_progress_counts_every_piece_of_work() -> None:
     seen: list[tuple[str, int, int]] = []
     diagnose(RandomNet(layers=2, hidden=4).build(), SHORT, progress=lambda *call: seen.append(call))

@@ -18,8 +18,9 @@ from rnndiag.checkpoint import live
 from rnndiag.checkpoint.mapping import RoleMap, parse_map
 from rnndiag.checkpoint.model import Source
 from rnndiag.config import Settings
-from rnndiag.diagnose import Progress, device_of, diagnose, diagnose_step
+from rnndiag.diagnose import Progress, diagnose, diagnose_step
 from rnndiag.errors import ModelError, ProbeError
+from rnndiag.machine import device_of
 from rnndiag.probes import Probe
 from rnndiag.report import Report
 from rnndiag.rules.policy import Policy

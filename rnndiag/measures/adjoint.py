@@ -10,6 +10,7 @@ top level, and lags are counted from there in that direction's time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from rnndiag.cells.cell import Linearisation
+from rnndiag.machine import at_once
 from rnndiag.operators.structured import StepJacobian, stacked
 from rnndiag.trajectory import Trajectory
 
@@ -161,7 +163,7 @@ class _Part:
 
 def _windows(run: Trajectory, draws: int) -> Iterator[tuple[int, Linearisation]]:
     """A trajectory some steps at a time, each part with its first step, the last part first."""
-    span = run.steps_of(WINDOW_BYTES // draws)
+    span = run.steps_of(at_once(WINDOW_BYTES, run.hidden.device) // draws)
     for start in reversed(range(0, run.length, span)):
         yield start, run.over(start, min(start + span, run.length))
 
@@ -282,5 +284,4 @@ def _by_lag(parts: Iterable[_Part], length: int) -> Adjoint:
 
 def _log_rms(logs: Tensor) -> Tensor:
     """Root mean square over the first axis, of quantities given and returned as logarithms."""
-    count = torch.tensor(float(logs.shape[0]), dtype=logs.dtype, device=logs.device)
-    return (torch.logsumexp(2 * logs, dim=0) - count.log()) / 2
+    return (torch.logsumexp(2 * logs, dim=0) - math.log(len(logs))) / 2

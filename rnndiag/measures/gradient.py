@@ -77,6 +77,7 @@ class LayerGradient(GradientThroughTime):
 
 def gain_at(samples: Tensor, thresholds: Thresholds) -> tuple[float, tuple[float, float], Verdict]:
     """Median, its interval and the verdict from the log10 gain at one lag for each draw and sequence, ``[R, B]``."""
+    samples = samples.cpu()
     sequences = samples.mean(0)
     interval = median_interval(sequences, samples)
     return float(median(sequences)), interval, judge(samples, interval, thresholds)
@@ -153,7 +154,7 @@ def _credit(adjoint: Adjoint) -> tuple[dict[str, float] | None, int | None]:
         return {str(n): math.nan for n in CREDIT_LAGS}, None
     credit = {str(n): float(median(shares[min(n, len(shares)) - 1])) for n in CREDIT_LAGS}
     steps = (shares < CREDIT_SHARE).sum(0) + 1
-    return credit, int(median(steps.double()))
+    return credit, int(median(steps.cpu().double()))
 
 
 def _settled_from(medians: Sequence[float], thresholds: Thresholds) -> int | None:

@@ -75,7 +75,7 @@ def recurrent_weight(layer: RecurrentLayer, stored: torch.dtype | None = None) -
     stored = stored or weight.dtype
     shape = Shape(layer.hidden_size, layer.output_size, len(layer.gates))
     whole = closest_init(weight, shape, stored)
-    singular = torch.linalg.svdvals(weight)
+    singular = torch.linalg.svdvals(weight).cpu()
     blocks = {
         name: replace(
             spectrum(w, layer.weight_hr), closest_init=whole if shape.gates == 1 else closest_init(w, shape, stored)
@@ -100,9 +100,9 @@ def recurrent_weight(layer: RecurrentLayer, stored: torch.dtype | None = None) -
 def spectrum(weight: Tensor, projection: Tensor | None = None) -> Spectrum:
     """Decompose one block ``[H, R]``; with a projection ``[R, H]`` eigenvalues are of ``projection @ weight``."""
     rows, columns = weight.shape
-    singular = torch.linalg.svdvals(weight)
+    singular = torch.linalg.svdvals(weight).cpu()
     square = weight if projection is None else projection @ weight
-    moduli = torch.linalg.eigvals(square).abs()
+    moduli = torch.linalg.eigvals(square).abs().cpu()
     largest = float(square.abs().max()) or 1.0  # squares of the entries themselves might overflow
     total = float((square / largest).square().sum())
     departure = max(0.0, total - float((moduli / largest).square().sum()))

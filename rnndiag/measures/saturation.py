@@ -70,15 +70,16 @@ def saturation(run: Trajectory, thresholds: Thresholds) -> Saturation:
         for name, slope in along.slopes.items():
             under = slope < thresholds.saturated_slope
             if name == next(iter(along.slopes)):
-                per_step.append(under.double().mean((1, 2)))
+                per_step.append(under.sum((1, 2)))
             by_unit = under.sum((0, 1))
             counts[name] = counts[name] + by_unit if name in counts else by_unit
+    counts = {name: by_unit.cpu() for name, by_unit in counts.items()}
     seen = run.length * run.batch
     rates = {name: float(by_unit.double().mean()) / seen for name, by_unit in counts.items()}
     main = next(iter(counts))
     return Saturation(
         rate=rates[main],
-        per_step=tuple(torch.cat(per_step).tolist()),
+        per_step=tuple((torch.cat(per_step).cpu().double() / (run.batch * run.layer.hidden_size)).tolist()),
         per_unit=tuple((counts[main].double() / seen).tolist()),
         threshold=thresholds.saturated_slope,
         by_nonlinearity=rates,

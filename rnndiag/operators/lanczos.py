@@ -18,6 +18,7 @@ import math
 import torch
 from torch import Tensor
 
+from rnndiag.machine import at_once
 from rnndiag.operators.base import BatchedOperator
 from rnndiag.operators.single import near_leading
 from rnndiag.operators.squared import Squared, squared
@@ -45,7 +46,7 @@ def spectral_norms(operator: BatchedOperator, *, generator: torch.Generator, rto
     flat = operator.flatten()
     maps, width = squared(flat)
     like = flat.reference
-    size = max(1, CHUNK_BYTES // (like.element_size() * max(flat.shape)))
+    size = max(1, at_once(CHUNK_BYTES, like.device) // (like.element_size() * max(flat.shape)))
     start = torch.randn(width, dtype=torch.float64, generator=generator)
     start = (start / start.norm()).to(like)
     norms = [

@@ -35,6 +35,12 @@ RELATIVE_ERROR = 1e-8
 LONGEST_RUN = 32
 """Steps without a factorisation: bounds what an overflow could cost."""
 
+MOST_RUNS = 16
+"""Runs between two looks at what they have lost. A look waits for a GPU to finish; between them its work queues up."""
+
+KEPT_BYTES = 64 << 20
+"""Of the frames between two looks, to which a run that lost too much goes back."""
+
 
 def frame_growth(
     operator: BatchedOperator | Chain[BatchedOperator], count: int, bounds: Sequence[int], *, generator: torch.Generator
@@ -57,18 +63,24 @@ def frame_growth(
     frame = torch.linalg.qr(first).Q.mT.contiguous().to(like)
     widest = math.log(max(RELATIVE_ERROR / torch.finfo(like.dtype).eps, 2.0))
     growth = like.new_zeros(len(bounds) - 1, batch, count)
-    run = 1
+    most = min(MOST_RUNS, max(1, KEPT_BYTES // (frame.numel() * frame.element_size())))
+    run = runs = 1
     for block, (step, end) in enumerate(pairwise(bounds)):
         while step < end:
-            taken = min(run, end - step)
-            image, logs, loss = _advance(chain, frame, step, taken)
+            taken = [min(run, end - start) for start in range(step, end, run)[:runs]]
+            frames, logs, losses = _advance(chain, frame, step, taken)
             # A whole run of steps may underflow where no single one does: then, too, with fewer.
-            if taken > 1 and not loss < widest:
-                run = max(1, min(taken // 2, _promised(taken, loss, widest)))
+            wrong = [n > 1 and not loss < widest for n, loss in zip(taken, losses, strict=True)]
+            right = wrong.index(True) if any(wrong) else len(taken)
+            if right:
+                frame, step = frames[right - 1], step + sum(taken[:right])
+                growth[block] += logs[:right].sum(0)
+            if right < len(taken):
+                run, runs = max(1, min(taken[right] // 2, _promised(taken[right], losses[right], widest))), 1
                 continue
-            frame, step = image, step + taken
-            growth[block] += logs
-            run = min(max(taken, run, 1) * 2, _promised(taken, loss, widest), LONGEST_RUN)
+            promised = min(_promised(n, loss, widest) for n, loss in zip(taken, losses, strict=True))
+            longer = min(2 * run, promised, LONGEST_RUN)
+            run, runs = longer, (min(2 * runs, most) if longer < 2 * run else 1)
     return growth
 
 
@@ -77,13 +89,27 @@ def _promised(run: int, loss: float, widest: float) -> int:
     return max(1, int(0.9 * widest * run / max(loss, 1e-3))) if loss < math.inf else 1
 
 
-def _advance(chain: Chain[BatchedOperator], frame: Tensor, step: int, run: int) -> tuple[Tensor, Tensor, float]:
-    """A run of steps and a factorisation.
+def _advance(
+    chain: Chain[BatchedOperator], frame: Tensor, step: int, runs: Sequence[int]
+) -> tuple[list[Tensor], Tensor, list[float]]:
+    """Some runs of steps, with a factorisation after each.
 
     Returns:
-        The next frame, whose vectors are rows, ``[B, k, n]``; ``log |diag R|``; and the largest ``log ||x_j|| / r_jj``.
+        The frame after each run, whose vectors are rows, ``[B, k, n]``; ``log |diag R|`` of each ``[runs, B, k]``; and
+        the largest ``log ||x_j|| / r_jj`` of each. Only asking for these waits for the work to be done.
     """
-    image = frame
+    frames, logs, losses = [], [], []
+    for run in runs:
+        frame, grown, loss = _factored(chain, frame, step, run)
+        step += run
+        frames.append(frame)
+        logs.append(grown)
+        losses.append(loss)
+    asked: list[float] = torch.stack(losses).tolist()
+    return frames, torch.stack(logs), asked
+
+
+def _factored(chain: Chain[BatchedOperator], image: Tensor, step: int, run: int) -> tuple[Tensor, Tensor, Tensor]:
     for t in range(step, step + run):
         image = chain[t].mv(image)
     order = image.abs().amax(1, keepdim=True).argsort(descending=True).expand_as(image)
@@ -93,5 +119,4 @@ def _advance(chain: Chain[BatchedOperator], frame: Tensor, step: int, run: int) 
     rounding = 4 * image.shape[-1] * torch.finfo(image.dtype).eps * length
     logs = torch.where(growth > rounding, growth, torch.zeros_like(growth)).log()
     loss = (length.log() - logs).nan_to_num(nan=torch.inf, posinf=torch.inf)
-    frame = torch.empty_like(image).scatter_(-1, order, factor.Q.mT)
-    return frame, logs, float(loss.amax())
+    return torch.empty_like(image).scatter_(-1, order, factor.Q.mT), logs, loss.amax()

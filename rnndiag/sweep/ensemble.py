@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rnndiag.config import Settings
-from rnndiag.diagnose import device_of
+from rnndiag.machine import device_of
 from rnndiag.measures.adjoint import nets_gain
 from rnndiag.measures.gradient import gain_at, rate_of
 from rnndiag.measures.saturation import saturation_rate

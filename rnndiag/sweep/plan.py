@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from rnndiag.cells.layer import GATES
 from rnndiag.config import Settings
 from rnndiag.errors import SettingsError
+from rnndiag.machine import device_of, memory_of
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet
 from rnndiag.sweep.axes import Axes, Condition, conditions, varying
@@ -93,12 +93,13 @@ class Plan:
             raise SettingsError(
                 f"--lag {self.lag(condition)} is longer than the probe; expected at most {probe.length}"
             )
-        needed, held = self.bytes_of(condition), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        device = device_of(self.settings)
+        needed, held = self.bytes_of(condition), memory_of(device)
         if needed > held:
-            shown = dict(condition)
+            shown, where = dict(condition), "this machine" if device.type == "cpu" else f"--device {device}"
             raise SettingsError(
                 f"a net of H={shown['hidden']} on T={shown['length']} and B={probe.batch} would take about "
-                f"{needed / 2**30:.0f} GiB, this machine has {held / 2**30:.0f} GiB; lower --hidden, --T or --batch"
+                f"{needed / 2**30:.0f} GiB, {where} has {held / 2**30:.0f} GiB; lower --hidden, --T or --batch"
             )
 
     def bytes_of(self, condition: Condition) -> int:

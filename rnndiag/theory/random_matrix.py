@@ -49,8 +49,8 @@ def random_bulk(singular: Tensor, moduli: Tensor | None, rows: int, columns: int
     bulk, Johnstone 2001 for the largest singular value, Girko 1985 for the disc, ``radius_share`` for its margin.
 
     Args:
-        singular: ``min(rows, columns)`` singular values, descending.
-        moduli: of the eigenvalues; None for a matrix that is not square.
+        singular: ``min(rows, columns)`` singular values, descending, on the CPU.
+        moduli: of the eigenvalues, likewise; None for a matrix that is not square.
         rows: of the matrix.
         columns: likewise.
     """
@@ -61,7 +61,7 @@ def random_bulk(singular: Tensor, moduli: Tensor | None, rows: int, columns: int
     if deviation == 0:  # of low rank: nothing but outliers
         found = 0 if moduli is None else int((moduli > 0).sum())
         return Bulk(0.0, 0.0, 1.0, int((singular > 0).sum()), found)
-    levels = np.interp(singular.flip(0).double().cpu().numpy() / deviation, quantiles, np.linspace(0, 1, NODES))
+    levels = np.interp(singular.flip(0).double().numpy() / deviation, quantiles, np.linspace(0, 1, NODES))
     steps = np.arange(count) / count
     distance = float(np.maximum(levels - steps, steps + 1 / count - levels).max())
     slack = 1 + SCALE_ERROR / count

@@ -51,6 +51,11 @@ class Patient:
         return self.probe.inputs(self.stack).to(self.stack.layers[0].weight_hh)
 
     @property
+    def device(self) -> torch.device:
+        """Where it is measured."""
+        return self.stack.layers[0].weight_hh.device
+
+    @property
     def thresholds(self) -> Thresholds:
         """The healthy band."""
         return self.settings.thresholds
