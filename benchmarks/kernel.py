@@ -8,6 +8,8 @@ medians of CPU seconds of calls taken in turn.
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -58,21 +60,21 @@ def step_norms() -> Iterator[Row]:
         goal = goals.get((cell, hidden)) if cell == "tanh" else None
         repeats = 7 if hidden < 512 else 3
         if goal is None:
-            time, floor = cpu_seconds((ours, products), repeats)
+            taken, floor = cpu_seconds((ours, products), repeats)
             against, ratio, wanted = "-", "-", "60 %" if hidden >= 512 else "-"
         else:
             dense: list[Tensor] = []
             alone = cpu_seconds((ours, products), repeats)
             slow, _ = cpu_seconds((partial(_textbook, run, dense), ours), 1)
-            time, floor = alone
+            taken, floor = alone
             error = float(((found[-1] - dense[-1]) / dense[-1]).abs().max())
             against = f"torch.func + batched SVD: {slow:.3g} s"
-            ratio = f"{slow / time:.1f}x, values within {error:.0e}"
+            ratio = f"{slow / taken:.1f}x, values within {error:.0e}"
             wanted = f"{goal}x, 1e-6" + (", 60 %" if hidden >= 512 else "")
         double, single = (sum(n for n, dtype in columns if dtype == d) / 800 for d in (torch.float64, torch.float32))
         products_a_map = f"{double:.1f} products a map" + (f" and {single:.1f} in float32" if single else "")
         what = f"step norms, {cell}, H={hidden}, T=200, B=4 ({products_a_map})"
-        yield what, f"{time:.3g} s", f"{floor:.3g} s", f"{floor / time:.0%}", against, ratio, wanted
+        yield what, f"{taken:.3g} s", f"{floor:.3g} s", f"{floor / taken:.0%}", against, ratio, wanted
 
 
 def _norms(run: Trajectory, found: list[Tensor]) -> None:
@@ -150,7 +152,7 @@ def exponents() -> Iterator[Row]:
             found["loop"] = _every_step(jacobian, count)
 
         products = partial(_frames, run.layer.weight_hh, count * batch, length)  # type: ignore[union-attr]
-        time, floor, slow = cpu_seconds((ours, products, loop), 3)
+        taken, floor, slow = cpu_seconds((ours, products, loop), 3)
         error = float((found["ours"] - found["loop"]).abs().max()) / length
         if count == 512:  # the sum of all is known: log |det J|
             determinant = _log_determinants(run)
@@ -163,11 +165,11 @@ def exponents() -> Iterator[Row]:
         what = f"exponents, k={count}, H=512, T={length}, B={batch}, {name}"
         yield (
             what,
-            f"{time:.3g} s",
+            f"{taken:.3g} s",
             f"{floor:.3g} s",
-            f"{floor / time:.0%} ({time / floor:.2f}x)",
+            f"{floor / taken:.0%} ({taken / floor:.2f}x)",
             f"J Q and torch.linalg.qr at each step: {slow:.3g} s",
-            f"{slow / time:.2f}x, {apart}",
+            f"{slow / taken:.2f}x, {apart}",
             f"{goal}, 1e-8",
         )
 
@@ -210,16 +212,16 @@ def way_back() -> Iterator[Row]:
             module = CELLS[cell].kernel(layer).double()  # type: ignore[attr-defined]
             products = partial(_ways, layer, draws * batch, length)
             back, wide = (_Backward(module, length, count, 16) for count in (batch, draws * batch))
-            time, floor = cpu_seconds((ours, products), 7)
+            taken, floor = cpu_seconds((ours, products), 7)
             same, all_ = back.seconds(7), wide.seconds(7)
             yield (
                 f"gradient through time, {cell}, H={hidden}, T={length}, B={batch}, {draws} draws each",
-                f"{time:.3g} s",
+                f"{taken:.3g} s",
                 f"{floor:.3g} s",
-                f"{floor / time:.0%}",
+                f"{floor / taken:.0%}",
                 f"backward of nn.{type(module).__name__}, {batch} sequences: {same:.3g} s; "
                 f"{draws * batch}: {all_:.3g} s",
-                f"takes {time / same:.2f} of it; {time / all_:.2f}",
+                f"takes {taken / same:.2f} of it; {taken / all_:.2f}",
                 "2",
             )
 
@@ -242,16 +244,10 @@ class _Backward:
         times = []
         for _ in range(repeats):
             loss = self.module(self.inputs)[0][-1].sum()
-            times += cpu_seconds_once(loss.backward)
-        return sorted(times)[repeats // 2]
-
-
-def cpu_seconds_once(call: Callable[[], object]) -> list[float]:
-    import time
-
-    start = time.process_time()
-    call()
-    return [time.process_time() - start]
+            start = time.process_time()
+            loss.backward()
+            times.append(time.process_time() - start)
+        return statistics.median(times)
 
 
 def main(

@@ -9,20 +9,18 @@ whole processes in turn.
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
+from clock import machine, table
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -156,32 +154,15 @@ def start_up(repeats: int = 9) -> list[Row]:
     ]
 
 
-def markdown(rows: list[Row]) -> str:
-    header = ("what", "against", "rnndiag", "ratio", "goal")
-    lines = ["| " + " | ".join(cells) + " |" for cells in (header, ("---",) * 5, *rows)]
-    cpu = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    where = (
-        f"{date.today().isoformat()}, {cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
-        f"Python {platform.python_version()}, torch {torch.__version__}, float64."
-    )
-    return "\n".join([*lines, "", where, ""])
-
-
 def main(
     output: Annotated[Path | None, typer.Option(help="Also write the table there, as Markdown.")] = None,
 ) -> None:
     """Run every comparison and print one table."""
-    table = markdown([*step_norms(), memory(), *start_up()])
-    typer.echo(table)
+    header = ("what", "against", "rnndiag", "ratio", "goal")
+    text = f"{table(header, [*step_norms(), memory(), *start_up()])}\n{machine()}\n"
+    typer.echo(text)
     if output is not None:
-        output.write_text(f"# Benchmarks\n\nPrinted by `python benchmarks/run.py`.\n\n{table}", encoding="utf-8")
+        output.write_text(f"# Benchmarks\n\nPrinted by `python benchmarks/run.py`.\n\n{text}", encoding="utf-8")
 
 
 if __name__ == "__main__":
