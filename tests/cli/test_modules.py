@@ -21,7 +21,7 @@ LIBRARIES = {
 ALWAYS = {"cli", "errors", "renderers", "told", "whole_file"}
 RULES = ALWAYS | {"measures", "rules"}
 MEASURING = RULES | {
-    "api", "cells", "checkpoint", "config", "diagnose", "estimate", "operators", "parsers", "probes",
+    "api", "cells", "checkpoint", "config", "diagnose", "estimate", "machine", "operators", "parsers", "probes",
     "random_nets", "report", "seeds", "theory", "trajectory", "treatments",
 }  # fmt: skip
 FILES = MEASURING | {"fleet"}
