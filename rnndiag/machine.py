@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 
@@ -32,9 +33,9 @@ def device_of(settings: Settings) -> torch.device:
         if device.type == "meta":
             raise RuntimeError("it holds no numbers")
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch raises either for a device it lacks
-        reason = str(error).splitlines()[0]
-        raise SettingsError(f"--device {settings.device}: not available here ({reason}); use cpu") from None
+    except (RuntimeError, AssertionError, ImportError) as error:  # torch raises any of these for a device it lacks
+        lacks = _first_sentence(error)
+        raise SettingsError(f"--device {settings.device}: not available here ({lacks}); use cpu") from None
     try:
         torch.empty(0, device=device, dtype=getattr(torch, settings.dtype))
     except (RuntimeError, TypeError):  # Apple's has no float64
@@ -46,9 +47,9 @@ def device_of(settings: Settings) -> torch.device:
 
 def memory_of(device: torch.device) -> float:
     """Bytes that the device has in all, or the machine where it shares its memory; infinite where it does not tell."""
-    module = getattr(torch, device.type)
-    if device.type != "cpu" and hasattr(module, "mem_get_info"):
-        return float(module.mem_get_info(device)[1])
+    asked: Any = getattr(getattr(torch, device.type, None), "mem_get_info", None)
+    if asked is not None:
+        return float(asked(device)[1])
     if not hasattr(os, "sysconf"):
         return float("inf")
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
@@ -65,7 +66,7 @@ def measuring(entries: int, device: torch.device) -> Iterator[None]:
 
     One thread where the largest recurrent matrix has few entries, all where it has many. Threads wait for one another
     in a loop; between the many short operations of a small net they win nothing, and on a machine whose cores are busy
-    they lose a factor of fifty. Single precision is single: a GPU may otherwise keep ten bits of its factors.
+    they lose a factor of fifty.
 
     Args:
         entries: of the largest recurrent matrix.
@@ -74,22 +75,54 @@ def measuring(entries: int, device: torch.device) -> Iterator[None]:
     Raises:
         SettingsError: where torch cannot do on the device what is asked of it, or its memory is full.
     """
-    threads, products = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    threads = torch.get_num_threads()
     if entries < PARALLEL_FROM:
         torch.set_num_threads(1)
-    torch.set_float32_matmul_precision("highest")
     try:
-        with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
+        with told_in_a_line(device), single_is_single() if device.type == "cuda" else nullcontext():
             yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def told_in_a_line(device: torch.device) -> Iterator[None]:
+    """What a device lacks, and memory that is full, are no bugs.
+
+    Raises:
+        SettingsError: for either.
+    """
+    try:
+        yield
     except NotImplementedError as error:
         if device.type == "cpu":
             raise
-        reason = str(error).split(". ")[0].splitlines()[0]
-        raise SettingsError(f"--device {device}: {reason}; use cpu") from error
+        raise SettingsError(f"--device {device}: {_first_sentence(error)}; use cpu") from error
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) and not _FULL.search(str(error)):
             raise
         raise SettingsError(f"--device {device}: out of memory; lower --T, --batch or --exponents") from error
+
+
+@contextmanager
+def single_is_single() -> Iterator[None]:
+    """Keep a GPU from rounding the factors of products in single precision to ten bits (TF32)."""
+    products: Any = torch.backends.cuda.matmul
+    nets: Any = torch.backends.cudnn
+    off: str | bool
+    if hasattr(products, "fp32_precision"):  # since torch 2.9; beside the older switches it may not be mixed with
+        switches, off = ((products, "fp32_precision"), (nets.rnn, "fp32_precision")), "ieee"
+    else:
+        switches, off = ((products, "allow_tf32"), (nets, "allow_tf32")), False
+    before = [getattr(place, name) for place, name in switches]
+    for place, name in switches:
+        setattr(place, name, off)
+    try:
+        yield
     finally:
-        torch.set_num_threads(threads)
-        torch.set_float32_matmul_precision(products)
+        for (place, name), value in zip(switches, before, strict=True):
+            setattr(place, name, value)
+
+
+def _first_sentence(error: Exception) -> str:
+    return str(error).splitlines()[0].split(". ")[0].rstrip(".")

@@ -15,7 +15,8 @@ import torch
 
 from rnndiag.config import Settings
 from rnndiag.diagnose import diagnose
-from rnndiag.machine import at_once, measuring
+from rnndiag.errors import SettingsError
+from rnndiag.machine import at_once, device_of, measuring, single_is_single
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet
 from rnndiag.renderers import json as as_json
@@ -48,7 +49,7 @@ def assert_same(one: Report, two: Report, *, rel: float) -> None:
 
 
 def missing(name: str) -> bool:
-    module = getattr(torch, name, None)
+    module = getattr(torch.backends, name, None) if name == "mps" else getattr(torch, name, None)
     return module is None or not module.is_available()
 
 
@@ -68,13 +69,35 @@ def test_a_bug_stays_a_bug() -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
 
-def test_conditions_are_put_back() -> None:
-    before = torch.get_num_threads(), torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+def test_threads_are_put_back() -> None:
+    before = torch.get_num_threads()
     with measuring(4, torch.device("cpu")):
         assert torch.get_num_threads() == 1
-        assert torch.get_float32_matmul_precision() == "highest"
-        assert not torch.backends.cudnn.allow_tf32
-    assert (torch.get_num_threads(), torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("own", ["tf32", "ieee"])
+def test_single_precision_is_single_and_the_callers_choice_is_put_back(own: str) -> None:
+    places = (torch.backends.cuda.matmul, torch.backends.cudnn.rnn)
+    before = [place.fp32_precision for place in places]
+    try:
+        for place in places:
+            place.fp32_precision = own
+        with single_is_single():
+            assert [place.fp32_precision for place in places] == ["ieee", "ieee"]
+        assert [place.fp32_precision for place in places] == [own, own]
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.fp32_precision = value
+
+
+@pytest.mark.parametrize("name", ["hpu", "cuda:99", "mps", "nonsense", "privateuseone"])
+def test_a_device_that_is_not_there_is_one_short_line(name: str) -> None:
+    if name == "mps" and not missing("mps"):
+        pytest.skip("it is there")
+    with pytest.raises(SettingsError, match=f"^--device {name}: not available here .*; use cpu$") as caught:
+        device_of(Settings(device=name))
+    assert len(str(caught.value)) < 350
 
 
 def test_more_at_once_where_launches_are_dear() -> None:
@@ -84,6 +107,8 @@ def test_more_at_once_where_launches_are_dear() -> None:
 
 def test_what_a_device_forbids() -> None:
     """In a process of its own: torch keeps a device that was registered."""
+    if not hasattr(torch.utils.backend_registration, "_setup_privateuseone_for_python_backend"):
+        pytest.skip("this torch knows no devices written in Python")
     command = [
         sys.executable,
         "-m",

@@ -14,7 +14,8 @@ each row rather than in the whole (Cox & Higham 1998), and the last entries of a
 digits.
 
 A column that a single step leaves within the span of those before it, to rounding, has been annihilated: its
-growth is ``-inf`` from then on, whatever direction the factorisation invents for it.
+growth is ``-inf`` from then on, whatever direction the factorisation invents for it. Rounding is that of the row on
+the diagonal, which in a saturated net may be many orders under the column's length.
 """
 
 from __future__ import annotations
@@ -112,11 +113,12 @@ def _advance(
 def _factored(chain: Chain[BatchedOperator], image: Tensor, step: int, run: int) -> tuple[Tensor, Tensor, Tensor]:
     for t in range(step, step + run):
         image = chain[t].mv(image)
-    order = image.abs().amax(1, keepdim=True).argsort(descending=True).expand_as(image)
+    rows, order = image.abs().amax(1).sort(descending=True)
+    order = order[:, None].expand_as(image)
     factor = torch.linalg.qr(image.gather(-1, order).mT)
     growth = factor.R.diagonal(dim1=-2, dim2=-1).abs()
     length = torch.linalg.vector_norm(image, dim=-1)
-    rounding = 4 * image.shape[-1] * torch.finfo(image.dtype).eps * length
+    rounding = 4 * image.shape[-1] * torch.finfo(image.dtype).eps * rows[:, : image.shape[1]]
     logs = torch.where(growth > rounding, growth, torch.zeros_like(growth)).log()
     loss = (length.log() - logs).nan_to_num(nan=torch.inf, posinf=torch.inf)
     return torch.empty_like(image).scatter_(-1, order, factor.Q.mT), logs, loss.amax()

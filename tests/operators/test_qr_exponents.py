@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -83,6 +84,28 @@ def test_the_last_exponents_of_a_saturated_net_keep_their_digits(hidden: int) ->
     determinants = (op.gain.log().sum(-1) + torch.linalg.slogdet(op.weight).logabsdet).sum(0)
     torch.testing.assert_close(growth(op, hidden, [0, 20])[0].sum(-1), determinants, rtol=0, atol=20 * 1e-10)
     torch.testing.assert_close(growth(op, hidden, [0, 20])[0] / 20, every_step(op, hidden) / 20, rtol=0, atol=3e-8)
+
+
+@pytest.mark.parametrize("scale", [5.0, 10.0, 40.0])
+def test_deep_saturation_is_small_and_not_zero(scale: float) -> None:
+    net = layer("tanh", 4, 32, scale=scale)
+    inputs = torch.randn(20, 2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    op = run_layer(net, inputs).along.state_jacobian
+    assert isinstance(op, DiagonalPlusShared)
+    determinants = (op.gain.log().sum(-1) + torch.linalg.slogdet(op.weight).logabsdet).sum(0)
+    torch.testing.assert_close(growth(op, 32, [0, 20])[0].sum(-1), determinants, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("scale", [1.0, 5.0, 40.0])
+@pytest.mark.parametrize("rank", [1, 20, 31])
+def test_a_weight_of_low_rank_annihilates_the_rest(scale: float, rank: int) -> None:
+    net = layer("tanh", 4, 32, scale=scale)
+    left, values, right = torch.linalg.svd(net.weight_hh)
+    low = replace(net, weight_hh=left[:, :rank] * values[:rank] @ right[:rank])
+    inputs = torch.randn(20, 2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    grown = growth(run_layer(low, inputs).along.state_jacobian, 32, [0, 20])[0]
+    assert bool(grown[:, :rank].isfinite().all())
+    assert bool((grown[:, rank:] == -math.inf).all())
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.2, 3.0])
