@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ PARALLEL_FROM = 1 << 16
 
 LAUNCHED_TOGETHER = 64
 """Times as much at once on a device as in a processor's cache: there it is launches that are dear, not memory."""
+
+SHARE = 256
+"""At most so small a part of its memory, of which a window's linearisation takes ten to fifteen times as much."""
 
 _FULL = re.compile("out of memory|not enough memory|allocate memory", re.IGNORECASE)
 
@@ -45,6 +49,7 @@ def device_of(settings: Settings) -> torch.device:
     return device
 
 
+@cache
 def memory_of(device: torch.device) -> float:
     """Bytes that the device has in all, or the machine where it shares its memory; infinite where it does not tell."""
     asked: Any = getattr(getattr(torch, device.type, None), "mem_get_info", None)
@@ -57,7 +62,9 @@ def memory_of(device: torch.device) -> float:
 
 def at_once(cached: int, device: torch.device) -> int:
     """Bytes to work on together: ``cached``, which stay in a processor's cache, or more on another device."""
-    return cached if device.type == "cpu" else LAUNCHED_TOGETHER * cached
+    if device.type == "cpu":
+        return cached
+    return int(max(cached, min(LAUNCHED_TOGETHER * cached, memory_of(device) / SHARE)))
 
 
 @contextmanager

@@ -100,9 +100,11 @@ def test_a_device_that_is_not_there_is_one_short_line(name: str) -> None:
     assert len(str(caught.value)) < 350
 
 
-def test_more_at_once_where_launches_are_dear() -> None:
-    assert at_once(100, torch.device("cpu")) == 100
-    assert at_once(100, torch.device("cuda")) == 6400
+@pytest.mark.parametrize(("gigabytes", "mebibytes"), [(1, 8), (8, 32), (16, 64), (80, 320), (1000, 512)])
+def test_more_at_once_where_launches_are_dear(gigabytes: int, mebibytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert at_once(8 << 20, torch.device("cpu")) == 8 << 20
+    monkeypatch.setattr("rnndiag.machine.memory_of", lambda device: gigabytes << 30)
+    assert at_once(8 << 20, torch.device("cuda")) == mebibytes << 20
 
 
 def test_what_a_device_forbids() -> None:

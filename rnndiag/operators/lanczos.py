@@ -22,7 +22,7 @@ from rnndiag.machine import at_once
 from rnndiag.operators.base import BatchedOperator
 from rnndiag.operators.single import near_leading
 from rnndiag.operators.squared import Squared, squared
-from rnndiag.operators.tridiagonal import largest_ritz, ritz_residual
+from rnndiag.operators.tridiagonal import largest_ritz, looked_at, ritz_residual
 
 CHUNK_BYTES = 4 << 20
 """Size of one vector over all columns of a chunk, so that a step's few vectors stay in cache."""
@@ -62,29 +62,31 @@ def _chunk_norms(maps: Squared, v: Tensor, rtol: float) -> Tensor:
     scale = maps.magnitude(v)
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     maps = maps.scaled(1 / scale)
-    largest = v.new_zeros(count)
-    active = torch.arange(count, device=v.device)
+    largest, active = torch.zeros(count, dtype=torch.float64), torch.arange(count)
     v, single, next_check = v.clone(memory_format=torch.contiguous_format), maps.single(), min(FIRST_CHECK, width)
     if single is not None:
         v, next_check = near_leading(single, v), min(CHECK_EVERY, width)
     v_old, out, scratch, beta = torch.zeros_like(v), torch.empty_like(v), torch.empty_like(v), v.new_zeros(count)
     alphas: list[Tensor] = []
     betas: list[Tensor] = []
-    above = v.new_full((count,), torch.inf)
+    unseen: list[Tensor] = []
+    above = torch.full((count,), torch.inf, dtype=torch.float64)
     # For the root of an isolated value 2 rtol would do. Inside a tight cluster the pair may belong to a neighbour
     # of the largest value, if the start vector has but a share c of the largest's direction: residual / c away.
-    target = rtol / 20
+    # In single precision nothing under a few eps is ever reached.
+    target = max(rtol / 20, 8 * torch.finfo(v.dtype).eps)
     # The Krylov space is exhausted after n steps in exact arithmetic; rounding may ask for a few more.
     for step in range(1, 2 * width + 2):
         w = maps(v, out, scratch)
         alpha = torch.mul(v, w, out=scratch).sum(-1)
         w.addcmul_(alpha[:, None], v, value=-1).addcmul_(beta[:, None], v_old, value=-1)
         beta = torch.linalg.vector_norm(w, dim=-1)
-        alphas.append(alpha)
-        betas.append(beta)
+        unseen += alpha, beta
         v_old, v, out = v, w.div_(beta.clamp_min(torch.finfo(w.dtype).tiny)[:, None]), v_old
         if step < next_check:
             continue
+        seen = looked_at(unseen)
+        alphas, betas, unseen = [*alphas, *seen[::2]], [*betas, *seen[1::2]], []
         theta = largest_ritz(alphas, betas, above)
         residual = ritz_residual(theta, alphas, betas)
         largest[active] = theta
@@ -94,11 +96,12 @@ def _chunk_norms(maps: Squared, v: Tensor, rtol: float) -> Tensor:
         above = theta + residual
         next_check = step + _steps_to_go(step, residual / theta, target)
         if int(open_.sum()) < 0.8 * len(active):  # copying the columns costs about one step
-            active, v, v_old, beta, above = active[open_], v[open_], v_old[open_], beta[open_], above[open_]
-            maps, out, scratch = maps[open_], out[: len(v)], scratch[: len(v)]
+            active, above, left = active[open_], above[open_], open_.nonzero().flatten().to(v.device)
+            v, v_old, beta, maps = v[left], v_old[left], beta[left], maps[left]
+            out, scratch = out[: len(v)], scratch[: len(v)]
             alphas = [a[open_] for a in alphas]
             betas = [b[open_] for b in betas]
-    return largest.sqrt() * scale
+    return largest.sqrt().to(scale) * scale
 
 
 def _steps_to_go(step: int, residual: Tensor, target: float) -> int:

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from rnndiag.operators.squared import Squared
-from rnndiag.operators.tridiagonal import largest_ritz, ritz_residual, ritz_vector
+from rnndiag.operators.tridiagonal import largest_ritz, looked_at, ritz_residual, ritz_vector
 
 CLOSE = 1e-6
 """Relative residual of the faster columns at which to change; single precision reaches about 1e-7."""
 
-MOST_STEPS = 48
+MOST_STEPS = 50
 """All vectors are kept, and orthogonality is lost."""
 
 CHECK_EVERY = 5
@@ -35,17 +35,20 @@ def near_leading(maps: Squared, v: Tensor) -> Tensor:
     basis = [w]
     alphas: list[Tensor] = []
     betas: list[Tensor] = []
+    unseen: list[Tensor] = []
     v_old, beta = torch.zeros_like(w), w.new_zeros(len(w))
     scratch = torch.empty_like(w)
-    for step in range(1, min(MOST_STEPS, v.shape[1]) + 1):
+    last = min(MOST_STEPS, v.shape[1])
+    for step in range(1, last + 1):
         image = maps(basis[-1], torch.empty_like(w), scratch)
         alpha = torch.mul(basis[-1], image, out=scratch).sum(-1)
         image.addcmul_(alpha[:, None], basis[-1], value=-1).addcmul_(beta[:, None], v_old, value=-1)
         beta = torch.linalg.vector_norm(image, dim=-1)
-        alphas.append(alpha.double())
-        betas.append(beta.double())
+        unseen += alpha, beta
         v_old = basis[-1]
-        if step % CHECK_EVERY == 0:
+        if step % CHECK_EVERY == 0 or step == last:
+            seen = looked_at(unseen)
+            alphas, betas, unseen = [*alphas, *seen[::2]], [*betas, *seen[1::2]], []
             theta = largest_ritz(alphas, betas)
             residual = ritz_residual(theta, alphas, betas) / theta
             if float(residual.kthvalue(1 + len(residual) // 4).values) < CLOSE:
@@ -54,7 +57,7 @@ def near_leading(maps: Squared, v: Tensor) -> Tensor:
     shares = ritz_vector(largest_ritz(alphas, betas), alphas, betas)
     near = torch.zeros_like(w)
     for share, each in zip(shares, basis, strict=False):
-        near.addcmul_(share.float()[:, None], each)
+        near.addcmul_(share.to(w)[:, None], each)
     found = near.double()
     size = torch.linalg.vector_norm(found, dim=-1, keepdim=True)
     return torch.where(size > 0.5, found / size, v)

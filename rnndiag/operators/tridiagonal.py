@@ -13,6 +13,15 @@ SHIFT = 1e-10
 """Relative distance from the eigenvalue at which its eigenvector is sought."""
 
 
+def looked_at(entries: list[Tensor]) -> tuple[Tensor, ...]:
+    """Entries where they are looked at: in double precision on the processor.
+
+    In single precision the recurrences below never get under their own rounding; and their many short operations
+    would be as many launches on another device, which must be waited for here in any case.
+    """
+    return torch.stack(entries).to("cpu", torch.float64).unbind()
+
+
 def largest_ritz(alphas: list[Tensor], betas: list[Tensor], above: Tensor | None = None) -> Tensor:
     """Largest eigenvalue ``theta`` of each tridiagonal matrix.
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from rnndiag.operators.lanczos import spectral_norms
 from rnndiag.operators.structured import DiagonalPlusShared
@@ -143,3 +144,17 @@ def test_a_wide_net_agrees_with_svd() -> None:
     op = run_layer(layer("tanh", 8, 520), torch.randn(20, 2, 8, dtype=torch.float64)).along.state_jacobian
     exact = torch.linalg.matrix_norm(op.to_dense(), 2)
     torch.testing.assert_close(norms(op), exact, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["tanh", "gru", "lstm"])
+def test_single_precision_costs_no_more_steps(kind: str) -> None:
+    """Its residuals never get under a few eps, and must not be waited for."""
+    net, flops, norms = layer(kind, 4, 48, scale=1.2), {}, {}
+    inputs = torch.randn(40, 2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for dtype in (torch.float64, torch.float32):
+        jacobian = run_layer(net.to(dtype), inputs.to(dtype)).along.state_jacobian
+        with FlopCounterMode(display=False) as counter:
+            norms[dtype] = spectral_norms(jacobian, generator=torch.Generator().manual_seed(0)).double()
+        flops[dtype] = counter.get_total_flops()
+    assert flops[torch.float32] <= flops[torch.float64]
+    torch.testing.assert_close(norms[torch.float32], norms[torch.float64], rtol=2e-6, atol=0)
