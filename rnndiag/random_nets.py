@@ -17,6 +17,9 @@ from rnndiag.seeds import generator
 
 InitName = Literal["gaussian", "xavier", "he", "orthogonal", "identity", "pytorch"]
 
+LARGEST_SIGMA = 1e100
+"""Its square must not overflow."""
+
 MAX_PARAMETERS = 1 << 28
 """2 GB of float64 weights: refused beyond, before anything is allocated."""
 
@@ -57,8 +60,9 @@ class RandomNet:
         ):
             if count < 1:
                 raise SettingsError(f"--{option}: expected at least 1, got {count}")
-        if self.sigma is not None and not (math.isfinite(self.sigma) and self.sigma > 0):
-            raise SettingsError(f"--sigma: expected a number above 0, got {self.sigma}")
+        if self.sigma is not None and not 0 < self.sigma <= LARGEST_SIGMA:
+            limit = "" if not self.sigma > LARGEST_SIGMA else f" and at most {LARGEST_SIGMA:g}"
+            raise SettingsError(f"--sigma: expected a number above 0{limit}, got {self.sigma}")
         if self.sigma is not None and self.init != "gaussian":
             raise SettingsError(f"--sigma scales the gaussian init, but --init is {self.init}; drop one of the two")
         for option, scale in (("input-scale", self.input_scale), ("bias-scale", self.bias_scale or 0.0)):

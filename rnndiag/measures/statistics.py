@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 CONFIDENCE = 0.95
@@ -30,12 +31,9 @@ def median_interval(sequences: Tensor, samples: Tensor) -> tuple[float, float]:
         samples: every sample behind them, any shape.
     """
     n = sequences.numel()
-    k, tail = -1, 0.0
-    while True:
-        tail += math.comb(n, k + 1) / 2**n
-        if 2 * tail > 1 - CONFIDENCE:
-            break
-        k += 1
+    i = torch.arange(n // 2 + 1, dtype=torch.float64)
+    logs = math.lgamma(n + 1) - torch.lgamma(i + 1) - torch.lgamma(n - i + 1) - n * math.log(2)
+    k = int((2 * logs.exp().cumsum(0) <= 1 - CONFIDENCE).sum()) - 1
     if k < 0:
         return float(samples.min()), float(samples.max())
     ordered = sequences.sort().values

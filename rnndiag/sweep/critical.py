@@ -53,8 +53,10 @@ def critical_gains(
 
 def _search(rates: Sequence[tuple[float, float | None]]) -> Search | None:
     for (low, at_low), (high, at_high) in pairwise(rates):
-        if at_low is not None and at_high is not None and at_low < 0 <= at_high:
-            return root(low, at_low, high, at_high, TOLERANCE * high)
+        # A state that overflows, above a point where it does not, grows.
+        above = torch.inf if at_high is None else at_high
+        if at_low is not None and at_low < 0 <= above:
+            return root(low, at_low, high, above, TOLERANCE * high)
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -44,6 +45,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         varying(self.axes)
+        cells = self.axes.get("cell", ())
+        if self.forget_bias and "lstm" not in cells:
+            raise SettingsError(f"--forget-bias is for --cell lstm, got --cell {','.join(map(str, cells))}")
         if self.nets < 1:
             raise SettingsError(f"--nets: expected at least 1, got {self.nets}")
         for condition in conditions(self.axes):
@@ -101,6 +105,11 @@ class Plan:
                 f"a net of H={shown['hidden']} on T={shown['length']} and B={probe.batch} would take about "
                 f"{needed / 2**30:.0f} GiB, {where} has {held / 2**30:.0f} GiB; lower --hidden, --T or --batch"
             )
+
+    def at_once(self) -> int:
+        """How many nets fit into memory together."""
+        largest = max(self.bytes_of(condition) for condition in conditions(self.axes))
+        return max(1, int(min(memory_of(device_of(self.settings)) // largest, sys.maxsize)))
 
     def bytes_of(self, condition: Condition) -> int:
         """About what measuring one net takes at its peak."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from rnndiag.machine import device_of, measuring
 from rnndiag.sweep.axes import Condition, conditions, varying
 from rnndiag.sweep.critical import critical_gains
 from rnndiag.sweep.ensemble import measure_nets
@@ -54,7 +55,7 @@ def run(
         if resume is not None:
             log, known = Log.open(resume, describe(plan))
             stack.enter_context(log)
-        bench = _Bench(plan, known, log, workers or _cores())
+        bench = _Bench(plan, known, log, min(workers or _cores(), plan.at_once()))
         critical: tuple[Any, ...] = ()
         try:
             missing = [key for condition in grid for seed in plan.seeds if (key := (condition, seed)) not in known]
@@ -115,8 +116,8 @@ class _Bench:
         missing = [key for key in wanted if key not in self._known]
         if not missing:
             return
-        threads = torch.get_num_threads()
-        with ThreadPoolExecutor(self._workers, initializer=partial(torch.set_num_threads, 1)) as pool:
+        pool = ThreadPoolExecutor(self._workers, initializer=partial(torch.set_num_threads, 1))
+        with measuring(0, device_of(self._plan.settings)), pool:
             at_work = {pool.submit(self._batch, batch) for batch in self._plan.batches(missing)}
             try:
                 for done in as_completed(at_work):
@@ -130,8 +131,6 @@ class _Bench:
                     if not done.cancelled() and done.exception() is None:
                         self._keep(done)
                 raise
-            finally:
-                torch.set_num_threads(threads)
 
     def _batch(self, batch: Sequence[Key]) -> list[Measured]:
         plan, condition = self._plan, batch[0][0]
@@ -164,7 +163,8 @@ def _notes(plan: Plan, grid: Sequence[Condition]) -> tuple[str, ...]:
     if not resting:
         return ()
     which = "every point" if resting == len(grid) else f"{resting} of {len(grid)} points"
+    there = ", where J_t = W_hh, however unstable that is" if plan.axes["cell"] == ("tanh",) else ""
     return (
-        f"{which}: without input and bias the state rests at zero, where J_t = W_hh, however unstable that is; to see "
-        "a net run free, start it with --probe impulse and an input scale above 0",
+        f"{which}: without input and bias the state rests at zero{there}; to see a net run free, start it with "
+        "--probe impulse and an input scale above 0",
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rnndiag.theory.gaussian_moments import Floats, Nonlinearity, moments
+from rnndiag.theory.gaussian_moments import LARGEST_Q, Floats, Nonlinearity, moments
 from rnndiag.theory.mean_field import RELU_CRITICAL, critical_sigma
 
 LONGEST = 2000
@@ -42,7 +42,7 @@ def along_probe(sigma: float, variances: Floats, nonlinearity: Nonlinearity) -> 
 
     Given the inputs, the preactivations of a layer are Gaussian over units at each step, whatever the inputs'
     law: this holds for an impulse or a single sequence as well as for noise. Steady inputs lead to the fixed
-    point of ``mean_field``. A net that starts at zero and gets nothing stays there: ``chi = sigma^2``.
+    point of ``mean_field``. A tanh net that starts at zero and gets nothing stays there: ``chi = sigma^2``.
 
     Args:
         sigma: gain of ``W_hh``.
@@ -54,7 +54,8 @@ def along_probe(sigma: float, variances: Floats, nonlinearity: Nonlinearity) -> 
     q, chi, output = np.empty_like(variances), np.empty_like(variances), np.empty_like(variances)
     before = np.zeros_like(variances[0])
     for t, v in enumerate(variances):
-        q[t] = sigma**2 * before + v
+        with np.errstate(over="ignore"):
+            q[t] = np.minimum(sigma**2 * before + v, LARGEST_Q)
         at = moments(q[t], nonlinearity)
         chi[t], before = sigma**2 * at.slope2, at.square
         output[t] = before

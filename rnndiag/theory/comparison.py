@@ -14,12 +14,9 @@ from rnndiag.measures.lyapunov import Lyapunov, transient_of
 from rnndiag.random_nets import RandomNet
 from rnndiag.theory.along_probe import Along, along_probe, critical_along
 from rnndiag.theory.finite_size import Z_95, FiniteSize, mixing, settled
-from rnndiag.theory.gaussian_moments import Floats, moments
+from rnndiag.theory.gaussian_moments import LARGEST_Q, Floats, moments
 from rnndiag.theory.law import Law, law_of
 from rnndiag.theory.mean_field import mean_field
-
-LARGEST_Q = 1e300
-"""A relu net's variance is held under it: only the rate is asked for, which no longer depends on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +94,13 @@ def predict(net: RandomNet, inputs: Tensor) -> Theory:
         law = law_of(net, level)
         if isinstance(law, str):
             return Theory(applies=False, reason=law)
-        variances = law.input_variance * feeds + law.bias_variance
+        variances = np.minimum(law.input_variance * feeds + law.bias_variance, LARGEST_Q)
         along = along_probe(law.sigma, variances, law.nonlinearity)
+        if law.nonlinearity == "relu" and not along.q[transient:].any():
+            return Theory(applies=False, reason=f"rnn.l{level} rests at zero, where relu has no slope")
         layer, still = _predicted(f"rnn.l{level}", law, variances, along, net.hidden, transient, steady=steady)
         layers.append(layer)
-        feeds, steady = net.hidden * along.output, steady and still
+        feeds, steady = np.minimum(net.hidden * along.output, LARGEST_Q), steady and still
     top = max(layers, key=lambda layer: layer.rate)
     return Theory(True, top.rate, top.critical_sigma, top.fixed_point_q, "", top.layer, tuple(layers))
 
@@ -152,7 +151,7 @@ def _predicted(
 
 
 def _finite_size(rate: float, law: Law, q: Floats, width: int, *, steady: bool, frozen: bool) -> FiniteSize:
-    at = moments(float(np.minimum(q, LARGEST_Q).mean()), law.nonlinearity)
+    at = moments(float(q.mean()), law.nonlinearity)
     kurtosis = float(at.slope4 / at.slope2**2)
     if frozen and not law.orthogonal:
         return settled(rate, width, kurtosis=kurtosis)

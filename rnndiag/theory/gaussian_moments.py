@@ -12,6 +12,9 @@ Nonlinearity = Literal["tanh", "relu"]
 
 Floats = NDArray[np.float64]
 
+LARGEST_Q = 1e300
+"""A variance that is larger counts as this one: what outgrows the range does so whatever its size."""
+
 WIDEST = 12.0
 """Standard deviations at which the Gaussian is cut: ``exp(-72)``."""
 

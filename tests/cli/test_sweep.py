@@ -133,6 +133,8 @@ def test_colour_says_the_rate_and_none_is_left_when_told(cli: Cli, monkeypatch: 
     ("arguments", "words"),
     [
         (["--sigma", "0:3:4"], "--sigma: expected a number above 0, got 0.0"),
+        (["--sigma", "1", "--forget-bias", "3"], "--forget-bias is for --cell lstm, got --cell tanh"),
+        (["--sigma", "1e200"], "--sigma: expected a number above 0 and at most 1e+100, got 1e+200"),
         (["--sigma", "-1"], "--sigma: expected a number above 0, got -1.0"),
         (["--T", "0"], "--T: expected at least 1 step, got 0"),
         (["--T", "0,5"], "--T: expected at least 1 step, got 0"),
@@ -204,3 +206,25 @@ def test_what_is_partial_says_so() -> None:
     assert f"Partial: {len(part.points)} of 80 points." in drawn(part, 80)
     assert json.loads(as_json(part))["complete"] is False
     assert len(as_csv(part).splitlines()) == 1 + len(part.points)
+
+
+def test_a_gain_at_which_states_overflow_bounds_the_critical_one(cli: Cli) -> None:
+    arguments = ("--cell", "relu", "--sigma", "1,3", "--T", "2000", "--hidden", "16", "--nets", "1", "--batch", "2")
+    found = json.loads(cli("sweep", *arguments, "--format", "json").out)
+    assert [point["verdict"] for point in found["points"]] == ["vanishing", "invalid"]
+    assert 1 < found["critical_sigma"] < 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
+def test_memory_that_is_full_is_one_line() -> None:
+    command = "sweep --sigma 1 --hidden 64 --T 3000 --batch 512 --nets 1 --workers 1 -q"
+    limited = f"ulimit -v 2500000; exec {sys.executable} -m rnndiag {command}"
+    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "rnndiag: error: --device cpu: out of memory; lower --T, --batch or --exponents\n"
+
+
+@pytest.mark.parametrize(("cell", "words"), [("tanh", "where J_t = W_hh"), ("gru", "rests at zero; to see")])
+def test_the_note_of_nets_at_rest_is_of_their_cell(cli: Cli, cell: str, words: str) -> None:
+    arguments = ("--cell", cell, "--probe", "zeros", "--T", "10", "--hidden", "8", "--nets", "1", "--sigma", "1")
+    assert words in " ".join(cli("sweep", *arguments).out.split())

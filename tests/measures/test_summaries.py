@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import pytest
 import torch
@@ -93,3 +94,18 @@ def test_kaplan_yorke_dimension() -> None:
     assert _kaplan_yorke([0.5, 0.0, -1.0], full=True) == pytest.approx(2.5)
     assert _kaplan_yorke([-1.0, -2.0], full=True) == 0
     assert _kaplan_yorke([0.5, 0.1], full=False) is None
+
+
+@pytest.mark.parametrize("count", [*range(1, 60), 999, 1000])
+def test_the_interval_is_that_of_exact_binomials(count: int) -> None:
+    ordered = torch.arange(count, dtype=torch.float64)
+    low, high = median_interval(ordered, ordered)
+    outside = [Fraction(sum(math.comb(count, i) for i in range(k)), 2**count) for k in range(count // 2 + 1)]
+    widest = max(k for k, tail in enumerate(outside) if 2 * tail <= Fraction(5, 100))
+    assert (low, high) == ((0, count - 1) if widest == 0 else (widest - 1, count - widest))
+
+
+def test_the_interval_of_a_million_sequences_is_at_hand() -> None:
+    values = torch.arange(10**6, dtype=torch.float64)
+    low, high = median_interval(values, values)
+    assert (high - low) / 2 == pytest.approx(1.96 * math.sqrt(10**6) / 2, rel=1e-2)

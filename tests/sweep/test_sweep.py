@@ -132,7 +132,7 @@ def rates(found: Sweep) -> list[float]:
 
 
 def test_no_nets_is_no_measurement() -> None:
-    net = RandomNet(cell="relu", sigma=1e200, hidden=4, input_size=2)
+    net = RandomNet(cell="relu", sigma=1e100, hidden=4, input_size=2)
     probe = api.make_probe("noise", length=5, batch=2)
     assert [m.verdict for m in measure_nets([net], probe, 5, Settings())] == ["invalid"]
 

@@ -111,3 +111,21 @@ def test_the_radius_of_a_random_matrix_has_its_quantiles(size: int) -> None:
     radii = torch.linalg.eigvals(draws / size**0.5).abs().amax(-1)
     for share, slack in ((0.5, 0.12), (0.95, 0.03), (0.99, 0.015)):
         assert float((radii <= radius_quantile(size, share)).double().mean()) == pytest.approx(share, abs=slack)
+
+
+@pytest.mark.parametrize(("sigma", "length"), [(3.0, 700), (1e50, 10)])
+def test_states_that_outgrow_the_range_leave_the_rate(sigma: float, length: int) -> None:
+    """Mean field of relu grows by the same factor however large; a stack's upper layer is fed what is left."""
+    net = RandomNet("relu", sigma=sigma, hidden=16, layers=2)
+    theory = predict(net, torch.randn(length, 2, 16, dtype=torch.float64))
+    assert theory.applies
+    for layer in theory.layers:
+        assert layer.rate == pytest.approx(math.log(sigma**2 / 2) / 2, rel=1e-12)
+
+
+def test_relu_at_rest_has_no_slope() -> None:
+    net = RandomNet("relu", sigma=1.0, hidden=16)
+    theory = predict(net, torch.zeros(20, 2, 16, dtype=torch.float64))
+    assert not theory.applies
+    assert theory.reason == "rnn.l0 rests at zero, where relu has no slope"
+    assert predict(net, torch.ones(20, 2, 16, dtype=torch.float64)).applies
