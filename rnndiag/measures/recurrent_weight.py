@@ -76,9 +76,11 @@ def recurrent_weight(layer: RecurrentLayer, stored: torch.dtype | None = None) -
     shape = Shape(layer.hidden_size, layer.output_size, len(layer.gates))
     whole = closest_init(weight, shape, stored)
     singular = torch.linalg.svdvals(weight).cpu()
+    lone = shape.gates == 1  # then the one block is the whole
     blocks = {
         name: replace(
-            spectrum(w, layer.weight_hr), closest_init=whole if shape.gates == 1 else closest_init(w, shape, stored)
+            spectrum(w, layer.weight_hr, singular=singular if lone else None),
+            closest_init=whole if lone else closest_init(w, shape, stored),
         )
         for name, w in layer.blocks(weight).items()
     }
@@ -97,10 +99,14 @@ def recurrent_weight(layer: RecurrentLayer, stored: torch.dtype | None = None) -
     )
 
 
-def spectrum(weight: Tensor, projection: Tensor | None = None) -> Spectrum:
-    """Decompose one block ``[H, R]``; with a projection ``[R, H]`` eigenvalues are of ``projection @ weight``."""
+def spectrum(weight: Tensor, projection: Tensor | None = None, *, singular: Tensor | None = None) -> Spectrum:
+    """Decompose one block ``[H, R]``; with a projection ``[R, H]`` eigenvalues are of ``projection @ weight``.
+
+    ``singular`` are its singular values where they are known.
+    """
     rows, columns = weight.shape
-    singular = torch.linalg.svdvals(weight).cpu()
+    if singular is None:
+        singular = torch.linalg.svdvals(weight).cpu()
     square = weight if projection is None else projection @ weight
     moduli = torch.linalg.eigvals(square).abs().cpu()
     largest = float(square.abs().max()) or 1.0  # squares of the entries themselves might overflow
