@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -35,6 +36,9 @@ from rnndiag.treatments.trial import Trials
 
 SLOW = 1e10
 """Flops a second of a slow machine: what takes less than ``LONG`` on it is not worth measuring this one's."""
+
+TREATING = 4
+"""Times as long as measuring that trying treatments takes, about."""
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +76,7 @@ def diagnose(
     stacks, unfit = _fitting(_chosen(model, settings.layers), probe)
     tell = _Pieces(progress, sum(2 + len(STAGES) * len(stack.layers) for stack in stacks))
     measured: list[Subject] = []
+    start = time.monotonic()
     for stack in stacks:
         with measuring_of(stack, device):
             measured.append(_measure(stack, probe, lag, settings, device, tell))
@@ -81,6 +86,8 @@ def diagnose(
     if not settings.treat:
         return report
     ill = {stack.name for stack in report.stacks if stack.verdict != "healthy"}
+    if ill and time.monotonic() - start > LONG / TREATING:
+        log.info(f"{', '.join(sorted(ill))}: trying treatments takes a few times as long; --no-treat leaves them out")
     return replace(report, findings=_tried(report.findings, patients(model, probe, settings, ill)))
 
 

@@ -50,7 +50,7 @@ class Cost:
         time_ = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
         if seconds >= 7200:
             time_ = f"{seconds / 3600:.1f} h"
-        return f"{name}: about {time_} and {self.memory / 2**30:.1f} GiB, at {rate / 1e9:.0f} GFlop/s"
+        return f"{name}: about {time_} and {self.memory / 2**30:.1f} GiB, at {rate / 1e9:.3g} GFlop/s"
 
 
 def cost(stack: Stack, probe: Probe, settings: Settings) -> Cost:

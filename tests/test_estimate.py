@@ -59,3 +59,14 @@ def test_what_would_not_fit_is_refused_before_it_begins() -> None:
     probe = Probe("file", 10**4, 10**9, array=torch.zeros(1, 1, 16).expand(10**4, 10**9, 16))
     with pytest.raises(SettingsError, match=r"would take about \d+ GiB on rnn, this machine has"):
         diagnose(model, probe)
+
+
+@pytest.mark.parametrize(("sigma", "told"), [(0.3, True), (1.5, False)])
+def test_that_treatments_are_tried_is_told_where_it_takes_long(
+    sigma: float, told: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("rnndiag.diagnose.LONG", 0.0)
+    model = RandomNet(sigma=sigma, hidden=8, input_scale=0.1).build()
+    with caplog.at_level("INFO", logger="rnndiag"):
+        diagnose(model, Probe(length=20, batch=6))
+    assert ("rnn: trying treatments takes a few times as long; --no-treat leaves them out" in caplog.text) is told
