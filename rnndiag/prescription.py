@@ -20,7 +20,7 @@ from rnndiag.rules.base import Checklist
 from rnndiag.rules.policy import Policy
 from rnndiag.treatments import NAMES, TRAINING
 from rnndiag.treatments.suggest import tried as with_trials
-from rnndiag.treatments.trial import Kind, Trial, Trials, Tried, distance, rank, stored
+from rnndiag.treatments.trial import Kind, Trial, Trials, Tried, distance, rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def prescribe(
     changed: dict[str, RecurrentLayer] = {}
     after = None
     if chosen is not None:
-        treated, changed = _treated(model, outcomes[chosen.name], trials)
+        treated, changed = _treated(model, outcomes[chosen.name])
         after = diagnose(treated, probe, settings, policy=policy, progress=progress)
     taken = None if chosen is None else chosen.name
     return Prescribed(Prescription(before, tuple(ranked), tuple(not_tried), taken, after), changed)
@@ -220,16 +220,13 @@ def _chosen(ranked: Sequence[Treatment], not_tried: Sequence[NotTried], take: st
     return next((each for each in ranked if each.helps and each.kind == "weights"), None)
 
 
-def _treated(
-    model: Model, done: Sequence[Tried | None], trials: Sequence[Trials]
-) -> tuple[Model, dict[str, RecurrentLayer]]:
+def _treated(model: Model, done: Sequence[Tried | None]) -> tuple[Model, dict[str, RecurrentLayer]]:
     """The model with the treated stacks, and the layers that differ."""
     used = _used(done)
     fresh: dict[str, Stack] = {}
     changed: dict[str, RecurrentLayer] = {}
-    for tried, each in zip(done, trials, strict=True):
-        if tried is None or tried.stack is None or tried not in used:
-            continue
-        stack = fresh[tried.stack.name] = stored(tried.stack, each.patient)
-        changed |= {layer.name: layer for layer in stack.layers if layer.name in tried.trial.layers}
+    for tried in done:
+        if tried is not None and tried.stack is not None and tried in used:
+            fresh[tried.stack.name] = tried.stack
+            changed |= {layer.name: layer for layer in tried.stack.layers if layer.name in tried.trial.layers}
     return replace(model, stacks=tuple(fresh.get(stack.name, stack) for stack in model.stacks)), changed
