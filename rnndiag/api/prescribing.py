@@ -85,5 +85,5 @@ def prescribe(
             raise OutputError(f"{save}: not written: {why}; --take NAME chooses a treatment all the same")
         from rnndiag.checkpoint.rewrite import rewrite
 
-        rewrite(model, save, prescribed.changed, force=force, nonlinearity=nonlinearity, maps=maps)
+        rewrite(model, save, prescribed.changed, measured=found, force=force, nonlinearity=nonlinearity, maps=maps)
     return prescribed.prescription

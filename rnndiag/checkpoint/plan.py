@@ -12,6 +12,7 @@ from torch import Tensor
 from rnndiag.checkpoint import patch
 from rnndiag.checkpoint.patch import ConflictError, Edit, Patch
 from rnndiag.checkpoint.text import listing, shape_of
+from rnndiag.checkpoint.unchanged import same_bits
 from rnndiag.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ class Plan:
             raise CheckpointError(f"its layers are {listing(list(layers))}, expected {listing(list(self._layers))}")
         for name, expected in self._expected.items():
             found = layers[name].parameters
-            wrong = [k for k in expected if k not in found or not _same(found[k], expected[k])]
+            wrong = [k for k in expected if k not in found or not same_bits(found[k], expected[k])]
             if wrong or found.keys() != expected.keys():
                 raise CheckpointError(f"{name}: {listing(wrong or list(found))} came out otherwise")
         for file, parts in self._by_file().items():
@@ -194,10 +195,3 @@ def _misfit(old: RecurrentLayer, new: RecurrentLayer) -> str:
             return f"{kind}: expected {shape_of(held[kind].shape)} as in the file, got {shape_of(parameter.shape)}"
     missing = held.keys() - new.parameters.keys()
     return f"{min(missing)} is missing from the changed layer" if missing else ""
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    """Bit for bit."""
-    if one.dtype != other.dtype or one.shape != other.shape:
-        return False
-    return torch.equal(*(each.contiguous().reshape(-1).view(torch.uint8) for each in (one, other)))

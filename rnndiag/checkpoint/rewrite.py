@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rnndiag.checkpoint import formats, load
+from rnndiag.checkpoint import file_digest, formats, load
 from rnndiag.checkpoint.archives import kind_of
 from rnndiag.checkpoint.at_hand import STDIN, is_url
 from rnndiag.checkpoint.copies import check_target, copied
@@ -14,6 +14,7 @@ from rnndiag.checkpoint.find import find
 from rnndiag.checkpoint.parametrised import effective
 from rnndiag.checkpoint.places import Ledger
 from rnndiag.checkpoint.plan import Plan
+from rnndiag.checkpoint.unchanged import changed_since, check_unchanged
 from rnndiag.errors import CheckpointError, OutputError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from rnndiag.cells.layer import RecurrentLayer
     from rnndiag.checkpoint.contents import Container, Contents, Nonlinearity
     from rnndiag.checkpoint.mapping import RoleMap
+    from rnndiag.checkpoint.model import Model
 
 
 def rewrite(
@@ -29,6 +31,7 @@ def rewrite(
     target: str | Path,
     changed: Mapping[str, RecurrentLayer],
     *,
+    measured: Model | None = None,
     force: bool = False,
     nonlinearity: Nonlinearity | None = None,
     maps: Sequence[RoleMap] = (),
@@ -43,17 +46,21 @@ def rewrite(
         path: a file or folder that ``load`` reads.
         target: where the changed model is to be; a folder for a folder.
         changed: by the names of layers as ``load`` gives them, the layers with their new parameters.
+        measured: what ``load`` made of the file before, for a change that follows from it; None: whatever is there now.
         force: whether the target may be there already, or be the input itself.
         nonlinearity: as for ``load``.
         maps: as for ``load``.
 
     Raises:
-        CheckpointError: the input cannot be read; a layer is not in it, or is of another cell or shape there; a number
-            that changed has no place of its own in it, or does not fit its dtype; its format is not written.
+        CheckpointError: the input cannot be read, or is not what was measured; a layer is not in it, or is of another
+            cell or shape there; a number that changed has no place of its own in it, or does not fit its dtype; its
+            format is not written.
         OutputError: the target is the input, is there already, or cannot be written.
     """
     source, target = _local(path), Path(target)
     model = load(source, nonlinearity=nonlinearity, maps=maps)
+    if measured is not None:
+        check_unchanged(source, measured, model)
     check_target(source, target, force=force)
     ledger = Ledger()
     plan = Plan(source, model, changed)
@@ -61,6 +68,8 @@ def rewrite(
     with formats.one_line(source, model.source.format):
         plan.place(ledger, find(addresses, nonlinearity, maps, tables=False).stacks)
     with copied(source, target, force=force) as copy:
+        if file_digest(copy) != model.source.sha256:
+            raise changed_since(source)
         try:
             plan.apply(copy)
             plan.verify(copy, load(copy, nonlinearity=nonlinearity, maps=maps))

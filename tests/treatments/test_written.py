@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import rnndiag
 from rnndiag import Settings
+from rnndiag.errors import CheckpointError
 
 
 def ill(scale: float = 0.3, **options: object) -> dict[str, Tensor]:
@@ -59,3 +61,26 @@ def test_a_layer_that_no_treatment_touches_keeps_its_bits(tmp_path: Path) -> Non
     before["weight_hh_l1"] = torch.linalg.qr(torch.randn(16, 16, dtype=torch.float64)).Q * 1.1
     after = treated(tmp_path / "model.pt", before, settings=Settings(dtype="float32"))
     assert [key for key in before if not torch.equal(after[key], before[key])] == ["weight_hh_l0"]
+
+
+@pytest.mark.parametrize("what", ["another head", "other layers", "layers of a folder"])
+def test_a_file_saved_anew_while_it_is_measured_is_not_mixed(tmp_path: Path, what: str) -> None:
+    first, second = ({**ill(), "head.weight": torch.full((2, 16), fill)} for fill in (0.0, 1.0))
+    if what != "another head":
+        second["weight_hh_l0"] = second["weight_hh_l0"] * 0.9
+    path, save = tmp_path / "latest.pt", torch.save
+    if what == "layers of a folder":
+        (tmp_path / "latest").mkdir()
+        path, save = tmp_path / "latest" / "model.safetensors", save_file
+    model = path if path.suffix == ".pt" else path.parent
+    save(first, path)
+
+    def meanwhile(piece: str, done: int, of: int) -> None:
+        if piece.endswith("rescale"):
+            save(second, path)
+
+    with pytest.raises(CheckpointError, match="was written anew while it was measured"):
+        rnndiag.prescribe(
+            model, length=40, batch=4, treatments="rescale", save=tmp_path / "treated", progress=meanwhile
+        )
+    assert not (tmp_path / "treated").exists()
