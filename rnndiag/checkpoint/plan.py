@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rnndiag.checkpoint import patch
 from rnndiag.checkpoint.patch import ConflictError, Edit, Patch
+from rnndiag.checkpoint.repacked import Unpacked
 from rnndiag.checkpoint.text import listing, shape_of
 from rnndiag.checkpoint.unchanged import same_bits
 from rnndiag.errors import CheckpointError
@@ -42,6 +43,7 @@ class Plan:
         self._changed = changed
         self._expected = {name: dict(layer.parameters) for name, layer in self._layers.items()}
         self._patches: list[Patch] = []
+        self._unpacked = Unpacked()
         for name, layer in changed.items():
             if name not in self._layers:
                 raise CheckpointError(f"{path}: no layer {name!r}: expected {listing(list(self._layers))}")
@@ -93,7 +95,7 @@ class Plan:
         where = f"{self._path}: {owner}"
         if isinstance(place, str):
             raise CheckpointError(f"{where}: the change has no place in the file: {place}")
-        held = patch.numbers_at(place, numbers)
+        held = patch.numbers_at(place, numbers, self._unpacked)
         if not torch.equal(held.to(torch.float64).nan_to_num(), before.nan_to_num()):
             raise CheckpointError(f"{where}: its numbers are computed from those in the file, not only rearranged")
         values = wanted.to(place.dtype)
