@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rnndiag.checkpoint.sharded import homes
-from rnndiag.errors import CheckpointError, OutputError
+from rnndiag.checkpoint.trees import copy_tree
+from rnndiag.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,7 @@ def copied(path: Path, target: Path, *, force: bool) -> Iterator[Path]:
 
     Raises:
         OutputError: the system refuses, or ``check_target`` does.
-        CheckpointError: the model is a folder with links that lead out of it.
+        CheckpointError: the model is a folder that cannot be copied whole.
     """
     check_target(path, target, force=force)
     final = target.resolve()
@@ -60,7 +60,7 @@ def copied(path: Path, target: Path, *, force: bool) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=final.parent, prefix=".rnndiag.") as folder:
             copy = Path(folder) / final.name  # some formats are known by their names
             if path.is_dir():
-                _copy_folder(path, copy)
+                copy_tree(path, copy)
             else:
                 shutil.copyfile(path, copy)
             yield copy
@@ -71,22 +71,6 @@ def copied(path: Path, target: Path, *, force: bool) -> Iterator[Path]:
                 copy.replace(final)
     except OSError as error:
         raise OutputError(f"{target}: could not be written ({error.strerror or error})") from error
-
-
-def _copy_folder(path: Path, copy: Path) -> None:
-    """All of a folder; files that its links lead to become files, as in a snapshot from the Hugging Face hub."""
-    copy.mkdir()
-    allowed = tuple(homes(path.resolve()))
-    for place, folders, files in os.walk(path):
-        here = copy / Path(place).relative_to(path)
-        for name in (*folders, *files):
-            entry = Path(place) / name
-            if entry.is_symlink() and entry.resolve().parent not in allowed:
-                raise CheckpointError(f"{path}: {name} is a link that leads out of the folder: put a copy in its place")
-        for name in folders:
-            (here / name).mkdir()
-        for name in files:
-            shutil.copyfile(Path(place) / name, here / name)
 
 
 def _replace_files(copy: Path, final: Path) -> None:

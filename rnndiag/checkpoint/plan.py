@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnndiag.checkpoint import patch
+from rnndiag.checkpoint import patch, trees
 from rnndiag.checkpoint.patch import ConflictError, Edit, Patch
 from rnndiag.checkpoint.repacked import Unpacked
 from rnndiag.checkpoint.text import listing, shape_of
@@ -157,8 +157,12 @@ class Plan:
             wrong = [k for k in expected if k not in found or not same_bits(found[k], expected[k])]
             if wrong or found.keys() != expected.keys():
                 raise CheckpointError(f"{name}: {listing(wrong or list(found))} came out otherwise")
-        for file, parts in self._by_file().items():
-            if patch.differs_elsewhere(parts, file, copy / file.relative_to(self._path)):
+        held, patched = trees.entries(self._path), self._by_file()
+        if held != trees.entries(copy):
+            raise CheckpointError("it does not hold the same files")
+        for within in (path for path, kind in held.items() if kind == "file"):
+            file = self._path / within
+            if patch.differs_elsewhere(patched.get(file, ()), file, copy / within):
                 raise CheckpointError("bytes that were to stay changed")
 
     def _by_file(self) -> Mapping[Path, list[Patch]]:
