@@ -62,11 +62,8 @@ def rewrite(
     if measured is not None:
         check_unchanged(source, measured, model)
     check_target(source, target, force=force)
-    ledger = Ledger()
     plan = Plan(source, model, changed)
-    addresses = _whole(formats.trace(source, ledger), ledger)
-    with formats.one_line(source, model.source.format):
-        plan.place(ledger, find(addresses, nonlinearity, maps, tables=False).stacks)
+    _place(plan, source, model.source.format, nonlinearity, maps)
     with copied(source, target, force=force) as copy:
         if file_digest(copy) != model.source.sha256:
             raise changed_since(source)
@@ -76,6 +73,14 @@ def rewrite(
         except CheckpointError as error:
             reason = str(error).removeprefix(f"{copy}: ")
             raise OutputError(f"{target}: not written, since it would not read as it should: {reason}") from error
+
+
+def _place(plan: Plan, source: Path, format_: str, nonlinearity: Nonlinearity | None, maps: Sequence[RoleMap]) -> None:
+    """Find the places; what was mapped from the file for it is let go, since it may be about to be replaced."""
+    ledger = Ledger()
+    addresses = _whole(formats.trace(source, ledger), ledger)
+    with formats.one_line(source, format_):
+        plan.place(ledger, find(addresses, nonlinearity, maps, tables=False).stacks)
 
 
 def _local(path: str | Path) -> Path:
