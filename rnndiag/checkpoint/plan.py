@@ -32,13 +32,17 @@ class Plan:
         path: the model's file or folder.
         model: what ``load`` made of it.
         changed: the changed layers by name.
+        exactly: whether nothing may be rounded: the numbers were measured as they are to be written.
 
     Raises:
         CheckpointError: a layer that is not in the model, or is of another cell or shape there.
     """
 
-    def __init__(self, path: Path, model: Model, changed: Mapping[str, RecurrentLayer]) -> None:
+    def __init__(
+        self, path: Path, model: Model, changed: Mapping[str, RecurrentLayer], *, exactly: bool = False
+    ) -> None:
         self._path = path
+        self._exactly = exactly
         self._layers = _by_name(path, model.stacks)
         self._changed = changed
         self._expected = {name: dict(layer.parameters) for name, layer in self._layers.items()}
@@ -86,8 +90,15 @@ class Plan:
         edits = []
         for found, answered, numbers in ledger.look_up(addresses.reshape(-1)[where].numpy()):
             at = where[torch.from_numpy(answered)]
-            edits.append(self._edit(f"{name} {kind}", found, numbers, wanted[at], before[at]))
-            expected[at] = edits[-1].values.to(expected.dtype)
+            edit = self._edit(f"{name} {kind}", found, numbers, wanted[at], before[at])
+            if self._exactly and not torch.equal(edit.values.to(torch.float64), wanted[at]):
+                narrow, wide = (str(dtype).removeprefix("torch.") for dtype in (edit.place.dtype, old.dtype))
+                raise CheckpointError(
+                    f"{self._path}: {edit.owner}: a part of it is {narrow} in the file, and {wide} with what it is put"
+                    " together with: save the model in one type"
+                )
+            edits.append(edit)
+            expected[at] = edit.values.to(expected.dtype)
         self._expected[name][kind] = expected.reshape(old.shape)
         return edits
 

@@ -46,7 +46,8 @@ def rewrite(
         path: a file or folder that ``load`` reads.
         target: where the changed model is to be; a folder for a folder.
         changed: by the names of layers as ``load`` gives them, the layers with their new parameters.
-        measured: what ``load`` made of the file before, for a change that follows from it; None: whatever is there now.
+        measured: what ``load`` made of the file before, for a change that follows from it and is in the types of its
+            layers, so that it is written without rounding; None: whatever is there now.
         force: whether the target may be there already, or be the input itself.
         nonlinearity: as for ``load``.
         maps: as for ``load``.
@@ -62,7 +63,7 @@ def rewrite(
     if measured is not None:
         check_unchanged(source, measured, model)
     check_target(source, target, force=force)
-    plan = Plan(source, model, changed)
+    plan = Plan(source, model, changed, exactly=measured is not None)
     _place(plan, source, model.source.format, nonlinearity, maps)
     with copied(source, target, force=force) as copy:
         if file_digest(copy) != model.source.sha256:
