@@ -15,6 +15,8 @@ from rnndiag.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_PREFIX = ".rnndiag."
+
 
 def check_target(path: Path, target: Path, *, force: bool) -> None:
     """Find out before the work what would be found out after it.
@@ -46,6 +48,19 @@ def check_target(path: Path, target: Path, *, force: bool) -> None:
         raise OutputError(f"{target}: cannot be written ({error.strerror})") from error
 
 
+def try_folder(target: Path) -> None:
+    """Make something beside a target, which tells of rights, full disks and strange file systems alike.
+
+    Raises:
+        OutputError: the system refuses.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=target.resolve().parent, prefix=_PREFIX):
+            pass
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written in its folder ({error.strerror or error})") from error
+
+
 @contextmanager
 def copied(path: Path, target: Path, *, force: bool) -> Iterator[Path]:
     """A copy of the model, to be changed; afterwards it is at the target, or gone if an exception came out.
@@ -57,7 +72,7 @@ def copied(path: Path, target: Path, *, force: bool) -> Iterator[Path]:
     check_target(path, target, force=force)
     final = target.resolve()
     try:
-        with tempfile.TemporaryDirectory(dir=final.parent, prefix=".rnndiag.") as folder:
+        with tempfile.TemporaryDirectory(dir=final.parent, prefix=_PREFIX) as folder:
             copy = Path(folder) / final.name  # some formats are known by their names
             if path.is_dir():
                 copy_tree(path, copy)

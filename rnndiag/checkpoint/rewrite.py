@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rnndiag.checkpoint import file_digest, formats, load
 from rnndiag.checkpoint.archives import kind_of
-from rnndiag.checkpoint.at_hand import STDIN, is_url
-from rnndiag.checkpoint.copies import check_target, copied
+from rnndiag.checkpoint.at_hand import on_this_machine
+from rnndiag.checkpoint.copies import check_target, copied, try_folder
 from rnndiag.checkpoint.find import find
 from rnndiag.checkpoint.parametrised import effective
 from rnndiag.checkpoint.places import Ledger
@@ -76,6 +77,22 @@ def rewrite(
             raise OutputError(f"{target}: not written, since it would not read as it should: {reason}") from error
 
 
+def check_written(path: str | Path, target: str | Path, *, force: bool) -> None:
+    """Find out before a model is measured whether a changed one can be written at all, as far as that can be told.
+
+    Raises:
+        CheckpointError: the input is none that a change is written back into.
+        OutputError: the target cannot be written.
+    """
+    source = _local(path)
+    check_target(source, Path(target), force=force)
+    if not source.exists():
+        return  # for the reader to say
+    with suppress(OSError):  # likewise
+        formats.identify(source).check_written(source)
+    try_folder(Path(target))
+
+
 def _place(plan: Plan, source: Path, format_: str, nonlinearity: Nonlinearity | None, maps: Sequence[RoleMap]) -> None:
     """Find the places; what was mapped from the file for it is let go, since it may be about to be replaced."""
     ledger = Ledger()
@@ -85,9 +102,10 @@ def _place(plan: Plan, source: Path, format_: str, nonlinearity: Nonlinearity | 
 
 
 def _local(path: str | Path) -> Path:
-    if str(path) == STDIN or is_url(str(path)):
+    local = on_this_machine(str(path))
+    if local is None:
         raise CheckpointError(f"{path}: expected a file or folder on this machine, to write a changed model from")
-    path = Path(path)
+    path = local
     if path.is_file() and not formats.is_model(path) and (kind := kind_of(path)):
         raise CheckpointError(f"{path}: a changed model is not written back into a {kind} archive: unpack it first")
     return path
