@@ -105,7 +105,7 @@ def prescribe(
         settings: likewise.
         policy: of the two reports.
         treatments: a glob over the names of treatments, pairs and changes of training.
-        take: the treatment to choose in place of the best.
+        take: the treatment to choose in place of the best; stacks that are healthy stay, unless all are.
         progress: told before each piece of work.
 
     Raises:
@@ -114,7 +114,9 @@ def prescribe(
     settings = replace(settings or Settings(), treat=False)
     names = _named(treatments, take)
     before = diagnose(model, probe, settings, policy=policy, progress=progress)
-    ill = {stack.name for stack in before.stacks if stack.verdict != "healthy" or take is not None}
+    ill = {stack.name for stack in before.stacks if stack.verdict != "healthy"}
+    if take is not None and not ill:
+        ill = {stack.name for stack in before.stacks}  # as asked, though all are well
     trials: list[Trials] = []
     outcomes: dict[str, list[Tried | None]] = {name: [] for name in names}
     not_tried: list[NotTried] = []

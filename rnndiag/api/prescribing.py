@@ -53,7 +53,8 @@ def prescribe(
         settings: lag, precision, thresholds.
         policy: of the reports before and after.
         treatments: a glob over the names of treatments.
-        take: the treatment to choose in place of the best, even for a healthy model.
+        take: the treatment to choose in place of the best, even for a healthy model; beside an ill stack, healthy ones
+            stay as they are.
         save: where to write the model under the chosen treatment, in its own format; for a saved model only.
         force: whether ``save`` may overwrite a file.
         progress: told before each piece of work.

@@ -33,6 +33,11 @@ Save = Annotated[
                  help="Write the model under the chosen treatment, in its own format."),
 ]  # fmt: skip
 Force = Annotated[bool, typer.Option("--force", rich_help_panel=_TREATMENT, help="Let --save overwrite a file.")]
+Layer = Annotated[
+    str | None,
+    typer.Option("--layer", metavar="GLOB", show_default="*", rich_help_panel=_TREATMENT,
+                 help="Report and treat only these layers; a stack is measured whole."),
+]  # fmt: skip
 Output = Annotated[
     Path | None, typer.Option("--output", metavar="FILE", rich_help_panel="Output", help="Write there, not to stdout.")
 ]
@@ -50,7 +55,7 @@ def prescribe(
     seed: opt.Seed = None,
     probe: opt.ProbeSpec = None,
     scale: opt.Scale = None,
-    layer: opt.Layer = None,
+    layer: Layer = None,
     nonlinearity: opt.Nonlinearity = None,
     map: opt.Map = None,  # noqa: A002  # the option is called so
     exponents: opt.Exponents = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor
@@ -68,6 +69,11 @@ class Patient:
         return self.settings.thresholds
 
     @property
+    def treatable(self) -> tuple[RecurrentLayer, ...]:
+        """The layers that a treatment may change: those that were asked for, though a stack is measured whole."""
+        return tuple(layer for layer in self.stack.layers if fnmatchcase(layer.name, self.settings.layers))
+
+    @property
     def elman(self) -> bool:
         """Whether no layer has gates."""
         return all(layer.cell in ("tanh", "relu") for layer in self.stack.layers)
@@ -124,8 +130,10 @@ def each_layer(patient: Patient, treat: LayerTreatment, *, ill_only: bool = True
         treat: given a layer and its inputs ``[T, B, D]``, returns another layer.
         ill_only: leave out layers whose own gain lies within the healthy band, if there are others.
     """
-    ill = [not (ill_only and _inside(own, patient.thresholds)) for own in _own_gains(patient)]
-    chosen = iter(ill if any(ill) else [True] * len(ill))
+    treatable = [layer in patient.treatable for layer in patient.stack.layers]
+    own_gains = zip(treatable, _own_gains(patient), strict=True)
+    ill = [may and not (ill_only and _inside(own, patient.thresholds)) for may, own in own_gains]
+    chosen = iter(ill if any(ill) else treatable)
     inputs, levels = patient.inputs, []
     for level in patient.stack.levels:
         done = tuple(treat(layer, inputs) if next(chosen) else layer for layer in level)
@@ -145,9 +153,11 @@ def _inside(gain: float, band: Thresholds) -> bool:
     return band.vanishing <= gain <= band.exploding
 
 
-def every_layer(stack: Stack, treat: Callable[[RecurrentLayer], RecurrentLayer]) -> Stack:
-    """Treat every layer, whatever feeds it."""
-    return replace(stack, levels=tuple(tuple(treat(layer) for layer in level) for level in stack.levels))
+def every_layer(patient: Patient, treat: Callable[[RecurrentLayer], RecurrentLayer]) -> Stack:
+    """Treat every layer that may be treated, whatever feeds it."""
+    own = patient.treatable
+    levels = (tuple(treat(layer) if layer in own else layer for layer in level) for level in patient.stack.levels)
+    return replace(patient.stack, levels=tuple(levels))
 
 
 def _driven(patient: Patient) -> Iterator[tuple[RecurrentLayer, Tensor]]:
