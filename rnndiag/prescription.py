@@ -20,7 +20,7 @@ from rnndiag.rules.base import Checklist
 from rnndiag.rules.policy import Policy
 from rnndiag.treatments import NAMES, TRAINING
 from rnndiag.treatments.suggest import tried as with_trials
-from rnndiag.treatments.trial import Kind, Trial, Trials, Tried, distance, rank, stored
+from rnndiag.treatments.trial import Kind, Trial, Trials, Tried, distance, rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def prescribe(
         settings: likewise.
         policy: of the two reports.
         treatments: a glob over the names of treatments, pairs and changes of training.
-        take: the treatment to choose in place of the best.
+        take: the treatment to choose in place of the best; stacks that are healthy stay, unless all are.
         progress: told before each piece of work.
 
     Raises:
@@ -114,7 +114,9 @@ def prescribe(
     settings = replace(settings or Settings(), treat=False)
     names = _named(treatments, take)
     before = diagnose(model, probe, settings, policy=policy, progress=progress)
-    ill = {stack.name for stack in before.stacks if stack.verdict != "healthy" or take is not None}
+    ill = {stack.name for stack in before.stacks if stack.verdict != "healthy"}
+    if take is not None and not ill:
+        ill = {stack.name for stack in before.stacks}  # as asked, though all are well
     trials: list[Trials] = []
     outcomes: dict[str, list[Tried | None]] = {name: [] for name in names}
     not_tried: list[NotTried] = []
@@ -137,7 +139,7 @@ def prescribe(
     changed: dict[str, RecurrentLayer] = {}
     after = None
     if chosen is not None:
-        treated, changed = _treated(model, outcomes[chosen.name], trials)
+        treated, changed = _treated(model, outcomes[chosen.name])
         after = diagnose(treated, probe, settings, policy=policy, progress=progress)
     taken = None if chosen is None else chosen.name
     return Prescribed(Prescription(before, tuple(ranked), tuple(not_tried), taken, after), changed)
@@ -220,16 +222,13 @@ def _chosen(ranked: Sequence[Treatment], not_tried: Sequence[NotTried], take: st
     return next((each for each in ranked if each.helps and each.kind == "weights"), None)
 
 
-def _treated(
-    model: Model, done: Sequence[Tried | None], trials: Sequence[Trials]
-) -> tuple[Model, dict[str, RecurrentLayer]]:
+def _treated(model: Model, done: Sequence[Tried | None]) -> tuple[Model, dict[str, RecurrentLayer]]:
     """The model with the treated stacks, and the layers that differ."""
     used = _used(done)
     fresh: dict[str, Stack] = {}
     changed: dict[str, RecurrentLayer] = {}
-    for tried, each in zip(done, trials, strict=True):
-        if tried is None or tried.stack is None or tried not in used:
-            continue
-        stack = fresh[tried.stack.name] = stored(tried.stack, each.patient)
-        changed |= {layer.name: layer for layer in stack.layers if layer.name in tried.trial.layers}
+    for tried in done:
+        if tried is not None and tried.stack is not None and tried in used:
+            fresh[tried.stack.name] = tried.stack
+            changed |= {layer.name: layer for layer in tried.stack.layers if layer.name in tried.trial.layers}
     return replace(model, stacks=tuple(fresh.get(stack.name, stack) for stack in model.stacks)), changed

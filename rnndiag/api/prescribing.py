@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,7 @@ from rnndiag.errors import OutputError
 from rnndiag.prescription import Prescription
 from rnndiag.random_nets import RandomNet
 from rnndiag.rules.policy import Policy
+from rnndiag.treatments import TREATMENTS
 
 
 def prescribe(
@@ -37,6 +38,7 @@ def prescribe(
     save: str | Path | None = None,
     force: bool = False,
     progress: Progress | None = None,
+    measured: Callable[[Prescription], None] | None = None,
 ) -> Prescription:
     """Try treatments on copies of a model's ill stacks, and rank them by how near they bring it to healthy.
 
@@ -51,10 +53,12 @@ def prescribe(
         settings: lag, precision, thresholds.
         policy: of the reports before and after.
         treatments: a glob over the names of treatments.
-        take: the treatment to choose in place of the best, even for a healthy model.
+        take: the treatment to choose in place of the best, even for a healthy model; beside an ill stack, healthy ones
+            stay as they are.
         save: where to write the model under the chosen treatment, in its own format; for a saved model only.
         force: whether ``save`` may overwrite a file.
         progress: told before each piece of work.
+        measured: given the prescription before anything is written: it stands although writing may fail.
 
     Raises:
         RnndiagError: with one line that says what to do; ``OutputError`` where there is nothing to save.
@@ -64,8 +68,8 @@ def prescribe(
     ('vanishing', 'rescale', 'healthy')
     """
     settings = settings or Settings()
-    if save is not None and not isinstance(model, str | Path):
-        raise OutputError(f"{save}: only a saved model is written back in its own format, got a {type(model).__name__}")
+    if save is not None:
+        _check_save(model, take, save, force=force)
     maps = role_maps(mapping)
     if isinstance(model, RandomNet):
         found = model.build()
@@ -77,13 +81,29 @@ def prescribe(
     prescribed = prescription.prescribe(
         found, built, settings, policy=policy, treatments=treatments, take=take, progress=progress
     )
+    given = prescribed.prescription
+    if measured is not None:
+        measured(given)
     if save is not None and isinstance(model, str | Path):
         if not prescribed.changed:
-            why = (
-                "the model is healthy" if prescribed.prescription.before.verdict == "healthy" else "no treatment helps"
-            )
+            why = "the model is healthy" if given.before.verdict == "healthy" else "no treatment helps"
             raise OutputError(f"{save}: not written: {why}; --take NAME chooses a treatment all the same")
         from rnndiag.checkpoint.rewrite import rewrite
 
-        rewrite(model, save, prescribed.changed, force=force, nonlinearity=nonlinearity, maps=maps)
-    return prescribed.prescription
+        rewrite(model, save, prescribed.changed, measured=found, force=force, nonlinearity=nonlinearity, maps=maps)
+    return given
+
+
+def _check_save(model: str | Path | nn.Module | RandomNet, take: str | None, save: str | Path, *, force: bool) -> None:
+    """Refuse what can be refused before anything is measured."""
+    if not isinstance(model, str | Path):
+        raise OutputError(f"{save}: only a saved model is written back in its own format, got a {type(model).__name__}")
+    members = [] if take is None else take.split("+")
+    if not all(TREATMENTS[name].same_architecture for name in members if name in TREATMENTS):
+        raise OutputError(
+            f"{save}: --take {take} makes another architecture, which cannot be written into the file: take one that"
+            " keeps the cell, or leave out -o"
+        )
+    from rnndiag.checkpoint.rewrite import check_written
+
+    check_written(model, save, force=force)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STDIN: Final = "-"
+_LOCAL: Final = ("file://", "local://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,19 @@ def at_hand(path: str) -> Iterator[AtHand]:
 def is_url(path: str) -> bool:
     """Whether a path is one that fsspec opens."""
     return "://" in path
+
+
+def on_this_machine(path: str) -> Path | None:
+    """The file or folder itself, also by a ``file://`` URL; None for stdin and what must be fetched."""
+    if path == STDIN:
+        return None
+    if not is_url(path):
+        return Path(path)
+    if not path.startswith(_LOCAL):
+        return None
+    import fsspec  # not for those who read files
+
+    return Path(fsspec.core.url_to_fs(path)[1])
 
 
 def _fetched(path: str, stack: ExitStack) -> Path:

@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rnndiag.checkpoint.sharded import homes
-from rnndiag.errors import CheckpointError, OutputError
+from rnndiag.checkpoint.trees import copy_tree
+from rnndiag.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_PREFIX = ".rnndiag."
 
 
 def check_target(path: Path, target: Path, *, force: bool) -> None:
@@ -46,21 +48,34 @@ def check_target(path: Path, target: Path, *, force: bool) -> None:
         raise OutputError(f"{target}: cannot be written ({error.strerror})") from error
 
 
+def try_folder(target: Path) -> None:
+    """Make something beside a target, which tells of rights, full disks and strange file systems alike.
+
+    Raises:
+        OutputError: the system refuses.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=target.resolve().parent, prefix=_PREFIX):
+            pass
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written in its folder ({error.strerror or error})") from error
+
+
 @contextmanager
 def copied(path: Path, target: Path, *, force: bool) -> Iterator[Path]:
     """A copy of the model, to be changed; afterwards it is at the target, or gone if an exception came out.
 
     Raises:
         OutputError: the system refuses, or ``check_target`` does.
-        CheckpointError: the model is a folder with links that lead out of it.
+        CheckpointError: the model is a folder that cannot be copied whole.
     """
     check_target(path, target, force=force)
     final = target.resolve()
     try:
-        with tempfile.TemporaryDirectory(dir=final.parent, prefix=".rnndiag.") as folder:
+        with tempfile.TemporaryDirectory(dir=final.parent, prefix=_PREFIX) as folder:
             copy = Path(folder) / final.name  # some formats are known by their names
             if path.is_dir():
-                _copy_folder(path, copy)
+                copy_tree(path, copy)
             else:
                 shutil.copyfile(path, copy)
             yield copy
@@ -71,22 +86,6 @@ def copied(path: Path, target: Path, *, force: bool) -> Iterator[Path]:
                 copy.replace(final)
     except OSError as error:
         raise OutputError(f"{target}: could not be written ({error.strerror or error})") from error
-
-
-def _copy_folder(path: Path, copy: Path) -> None:
-    """All of a folder; files that its links lead to become files, as in a snapshot from the Hugging Face hub."""
-    copy.mkdir()
-    allowed = tuple(homes(path.resolve()))
-    for place, folders, files in os.walk(path):
-        here = copy / Path(place).relative_to(path)
-        for name in (*folders, *files):
-            entry = Path(place) / name
-            if entry.is_symlink() and entry.resolve().parent not in allowed:
-                raise CheckpointError(f"{path}: {name} is a link that leads out of the folder: put a copy in its place")
-        for name in folders:
-            (here / name).mkdir()
-        for name in files:
-            shutil.copyfile(Path(place) / name, here / name)
 
 
 def _replace_files(copy: Path, final: Path) -> None:

@@ -115,7 +115,7 @@ def _run(format_: str, path: pathlib.Path, seconds: float, what: str) -> bytes:
             timeout=PATIENCE * seconds,
             check=False,
         )
-        ran_out = done.returncode == -signal.SIGXCPU
+        ran_out = -done.returncode == getattr(signal, "SIGXCPU", None)  # Windows has no such signal
     except subprocess.TimeoutExpired:
         ran_out = True
     if ran_out:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import zipfile
 from collections import defaultdict
-from copy import copy as duplicate
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from rnndiag.checkpoint.repacked import members_differ, repack
 from rnndiag.checkpoint.seals import CHUNK, checksums, reseal
 
 if TYPE_CHECKING:
@@ -22,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rnndiag.checkpoint.places import Place, Seal
+    from rnndiag.checkpoint.repacked import Unpacked
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,21 +57,14 @@ class ConflictError(Exception):
     """Two values for the same bytes; the message is whose they are."""
 
 
-def numbers_at(place: Place, numbers: np.ndarray) -> Tensor:
+def numbers_at(place: Place, numbers: np.ndarray, unpacked: Unpacked) -> Tensor:
     """Some numbers of a tensor as they lie in its file, given by their indices in the flattened tensor."""
-    data = unpacked(place.file, place.packed) if place.packed else np.memmap(place.file, np.uint8, "r")
+    data = unpacked.of(place.file, place.packed) if place.packed else np.memmap(place.file, np.uint8, "r")
     if place.extent[1] > len(data):
         raise ValueError("its numbers lie beyond the end of the file")
     offsets = place.offsets(numbers)
     held = np.stack([data[offsets + i] for i in range(place.dtype.itemsize)], axis=1)
     return torch.from_numpy(_ordered(held, place)).view(place.dtype).reshape(-1)
-
-
-@lru_cache(maxsize=1)  # a layer's parameters often are one member
-def unpacked(file: pathlib.Path, member: str) -> np.ndarray:
-    """The content of a member of a zip archive."""
-    with zipfile.ZipFile(file) as archive:
-        return np.frombuffer(archive.read(member), np.uint8)
 
 
 def patches(edits: Iterable[Edit]) -> list[Patch]:
@@ -110,25 +101,6 @@ def _ordered(content: np.ndarray, place: Place) -> np.ndarray:
     return np.ascontiguousarray(content[:, ::-1]) if place.swapped else content
 
 
-def repack(parts: Sequence[Patch], copy: pathlib.Path) -> None:
-    """Put the patches of compressed members into a copy of their archive, which is packed anew."""
-    packed = copy.with_name(f"{copy.name}.packed")
-    with zipfile.ZipFile(copy) as old, zipfile.ZipFile(packed, "w") as new:
-        new.comment = old.comment
-        for member in old.infolist():
-            changes = [part for part in parts if part.packed == member.filename]
-            fresh = duplicate(member)  # where and how it is written is noted in it
-            with old.open(member) as source, new.open(fresh, "w") as sink:
-                if not changes:
-                    shutil.copyfileobj(source, sink)
-                    continue
-                data = np.frombuffer(bytearray(source.read()), np.uint8)
-                for each in changes:
-                    each.put(data)
-                sink.write(data.data)
-    packed.replace(copy)
-
-
 def apply(parts: Sequence[Patch], copy: pathlib.Path) -> None:
     """Put the patches of one file into a copy of it: in place, unless they are of compressed members."""
     if any(part.packed for part in parts):
@@ -145,7 +117,7 @@ def apply(parts: Sequence[Patch], copy: pathlib.Path) -> None:
 def differs_elsewhere(parts: Sequence[Patch], original: pathlib.Path, copy: pathlib.Path) -> bool:
     """Whether two files differ in more than the patched numbers and the checksums over them."""
     if any(part.packed for part in parts):
-        return _members_differ(parts, original, copy)
+        return members_differ(parts, original, copy)
     allowed = [(part.offsets, part.content.shape[1]) for part in parts]
     seals = dict.fromkeys(seal for part in parts for seal in part.seals)
     sums = sorted(at for seal in seals for at in checksums(original, seal))
@@ -167,17 +139,3 @@ def differs_elsewhere(parts: Sequence[Patch], original: pathlib.Path, copy: path
             if differing.any():
                 return True
             start += len(before)
-
-
-def _members_differ(parts: Sequence[Patch], original: pathlib.Path, copy: pathlib.Path) -> bool:
-    with zipfile.ZipFile(original) as one, zipfile.ZipFile(copy) as other:
-        if one.namelist() != other.namelist():
-            return True
-        for name in one.namelist():
-            data = np.frombuffer(bytearray(one.read(name)), np.uint8)
-            for part in parts:
-                if part.packed == name:
-                    part.put(data)
-            if data.tobytes() != other.read(name):
-                return True
-    return False

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnndiag.checkpoint import patch
+from rnndiag.checkpoint import patch, trees
 from rnndiag.checkpoint.patch import ConflictError, Edit, Patch
+from rnndiag.checkpoint.repacked import Unpacked
 from rnndiag.checkpoint.text import listing, shape_of
+from rnndiag.checkpoint.unchanged import same_bits
 from rnndiag.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -30,17 +32,22 @@ class Plan:
         path: the model's file or folder.
         model: what ``load`` made of it.
         changed: the changed layers by name.
+        exactly: whether nothing may be rounded: the numbers were measured as they are to be written.
 
     Raises:
         CheckpointError: a layer that is not in the model, or is of another cell or shape there.
     """
 
-    def __init__(self, path: Path, model: Model, changed: Mapping[str, RecurrentLayer]) -> None:
+    def __init__(
+        self, path: Path, model: Model, changed: Mapping[str, RecurrentLayer], *, exactly: bool = False
+    ) -> None:
         self._path = path
+        self._exactly = exactly
         self._layers = _by_name(path, model.stacks)
         self._changed = changed
         self._expected = {name: dict(layer.parameters) for name, layer in self._layers.items()}
         self._patches: list[Patch] = []
+        self._unpacked = Unpacked()
         for name, layer in changed.items():
             if name not in self._layers:
                 raise CheckpointError(f"{path}: no layer {name!r}: expected {listing(list(self._layers))}")
@@ -83,8 +90,15 @@ class Plan:
         edits = []
         for found, answered, numbers in ledger.look_up(addresses.reshape(-1)[where].numpy()):
             at = where[torch.from_numpy(answered)]
-            edits.append(self._edit(f"{name} {kind}", found, numbers, wanted[at], before[at]))
-            expected[at] = edits[-1].values.to(expected.dtype)
+            edit = self._edit(f"{name} {kind}", found, numbers, wanted[at], before[at])
+            if self._exactly and not torch.equal(edit.values.to(torch.float64), wanted[at]):
+                narrow, wide = (str(dtype).removeprefix("torch.") for dtype in (edit.place.dtype, old.dtype))
+                raise CheckpointError(
+                    f"{self._path}: {edit.owner}: a part of it is {narrow} in the file, and {wide} with what it is put"
+                    " together with: save the model in one type"
+                )
+            edits.append(edit)
+            expected[at] = edit.values.to(expected.dtype)
         self._expected[name][kind] = expected.reshape(old.shape)
         return edits
 
@@ -92,7 +106,7 @@ class Plan:
         where = f"{self._path}: {owner}"
         if isinstance(place, str):
             raise CheckpointError(f"{where}: the change has no place in the file: {place}")
-        held = patch.numbers_at(place, numbers)
+        held = patch.numbers_at(place, numbers, self._unpacked)
         if not torch.equal(held.to(torch.float64).nan_to_num(), before.nan_to_num()):
             raise CheckpointError(f"{where}: its numbers are computed from those in the file, not only rearranged")
         values = wanted.to(place.dtype)
@@ -151,11 +165,15 @@ class Plan:
             raise CheckpointError(f"its layers are {listing(list(layers))}, expected {listing(list(self._layers))}")
         for name, expected in self._expected.items():
             found = layers[name].parameters
-            wrong = [k for k in expected if k not in found or not _same(found[k], expected[k])]
+            wrong = [k for k in expected if k not in found or not same_bits(found[k], expected[k])]
             if wrong or found.keys() != expected.keys():
                 raise CheckpointError(f"{name}: {listing(wrong or list(found))} came out otherwise")
-        for file, parts in self._by_file().items():
-            if patch.differs_elsewhere(parts, file, copy / file.relative_to(self._path)):
+        held, patched = trees.entries(self._path), self._by_file()
+        if held != trees.entries(copy):
+            raise CheckpointError("it does not hold the same files")
+        for within in (path for path, kind in held.items() if kind == "file"):
+            file = self._path / within
+            if patch.differs_elsewhere(patched.get(file, ()), file, copy / within):
                 raise CheckpointError("bytes that were to stay changed")
 
     def _by_file(self) -> Mapping[Path, list[Patch]]:
@@ -194,10 +212,3 @@ def _misfit(old: RecurrentLayer, new: RecurrentLayer) -> str:
             return f"{kind}: expected {shape_of(held[kind].shape)} as in the file, got {shape_of(parameter.shape)}"
     missing = held.keys() - new.parameters.keys()
     return f"{min(missing)} is missing from the changed layer" if missing else ""
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    """Bit for bit."""
-    if one.dtype != other.dtype or one.shape != other.shape:
-        return False
-    return torch.equal(*(each.contiguous().reshape(-1).view(torch.uint8) for each in (one, other)))

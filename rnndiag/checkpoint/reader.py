@@ -82,6 +82,17 @@ class Reader:
         """``read``, as ``Using`` has it."""
         return self.read(path)
 
+    def check_written(self, path: Path) -> None:
+        """Refuse a format in which a changed model is not written back.
+
+        Raises:
+            CheckpointError: it is one.
+        """
+        if self.places is None:
+            raise CheckpointError(
+                f"{path}: a changed model is not written back in the format {self.format}: {self.otherwise}"
+            )
+
 
 Using: TypeAlias = "Callable[[Reader, Path], Contents]"
 """What to make of a file with its reader."""
@@ -95,10 +106,8 @@ def addresses(ledger: Ledger) -> Using:
     """
 
     def using(reader: Reader, path: Path) -> Contents:
-        if reader.places is None:
-            raise CheckpointError(
-                f"{path}: a changed model is not written back in the format {reader.format}: {reader.otherwise}"
-            )
+        reader.check_written(path)
+        assert reader.places is not None  # it is written
         return reader.places(path, ledger)
 
     return using

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rnndiag.checkpoint import formats, load
+from rnndiag.checkpoint import file_digest, formats, load
 from rnndiag.checkpoint.archives import kind_of
-from rnndiag.checkpoint.at_hand import STDIN, is_url
-from rnndiag.checkpoint.copies import check_target, copied
+from rnndiag.checkpoint.at_hand import on_this_machine
+from rnndiag.checkpoint.copies import check_target, copied, try_folder
 from rnndiag.checkpoint.find import find
 from rnndiag.checkpoint.parametrised import effective
 from rnndiag.checkpoint.places import Ledger
 from rnndiag.checkpoint.plan import Plan
+from rnndiag.checkpoint.unchanged import changed_since, check_unchanged
 from rnndiag.errors import CheckpointError, OutputError
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from rnndiag.cells.layer import RecurrentLayer
     from rnndiag.checkpoint.contents import Container, Contents, Nonlinearity
     from rnndiag.checkpoint.mapping import RoleMap
+    from rnndiag.checkpoint.model import Model
 
 
 def rewrite(
@@ -29,6 +32,7 @@ def rewrite(
     target: str | Path,
     changed: Mapping[str, RecurrentLayer],
     *,
+    measured: Model | None = None,
     force: bool = False,
     nonlinearity: Nonlinearity | None = None,
     maps: Sequence[RoleMap] = (),
@@ -43,24 +47,28 @@ def rewrite(
         path: a file or folder that ``load`` reads.
         target: where the changed model is to be; a folder for a folder.
         changed: by the names of layers as ``load`` gives them, the layers with their new parameters.
+        measured: what ``load`` made of the file before, for a change that follows from it and is in the types of its
+            layers, so that it is written without rounding; None: whatever is there now.
         force: whether the target may be there already, or be the input itself.
         nonlinearity: as for ``load``.
         maps: as for ``load``.
 
     Raises:
-        CheckpointError: the input cannot be read; a layer is not in it, or is of another cell or shape there; a number
-            that changed has no place of its own in it, or does not fit its dtype; its format is not written.
+        CheckpointError: the input cannot be read, or is not what was measured; a layer is not in it, or is of another
+            cell or shape there; a number that changed has no place of its own in it, or does not fit its dtype; its
+            format is not written.
         OutputError: the target is the input, is there already, or cannot be written.
     """
     source, target = _local(path), Path(target)
     model = load(source, nonlinearity=nonlinearity, maps=maps)
+    if measured is not None:
+        check_unchanged(source, measured, model)
     check_target(source, target, force=force)
-    ledger = Ledger()
-    plan = Plan(source, model, changed)
-    addresses = _whole(formats.trace(source, ledger), ledger)
-    with formats.one_line(source, model.source.format):
-        plan.place(ledger, find(addresses, nonlinearity, maps, tables=False).stacks)
+    plan = Plan(source, model, changed, exactly=measured is not None)
+    _place(plan, source, model.source.format, nonlinearity, maps)
     with copied(source, target, force=force) as copy:
+        if file_digest(copy) != model.source.sha256:
+            raise changed_since(source)
         try:
             plan.apply(copy)
             plan.verify(copy, load(copy, nonlinearity=nonlinearity, maps=maps))
@@ -69,10 +77,35 @@ def rewrite(
             raise OutputError(f"{target}: not written, since it would not read as it should: {reason}") from error
 
 
+def check_written(path: str | Path, target: str | Path, *, force: bool) -> None:
+    """Find out before a model is measured whether a changed one can be written at all, as far as that can be told.
+
+    Raises:
+        CheckpointError: the input is none that a change is written back into.
+        OutputError: the target cannot be written.
+    """
+    source = _local(path)
+    check_target(source, Path(target), force=force)
+    if not source.exists():
+        return  # for the reader to say
+    with suppress(OSError):  # likewise
+        formats.identify(source).check_written(source)
+    try_folder(Path(target))
+
+
+def _place(plan: Plan, source: Path, format_: str, nonlinearity: Nonlinearity | None, maps: Sequence[RoleMap]) -> None:
+    """Find the places; what was mapped from the file for it is let go, since it may be about to be replaced."""
+    ledger = Ledger()
+    addresses = _whole(formats.trace(source, ledger), ledger)
+    with formats.one_line(source, format_):
+        plan.place(ledger, find(addresses, nonlinearity, maps, tables=False).stacks)
+
+
 def _local(path: str | Path) -> Path:
-    if str(path) == STDIN or is_url(str(path)):
+    local = on_this_machine(str(path))
+    if local is None:
         raise CheckpointError(f"{path}: expected a file or folder on this machine, to write a changed model from")
-    path = Path(path)
+    path = local
     if path.is_file() and not formats.is_model(path) and (kind := kind_of(path)):
         raise CheckpointError(f"{path}: a changed model is not written back into a {kind} archive: unpack it first")
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +12,9 @@ from rnndiag.cli.choices import choose
 from rnndiag.cli.output import check_writable, print_or_write
 from rnndiag.cli.progress import progress_bar
 from rnndiag.errors import OutputError
+
+if TYPE_CHECKING:
+    from rnndiag.prescription import Prescription
 
 _TREATMENT = "Treatment"
 
@@ -30,6 +33,11 @@ Save = Annotated[
                  help="Write the model under the chosen treatment, in its own format."),
 ]  # fmt: skip
 Force = Annotated[bool, typer.Option("--force", rich_help_panel=_TREATMENT, help="Let --save overwrite a file.")]
+Layer = Annotated[
+    str | None,
+    typer.Option("--layer", metavar="GLOB", show_default="*", rich_help_panel=_TREATMENT,
+                 help="Report and treat only these layers; a stack is measured whole."),
+]  # fmt: skip
 Output = Annotated[
     Path | None, typer.Option("--output", metavar="FILE", rich_help_panel="Output", help="Write there, not to stdout.")
 ]
@@ -47,7 +55,7 @@ def prescribe(
     seed: opt.Seed = None,
     probe: opt.ProbeSpec = None,
     scale: opt.Scale = None,
-    layer: opt.Layer = None,
+    layer: Layer = None,
     nonlinearity: opt.Nonlinearity = None,
     map: opt.Map = None,  # noqa: A002  # the option is called so
     exponents: opt.Exponents = None,
@@ -66,31 +74,32 @@ def prescribe(
     del verbose  # of bugs' tracebacks only, which the caller shows
     if output is not None:
         check_writable(output, (path,))
-    if save is not None:
-        from rnndiag.checkpoint.copies import check_target
-
-        check_target(Path(path), save, force=force)
-        if output is not None and output.resolve() == save.resolve():
-            raise OutputError(f"{save}: cannot hold both the model (-o) and the report; name two files")
+    if save is not None and output is not None and output.resolve() == save.resolve():
+        raise OutputError(f"{save}: cannot hold both the model (-o) and the report; name two files")
     from rnndiag import api
     from rnndiag.renderers import prescription as rendered
 
-    with progress_bar(path, quiet=quiet) as progress:
-        result = api.prescribe(
-            path,
-            probe=chosen.probe,
-            nonlinearity=chosen["nonlinearity"],
-            mapping=chosen.maps,
-            settings=chosen.settings,
-            policy=chosen.policy,
-            treatments=treatment,
-            take=take,
-            save=save,
-            force=force,
-            progress=progress,
-        )
-    text = rendered.as_json(result) if format_ == "json" else None
-    print_or_write(rendered.table(result) if text is None else text, output, quiet=quiet)
+    results: list[Prescription] = []
+    try:
+        with progress_bar(path, quiet=quiet) as progress:
+            api.prescribe(
+                path,
+                probe=chosen.probe,
+                nonlinearity=chosen["nonlinearity"],
+                mapping=chosen.maps,
+                settings=chosen.settings,
+                policy=chosen.policy,
+                treatments=treatment,
+                take=take,
+                save=save,
+                force=force,
+                progress=progress,
+                measured=results.append,
+            )
+    finally:  # what was measured is told, whether or not the model could be written
+        for result in results:
+            text = rendered.as_json(result) if format_ == "json" else rendered.table(result)
+            print_or_write(text, output, quiet=quiet)
     if save is not None and not quiet:
-        typer.echo(f"rnndiag: {save}: the model under {result.chosen}, in its own format", err=True)
+        typer.echo(f"rnndiag: {save}: the model under {results[0].chosen}, in its own format", err=True)
     return 0

@@ -5,7 +5,7 @@ Source: the operators RNN, GRU and LSTM in https://onnx.ai/onnx/operators/.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import numpy as np
@@ -14,6 +14,8 @@ from rnndiag.parsers.parsed import Facts, UnfitError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from rnndiag.parsers.onnx_types import Types
 
 GATES: Final = {"RNN": (0,), "GRU": (1, 0, 2), "LSTM": (0, 2, 3, 1)}
 """For each of PyTorch's row blocks, which of ONNX's it is: h; r, z, n from z, r, h; i, f, g, o from i, o, f, c."""
@@ -40,6 +42,8 @@ class Layer:
     parameters: tuple[dict[str, np.ndarray], ...]
     """By direction, forward first, the arrays by PyTorch's names: ``weight_ih``, ``bias_hh``"""
     facts: Facts
+    types: Mapping[str, Types] = field(default_factory=dict)
+    """In which the model holds each, by the same names."""
 
     @property
     def input_size(self) -> int:

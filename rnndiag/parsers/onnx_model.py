@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -16,9 +17,10 @@ from rnndiag.parsers.onnx_levels import Operator
 from rnndiag.parsers.onnx_names import name_of, scope_of
 from rnndiag.parsers.onnx_spans import Spans
 from rnndiag.parsers.onnx_tensors import Tensors
+from rnndiag.parsers.onnx_types import NONE, as_held
 from rnndiag.parsers.onnx_values import Budget, Values
 from rnndiag.parsers.onnx_written_out import ADVICE, written_out
-from rnndiag.parsers.parsed import Parsed, RefusedError, UnfitError
+from rnndiag.parsers.parsed import BFLOAT16, Parsed, RefusedError, UnfitError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sized
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from rnndiag.parsers.onnx_cells import Layer
     from rnndiag.parsers.onnx_graph import Site
+    from rnndiag.parsers.onnx_types import Types
     from rnndiag.parsers.onnx_values import Constant
     from rnndiag.parsers.places import Places
 
@@ -72,6 +75,7 @@ class _Reading:
         self._contents: dict[Hashable, Operator] = {}
         self._origins: set[str] = set()
         self._quantised = False
+        self._widened = False
         self._names: Counter[str] = Counter()
         for site in graphs.recurrent[:MAX_OPERATORS]:
             self._read(site)
@@ -114,8 +118,10 @@ class _Reading:
         arrays = (W.array, R.array, B.array if B else None, P.array if P else None)
         layer = onnx_cells.convert(site.node.op_type, site.scope.attributes(site.node), arrays)
         self._check_initial_states(site, layer.hidden_size)
+        biases = B.held if B else NONE
+        held = {"weight_ih": W.held, "weight_hh": R.held, "bias_ih": biases, "bias_hh": biases}
         self._quantised |= W.quantised or R.quantised
-        return layer, W.origins | R.origins | (B.origins if B else frozenset())
+        return replace(layer, types=held), W.origins | R.origins | (B.origins if B else frozenset())
 
     def _check_initial_states(self, site: Site, hidden: int) -> None:
         """Refuse an operator of which torch.onnx made nonsense: it drops the projection and half the gates."""
@@ -142,7 +148,8 @@ class _Reading:
         for level, operator in enumerate(chain):
             for reverse, parameters in enumerate(operator.layer.parameters):
                 suffix = f"_l{level}" + "_reverse" * reverse
-                self.parsed.tensors |= {f"{prefix}{own}{suffix}": array for own, array in parameters.items()}
+                for own, array in parameters.items():
+                    self.parsed.tensors[f"{prefix}{own}{suffix}"] = self._as_held(array, operator.layer.types[own])
         self.parsed.facts[name] = lowest.layer.facts
         if len(chain) > 1 and not all(operator.name.is_module for operator in chain):
             names = ", ".join(operator.name.path for operator in chain[:8])
@@ -150,6 +157,13 @@ class _Reading:
                 f"each of {names} reads the one before, so they were taken as levels of one module"
             )
         self._embedding(lowest, prefix)
+
+    def _as_held(self, array: np.ndarray, types: Types) -> np.ndarray:
+        if self._budget.tensors.spans is not None:  # addresses
+            return array
+        narrow = as_held(array, types)
+        self._widened |= BFLOAT16 in types and narrow.dtype != BFLOAT16
+        return narrow
 
     def _embedding(self, operator: Operator, prefix: str) -> None:
         name = f"{prefix}embedding"
@@ -160,7 +174,7 @@ class _Reading:
             return
         if found:
             stored_as, constant = found
-            self.parsed.tensors[f"{name}.weight"] = constant.array
+            self.parsed.tensors[f"{name}.weight"] = self._as_held(constant.array, constant.held)
             if stored_as != f"{name}.weight":
                 self.parsed.notes.append(f"{name} is what the model calls {stored_as[:200]}")
 
@@ -181,7 +195,7 @@ class _Reading:
     def _note(self) -> None:
         kinds = dict.fromkeys(operator.layer.kind for operator in self._operators)
         self.parsed.notes[:0] = [onnx_cells.NOTES[kind] for kind in kinds if kind in onnx_cells.NOTES]
-        if self._budget.tensors.widened:
+        if self._widened:
             self.parsed.notes.append("bfloat16 weights were widened to float32, which holds the same numbers")
         if self._quantised:
             self.parsed.notes.append("quantised weights were taken as the model's DequantizeLinear restores them")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 from onnx import TensorProto
 
-from rnndiag.parsers.onnx_tensors import BFLOAT16, element_type
-from rnndiag.parsers.parsed import UnfitError
+from rnndiag.parsers.onnx_tensors import element_type
+from rnndiag.parsers.parsed import BFLOAT16, UnfitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

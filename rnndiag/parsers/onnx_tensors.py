@@ -12,15 +12,13 @@ import numpy as np
 from onnx import TensorProto
 
 from rnndiag.parsers.limits import allow
-from rnndiag.parsers.parsed import UnfitError
+from rnndiag.parsers.onnx_types import widened
+from rnndiag.parsers.parsed import BFLOAT16, UnfitError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rnndiag.parsers.onnx_spans import Spans
-
-BFLOAT16: Final = np.dtype("V2")
-"""Stands in for a type that NumPy lacks, until it is widened."""
 
 _DTYPES: Final[dict[int, np.dtype]] = {
     TensorProto.FLOAT: np.dtype("<f4"),
@@ -58,8 +56,6 @@ class Tensors:
         self._folder = path.parent
         self.held = path.stat().st_size
         """Bytes of numbers that the model can hold: of its file, and of what was read beside it."""
-        self.widened = False
-        """Whether any tensor was bfloat16."""
         self._beside = 0
 
     def read(self, tensor: TensorProto) -> np.ndarray:
@@ -84,10 +80,7 @@ class Tensors:
             flat = np.frombuffer(tensor.raw_data, dtype)
         else:
             flat = _from_fields(tensor, dtype, count)
-        if dtype == BFLOAT16:
-            self.widened = True
-            flat = (flat.view("<u2").astype("<u4") << 16).view("<f4")
-        return flat.reshape(shape)
+        return widened(flat).reshape(shape)
 
     def _from_beside(self, tensor: TensorProto, nbytes: int) -> bytes:
         entries = {entry.key: entry.value for entry in tensor.external_data}

@@ -10,6 +10,8 @@ from onnx import TensorProto
 
 from rnndiag.parsers.onnx_graph import STANDARD, Ref
 from rnndiag.parsers.onnx_ops import OPERATIONS
+from rnndiag.parsers.onnx_tensors import element_type
+from rnndiag.parsers.onnx_types import NONE, types_of
 from rnndiag.parsers.parsed import UnfitError
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from rnndiag.parsers.onnx_graph import Scope
     from rnndiag.parsers.onnx_tensors import Tensors
+    from rnndiag.parsers.onnx_types import Types
 
 MAX_DEPTH: Final = 100
 """Operators between a stored tensor and its use; writers put about ten."""
@@ -39,6 +42,13 @@ class Constant:
     """The names of the stored tensors that it was made from."""
     quantised: bool = False
     """Whether any of it went through DequantizeLinear."""
+    types: Types = NONE
+    """Those in which its origins are stored."""
+
+    @property
+    def held(self) -> Types:
+        """The types that its numbers may be given back to; none where they are restored from integers."""
+        return NONE if self.quantised else self.types
 
 
 _Outcome: TypeAlias = "Constant | UnfitError"
@@ -112,7 +122,10 @@ class Values:
         scope, name = place
         try:
             if name in scope.stored:
-                return Constant(self._stored(scope.stored[name]), frozenset((name,)))
+                tensor = scope.stored[name]
+                return Constant(
+                    self._stored(tensor), frozenset((name,)), types=types_of(element_type(tensor.data_type))
+                )
             return self._computed(place, depth)
         except UnfitError as error:
             return error
@@ -127,7 +140,8 @@ class Values:
         node, output = scope.makers[name]
         kind = node.op_type if node.domain in STANDARD else f"{node.domain}.{node.op_type}"
         if kind == "Constant":
-            return Constant(self._constant(scope.attributes(node)), frozenset((name,)))
+            array, types = self._constant(scope.attributes(node))
+            return Constant(array, frozenset((name,)), types=types)
         operation = OPERATIONS.get("Identity" if kind == "Cast" and self._extent else kind)
         if operation is None or (kind == "Dropout" and output):
             raise UnfitError(f"its weights are computed by {kind[:100]}, not only rearranged")
@@ -145,7 +159,8 @@ class Values:
         self._budget.spend(made.nbytes)
         held = [each for each in inputs if each]
         quantised = kind == "DequantizeLinear" or any(each.quantised for each in held)
-        return Constant(np.asarray(made), frozenset().union(*(each.origins for each in held)), quantised)
+        origins = frozenset().union(*(each.origins for each in held))
+        return Constant(np.asarray(made), origins, quantised, NONE.union(*(each.types for each in held)))
 
     def _inputs(self, scope: Scope, node: NodeProto, depth: int) -> list[Constant | None]:
         try:
@@ -155,12 +170,13 @@ class Values:
                 raise
             return [Constant(np.empty((*self._extent, 0)), frozenset())]
 
-    def _constant(self, attributes: Mapping[str, Any]) -> np.ndarray:
+    def _constant(self, attributes: Mapping[str, Any]) -> tuple[np.ndarray, Types]:
         for name, value in attributes.items():
             if name == "value":
-                return self._stored(value)
+                return self._stored(value), types_of(element_type(value.data_type))
             if name in ("value_int", "value_ints"):
-                return np.array(value, np.int64)
+                return np.array(value, np.int64), NONE
             if name in ("value_float", "value_floats"):
-                return np.array(value, np.float32)
+                array = np.array(value, np.float32)
+                return array, types_of(array.dtype)
         raise UnfitError(f"its weights are a Constant with {', '.join(attributes)[:100] or 'no value'}")

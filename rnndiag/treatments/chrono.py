@@ -26,16 +26,16 @@ class Chrono(Treatment):
     def unsuited(self, patient: Patient) -> str | None:
         if not patient.finite:
             return "its weights are not finite"
-        if not any(layer.cell in ("gru", "lstm") for layer in patient.stack.layers):
+        if not any(layer.cell in ("gru", "lstm") for layer in patient.treatable):
             return "it has no gates"
-        if any(layer.bias_ih is None for layer in patient.stack.layers):
+        if any(layer.bias_ih is None for layer in patient.treatable):
             return "it has no biases"
         return "a lag of one or two steps needs no such bias" if patient.lag < 3 else None
 
     def apply(self, patient: Patient) -> Applied:
         seed, lag = patient.settings.seed, patient.lag
-        stack = every_layer(patient.stack, lambda la: with_chrono_bias(la, lag, generator(seed, f"chrono {la.name}")))
-        cells = {layer.cell for layer in stack.layers}
+        stack = every_layer(patient, lambda la: with_chrono_bias(la, lag, generator(seed, f"chrono {la.name}")))
+        cells = {layer.cell for layer in patient.treatable}
         what = "/".join(name for cell, name in (("lstm", "forget"), ("gru", "update")) if cell in cells)
         return Applied(stack, f"set the {what} bias of each unit to the log of U(1, {lag - 1})")
 

@@ -63,18 +63,18 @@ class Clip(Training):
 def measured_norms(patient: Patient) -> UpdateNorms:
     """``||g||`` over 20 batches of the probe's kind, or resampled from its own sequences."""
     gradient, stream = patient.gain.gradient, generator(patient.settings.seed, "clip")
-    norms = update_norms(patient.stack, batches(patient), generator=stream)
+    norms = update_norms(patient.measured, batches(patient), generator=stream)
     tame = norms
     horizon = None if gradient is None else gradient.horizon
     if gradient is not None and horizon is not None and gradient.log10_by_lag[horizon - 1] > 0:
         reach = max(1, horizon - 1)
-        tame = update_norms(patient.stack, (batch[-reach:] for batch in batches(patient)), generator=stream)
+        tame = update_norms(patient.measured, (batch[-reach:] for batch in batches(patient)), generator=stream)
     return summarise(norms, tame)
 
 
 def batches(patient: Patient) -> Iterator[Tensor]:
     """Inputs ``[T, B, D]`` of 20 updates: drawn afresh, or sequences of an array with replacement."""
-    probe, like = patient.probe, patient.stack.layers[0].weight_hh
+    probe, like = patient.probe, patient.measured.layers[0].weight_hh
     stream = generator(patient.settings.seed, "batches")
     for index in range(BATCHES):
         if probe.array is None:

@@ -36,8 +36,8 @@ class Gated(Treatment):
 
     def apply(self, patient: Patient) -> Applied:
         seed = patient.settings.seed
-        stack = every_layer(patient.stack, lambda la: self._fresh(la, generator(seed, f"{self._cell} {la.name}")))
-        names = ", ".join(layer.name for layer in stack.layers)
+        stack = every_layer(patient, lambda la: self._fresh(la, generator(seed, f"{self._cell} {la.name}")))
+        names = ", ".join(layer.name for layer in patient.treatable)
         kind = self._cell.upper()
         return Applied(stack, f"put {'an' if kind == 'LSTM' else 'a'} {kind} of the same width in the place of {names}")
 

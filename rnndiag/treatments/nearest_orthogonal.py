@@ -28,8 +28,8 @@ class NearestOrthogonal(Treatment):
         return None if patient.elman else "the gates decide what a gated cell keeps, not the norm of W_hh"
 
     def apply(self, patient: Patient) -> Applied:
-        names = [layer.name for layer in patient.stack.layers]
-        stack = every_layer(patient.stack, _orthogonal)
+        names = [layer.name for layer in patient.treatable]
+        stack = every_layer(patient, _orthogonal)
         return Applied(stack, f"replace W_hh of {', '.join(names)} by the nearest orthogonal matrix")
 
 

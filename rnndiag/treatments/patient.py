@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from rnndiag.config import Settings, Thresholds
 from rnndiag.measures.gain import Gain, layer_gain, stack_gain
 from rnndiag.probes import Probe
 from rnndiag.trajectory import run_layer
+from rnndiag.treatments.held import Types, exact, in_types, measurable, types_of
 
 SAMPLE = 4
 """Sequences on which a scale is looked for before it is settled on all of them."""
@@ -25,11 +27,14 @@ MOSTLY = 0.5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patient:
-    """A stack on its probe, in the precision of the measurement."""
+    """A stack on its probe."""
 
     stack: Stack
-    stored: tuple[torch.dtype, ...]
-    """the file's own type of each layer"""
+    """in float64 on the processor, whatever it is measured in: what no treatment touches keeps all its digits"""
+    measured: Stack
+    """the same in the precision and on the device of the measurement"""
+    types: Types
+    """in which the file holds each parameter"""
     probe: Probe
     lag: int
     settings: Settings
@@ -38,27 +43,35 @@ class Patient:
     @classmethod
     def of(cls, stack: Stack, probe: Probe, lag: int, settings: Settings, device: torch.device) -> Patient:
         """Measure a stack as it is stored."""
-        stored = tuple(layer.weight_hh.dtype for layer in stack.layers)
-        dtype = getattr(torch, settings.dtype)
-        ready = Stack(stack.name, tuple(tuple(la.to(dtype, device) for la in lv) for lv in stack.levels))
-        inputs = probe.inputs(stack).to(device, dtype)
-        ready = replace(ready, embedding=stack.embedding)
-        return cls(ready, stored, probe, lag, settings, stack_gain(ready, inputs, lag, settings))
+        measured = measurable(stack, getattr(torch, settings.dtype), device)
+        inputs = probe.inputs(stack).to(measured.layers[0].weight_hh)
+        gain = stack_gain(measured, inputs, lag, settings)
+        return cls(exact(stack), measured, types_of(stack), probe, lag, settings, gain)
 
     @property
     def inputs(self) -> Tensor:
         """``[T, B, D]``."""
-        return self.probe.inputs(self.stack).to(self.stack.layers[0].weight_hh)
+        return self.probe.inputs(self.stack).to(self.measured.layers[0].weight_hh)
 
     @property
     def device(self) -> torch.device:
         """Where it is measured."""
-        return self.stack.layers[0].weight_hh.device
+        return self.measured.layers[0].weight_hh.device
+
+    @property
+    def as_stored(self) -> Stack:
+        """Its layers in their file's own types, which hold their numbers exactly."""
+        return in_types(self.stack, self.types)
 
     @property
     def thresholds(self) -> Thresholds:
         """The healthy band."""
         return self.settings.thresholds
+
+    @property
+    def treatable(self) -> tuple[RecurrentLayer, ...]:
+        """The layers that a treatment may change: those that were asked for, though a stack is measured whole."""
+        return tuple(layer for layer in self.stack.layers if fnmatchcase(layer.name, self.settings.layers))
 
     @property
     def elman(self) -> bool:
@@ -79,16 +92,24 @@ class Patient:
         """The log10 gain of a layer by itself as a function of a scale: on all sequences, and on a sample of them."""
         few, quick = inputs[:, :SAMPLE], replace(self.settings, draws=1)
         return (
-            lambda scale: layer_gain(scaled(scale), inputs, self.lag, self.settings),
-            lambda scale: layer_gain(scaled(scale), few, self.lag, quick),
+            lambda scale: layer_gain(self._as_measured(scaled(scale)), inputs, self.lag, self.settings),
+            lambda scale: layer_gain(self._as_measured(scaled(scale)), few, self.lag, quick),
         )
 
     def treated(self, stack: Stack) -> Patient:
         """The same with other layers, rounded as their file would hold them, and measured again."""
-        levels = iter(zip(stack.layers, self.stored, strict=True))
-        rounded = tuple(tuple(_rounded(*next(levels)) for _ in level) for level in stack.levels)
-        fresh = replace(stack, levels=rounded)
-        return replace(self, stack=fresh, gain=stack_gain(fresh, self.inputs, self.lag, self.settings))
+        rounded = exact(in_types(stack, self.types))
+        measured = measurable(rounded, self.measured.layers[0].weight_hh.dtype, self.device)
+        gain = stack_gain(measured, self.inputs, self.lag, self.settings)
+        return replace(self, stack=rounded, measured=measured, gain=gain)
+
+    def outputs(self, level: tuple[RecurrentLayer, ...], inputs: Tensor) -> Tensor:
+        """What a level sends up, given ``[T, B, D]``."""
+        runs = [run_layer(self._as_measured(layer), inputs) for layer in level]
+        return torch.cat([r.hidden.flip(0) if r.layer.direction == "reverse" else r.hidden for r in runs], dim=-1)
+
+    def _as_measured(self, layer: RecurrentLayer) -> RecurrentLayer:
+        return layer.to(self.measured.layers[0].weight_hh.dtype, self.device)
 
     def change(self, before: Patient) -> float:
         """``||s' - s|| / ||s||`` over the hidden states of all layers, steps and sequences; NaN where not finite."""
@@ -109,13 +130,15 @@ def each_layer(patient: Patient, treat: LayerTreatment, *, ill_only: bool = True
         treat: given a layer and its inputs ``[T, B, D]``, returns another layer.
         ill_only: leave out layers whose own gain lies within the healthy band, if there are others.
     """
-    ill = [not (ill_only and _inside(own, patient.thresholds)) for own in _own_gains(patient)]
-    chosen = iter(ill if any(ill) else [True] * len(ill))
+    treatable = [layer in patient.treatable for layer in patient.stack.layers]
+    own_gains = zip(treatable, _own_gains(patient), strict=True)
+    ill = [may and not (ill_only and _inside(own, patient.thresholds)) for may, own in own_gains]
+    chosen = iter(ill if any(ill) else treatable)
     inputs, levels = patient.inputs, []
     for level in patient.stack.levels:
         done = tuple(treat(layer, inputs) if next(chosen) else layer for layer in level)
         levels.append(done)
-        inputs = _outputs(done, inputs)
+        inputs = patient.outputs(done, inputs)
     return replace(patient.stack, levels=tuple(levels))
 
 
@@ -123,31 +146,23 @@ def _own_gains(patient: Patient) -> list[float]:
     """The log10 gain of each layer by itself."""
     if len(patient.stack.layers) == 1:
         return [patient.gain.log10]
-    driven = _with_inputs(patient.stack, patient.inputs)
-    return [layer_gain(layer, inputs, patient.lag, patient.settings) for layer, inputs in driven]
+    return [layer_gain(layer, inputs, patient.lag, patient.settings) for layer, inputs in _driven(patient)]
 
 
 def _inside(gain: float, band: Thresholds) -> bool:
     return band.vanishing <= gain <= band.exploding
 
 
-def every_layer(stack: Stack, treat: Callable[[RecurrentLayer], RecurrentLayer]) -> Stack:
-    """Treat every layer, whatever feeds it."""
-    return replace(stack, levels=tuple(tuple(treat(layer) for layer in level) for level in stack.levels))
+def every_layer(patient: Patient, treat: Callable[[RecurrentLayer], RecurrentLayer]) -> Stack:
+    """Treat every layer that may be treated, whatever feeds it."""
+    own = patient.treatable
+    levels = (tuple(treat(layer) if layer in own else layer for layer in level) for level in patient.stack.levels)
+    return replace(patient.stack, levels=tuple(levels))
 
 
-def _with_inputs(stack: Stack, inputs: Tensor) -> Iterator[tuple[RecurrentLayer, Tensor]]:
-    for level in stack.levels:
+def _driven(patient: Patient) -> Iterator[tuple[RecurrentLayer, Tensor]]:
+    inputs = patient.inputs
+    for level in patient.measured.levels:
         for layer in level:
             yield layer, inputs
-        inputs = _outputs(level, inputs)
-
-
-def _outputs(level: tuple[RecurrentLayer, ...], inputs: Tensor) -> Tensor:
-    runs = [run_layer(layer, inputs) for layer in level]
-    return torch.cat([r.hidden.flip(0) if r.layer.direction == "reverse" else r.hidden for r in runs], dim=-1)
-
-
-def _rounded(layer: RecurrentLayer, stored: torch.dtype) -> RecurrentLayer:
-    measured = layer.weight_hh
-    return layer.to(stored, measured.device).to(measured.dtype, measured.device)
+        inputs = patient.outputs(level, inputs)

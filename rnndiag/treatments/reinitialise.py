@@ -66,10 +66,8 @@ class Reinitialise(Treatment):
 
     def apply(self, patient: Patient) -> Applied:
         seed = patient.settings.seed
-        stack = every_layer(
-            patient.stack, lambda la: redrawn(la, self._laws, generator(seed, f"{self.name} {la.name}"))
-        )
-        names = ", ".join(layer.name for layer in stack.layers)
+        stack = every_layer(patient, lambda la: redrawn(la, self._laws, generator(seed, f"{self.name} {la.name}")))
+        names = ", ".join(layer.name for layer in patient.treatable)
         return Applied(stack, f"initialise {names} anew, W_hh {self._laws.described}, biases 0")
 
 

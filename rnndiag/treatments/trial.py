@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from rnndiag.cells.layer import Stack
@@ -64,7 +64,7 @@ class Tried:
 
     trial: Trial
     stack: Stack | None
-    """None for ``training``"""
+    """in its file's own types; None for ``training``"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Trials:
             return self._training(name)
         members = tuple(name.split("+"))
         step = self._step(members)
-        return step if isinstance(step, str) else Tried(self._judged(name, members, step), step.patient.stack)
+        return step if isinstance(step, str) else Tried(self._judged(name, members, step), step.patient.as_stored)
 
     def _step(self, members: tuple[str, ...]) -> _Step | str:
         name = "+".join(members)
@@ -244,12 +244,6 @@ def rank(trial: Ranked, thresholds: Thresholds) -> tuple[float, ...]:
         len(trial.members),
         change,
     )
-
-
-def stored(stack: Stack, patient: Patient) -> Stack:
-    """A treated stack in its file's own types."""
-    types = iter(patient.stored)
-    return replace(stack, levels=tuple(tuple(la.to(next(types)) for la in level) for level in stack.levels))
 
 
 def _changed(before: Stack, after: Stack) -> tuple[str, ...]:

@@ -141,24 +141,6 @@ def test_half_precision(tmp_path):
     assert_allclose(states(wide, sequence())[0], expected.astype(np.float32), atol=2e-3)
 
 
-@pytest.mark.parametrize("raw", [True, False])
-def test_bfloat16_is_widened(tmp_path, raw):
-    """As stored for a model in float32: a Cast follows each tensor."""
-    stored, nodes = [], []
-    for name, array in weights("LSTM").items():
-        bits = array.view(np.uint32) >> 16
-        tensor = onnx.TensorProto(name=f"{name}16", data_type=TensorProto.BFLOAT16, dims=array.shape)
-        if raw:
-            tensor.raw_data = bits.astype("<u2").tobytes()
-        else:
-            tensor.int32_data.extend(bits.ravel().tolist())
-        stored.append(tensor)
-        nodes.append(helper.make_node("Cast", [f"{name}16"], [name], to=TensorProto.FLOAT))
-    path = write(tmp_path / "model.onnx", graph([*nodes, operator()], stored))
-    assert any("bfloat16 weights were widened" in note for note in load(path).notes)
-    assert_allclose(states(only_stack(path), sequence())[0], by_onnxruntime(path, {"X": sequence()})[0], atol=1e-6)
-
-
 @pytest.mark.parametrize("field", ["raw", "typed"])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_numbers_one_by_one_or_in_a_block(tmp_path, dtype, field):

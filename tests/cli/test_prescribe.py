@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,3 +68,66 @@ def test_no_treat_leaves_suggestions_untried(cli: Cli) -> None:
         numbers = [s["after"] for f in document["findings"] for s in f["suggestions"] if s["treatment"] == "rescale"]
         assert numbers
         assert all((number is not None) is expected for number in numbers)
+
+
+def never_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("it measures before it refuses")
+
+    monkeypatch.setattr("rnndiag.prescription.prescribe", refuse)
+
+
+def archive(tmp_path: Path) -> str:
+    with tarfile.open(tmp_path / "models.tar", "w") as file:
+        file.add(ILL, "model.pt")
+    return str(tmp_path / "models.tar")
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "message"),
+    [
+        (lambda _: "-", ["-o", "new.pt"], "-: expected a file or folder on this machine"),
+        (lambda _: "https://host/model.pt", ["-o", "new.pt"], "expected a file or folder on this machine"),
+        (archive, ["-o", "new.pt"], "unpack it first"),
+        (lambda _: ILL, ["--take", "gru+chrono", "-o", "new.pt"], "another architecture, which cannot be written"),
+        (lambda _: f"file://{ILL}", ["-o", ILL], "is the model itself"),
+        (lambda _: ILL, ["-o", "missing/new.pt"], "does not exist; make it first"),
+        (lambda _: ILL, ["-o", "/proc/new.pt"], "/proc/new.pt: cannot be written in its folder"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_it_is_measured(
+    cli: Cli,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    model: Callable[[Path], str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    if "/proc/new.pt" in arguments and sys.platform != "linux":
+        pytest.skip("no such folder")
+    monkeypatch.chdir(tmp_path)
+    never_measures(monkeypatch)
+    done = cli("prescribe", model(tmp_path), "--T", "20", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_a_file_url_is_written_back(cli: Cli, tmp_path: Path) -> None:
+    target = tmp_path / "new.pt"
+    assert cli("prescribe", f"file://{ILL}", "--T", "20", "--take", "rescale", "-o", str(target)).code == 0
+    assert target.exists()
+
+
+@pytest.mark.parametrize("format_", ["json", "table"])
+def test_the_report_stands_where_nothing_is_written(cli: Cli, tmp_path: Path, format_: str) -> None:
+    well = str(SAMPLES / "gru.pt")
+    done = cli("prescribe", well, "--T", "20", "-o", str(tmp_path / "new.pt"), "--format", format_)
+    assert done.code == 2
+    assert "not written: the model is healthy" in done.err
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / "new.pt").exists()
+    if format_ == "json":
+        assert json.loads(done.out)["before"]["verdict"] == "healthy"
+    else:
+        assert "Healthy: nothing to treat." in done.out

@@ -1,0 +1,77 @@
+"""Which stacks and layers a treatment changes: those that are ill, and of them those that were asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rnndiag import Settings
+from rnndiag.cells.layer import Stack
+from rnndiag.checkpoint.model import Model, Source
+from rnndiag.prescription import Treatment, prescribe
+from rnndiag.probes import Probe
+from tests.oracles.nets import layer
+from tests.treatments.patients import patient
+
+PROBE = Probe(length=8, batch=12)
+
+
+def stack(name: str, scale: float) -> Stack:
+    return Stack(name, ((layer("tanh", hidden=24, scale=scale, name=f"{name}.l0"),),))
+
+
+def model(**scales: float) -> Model:
+    return Model(Source("several", "random"), tuple(stack(name, scale) for name, scale in scales.items()))
+
+
+def test_of_layers_only_those_asked_for_change_and_all_are_measured() -> None:
+    (deep,) = (patient(sigma=0.5, layers=3).stack,)
+    asked = Settings(layers="*.l1")
+    for take in ("rescale", "nearest-orthogonal", "init-xavier", "scale-inputs"):
+        done = prescribe(Model(Source("deep", "random"), (deep,)), PROBE, asked, treatments=take, take=take)
+        ((treatment,), (name,)) = done.prescription.treatments, done.changed
+        assert name.endswith("l1")
+        assert treatment.layers == (name,)
+        assert not any(other in treatment.action for other in (name[:-1] + "0", name[:-1] + "2"))
+
+
+@pytest.mark.parametrize("take", ["gru", "gru+chrono"])
+def test_of_cells_only_those_asked_for_are_replaced(take: str) -> None:
+    (deep,) = (patient(sigma=0.3, layers=2).stack,)
+    done = prescribe(Model(Source("deep", "random"), (deep,)), Probe(length=40, batch=4), Settings(layers="*.l0"),
+                     treatments=take, take=take)  # fmt: skip
+    assert [changed.cell for changed in done.changed.values()] == ["gru"]
+    assert set(done.changed) == {deep.layers[0].name}
+
+
+def told(done: Treatment) -> dict[str, Any]:
+    return {name: getattr(done, name) for name in ("log10_gain", "verdict", "saturated", "change", "layers", "helps")}
+
+
+@pytest.mark.parametrize("take", ["rescale", "init-xavier", "nearest-orthogonal"])
+def test_to_take_a_treatment_changes_nothing_of_what_it_does(take: str) -> None:
+    """Beside an ill stack a healthy one stays, whether or not the treatment helps, and is no part of its figures."""
+    both = model(ill=0.1, well=1.6)
+    chosen, ranked = (prescribe(both, PROBE, treatments=take, **more) for more in ({"take": take}, {}))  # type: ignore[arg-type]
+    assert [s.verdict for s in chosen.prescription.before.stacks] == ["vanishing", "healthy"]
+    assert set(chosen.changed) == {"ill.l0"}
+    assert told(chosen.prescription.treatments[0]) == told(ranked.prescription.treatments[0])
+    assert chosen.prescription.after is not None
+    alone = prescribe(model(ill=0.1), PROBE, treatments=take)
+    assert told(alone.prescription.treatments[0]) == told(chosen.prescription.treatments[0])
+
+
+def test_what_helps_nowhere_is_taken_for_the_ill_alone() -> None:
+    both = model(ill=1.6, well=1.6)
+    (saturated,) = both.stacks[0].layers
+    saturated.weight_ih.mul_(50)  # of which no W_hh can cure it
+    done = prescribe(both, PROBE, treatments="nearest-orthogonal", take="nearest-orthogonal")
+    assert [s.verdict for s in done.prescription.before.stacks] == ["vanishing", "healthy"]
+    assert not done.prescription.treatments[0].helps
+    assert set(done.changed) == {"ill.l0"}
+
+
+def test_healthy_stacks_are_treated_where_all_are_and_one_asks_for_it() -> None:
+    done = prescribe(model(one=1.6, two=1.6), PROBE, treatments="init-xavier", take="init-xavier")
+    assert set(done.changed) == {"one.l0", "two.l0"}
