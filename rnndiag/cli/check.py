@@ -13,6 +13,7 @@ from rnndiag.cli.choices import Choices, choose
 from rnndiag.cli.fleet import settle
 from rnndiag.cli.measuring import measure_models
 from rnndiag.cli.output import check_writable, emit, parse_targets, write_whole
+from rnndiag.cli.paths import asked_for, read_by
 from rnndiag.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -78,7 +79,6 @@ def check(
 ) -> int:
     """The gate for CI: a line a model and each finding; exits with 1 at or above --fail-on."""
     chosen = choose(locals(), config)
-    targets = parse_targets(formats or (), output, paths or ())
     if show_config:
         from rich.console import Console
 
@@ -86,15 +86,18 @@ def check(
 
         Console(highlight=False, markup=False, emoji=False).print(config_table(chosen))
         return 0
+    found = asked_for(chosen, imported)
+    inputs = read_by(chosen, found)
+    targets = parse_targets(formats or (), output, [*inputs, *([baseline] if baseline else [])])
     fleet = settle(workers, scheduler, cache, resume=resume, imported=imported, targets=targets)
     if resume and (baseline or write_baseline):
         raise SettingsError("--resume with a baseline: what was written before was held to none; leave out one of them")
     from rnndiag.renderers import lines
 
     if write_baseline is not None:
-        check_writable(write_baseline, paths or ())
+        check_writable(write_baseline, inputs)
     gate = Gate(chosen, baseline, keep=write_baseline is not None)
-    measured = measure_models(chosen, imported=imported, quiet=quiet, verbose=verbose, fleet=fleet, each=gate)
+    measured = measure_models(chosen, found, imported=imported, quiet=quiet, verbose=verbose, fleet=fleet, each=gate)
     if write_baseline is not None and not measured.interrupted:
         from rnndiag.renderers.json import render
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rnndiag.cli.fleet import Fleet
 from rnndiag.cli.outcomes import behind, made, read
-from rnndiag.cli.paths import expand
+from rnndiag.cli.paths import UnfoundError
 
 if TYPE_CHECKING:
     from rnndiag.cli.choices import Choices
@@ -42,6 +42,7 @@ class Measured:
 
 def measure_models(
     chosen: Choices,
+    found: Sequence[str | UnfoundError],
     *,
     imported: str | None,
     quiet: bool,
@@ -49,13 +50,14 @@ def measure_models(
     fleet: Fleet | None = None,
     each: Callable[[int, Report], Report] = lambda index, report: report,
 ) -> Measured:
-    """Measure the files named, or what the user's own code makes (``imported``, with each PATH if there are any).
+    """Measure the files found, or what the user's own code makes (``imported``, with each PATH if there are any).
 
     One that cannot be read is reported, and the rest are still measured; ``verbose`` shows the tracebacks of bugs and
     of the user's own code. After an interrupt, what is measured is still returned.
 
     Args:
         chosen: what is in force.
+        found: what ``paths.asked_for`` made of it.
         imported: the user's own factory.
         quiet: no progress bar.
         verbose: tracebacks.
@@ -65,15 +67,14 @@ def measure_models(
     """
     fleet = fleet or Fleet()
     if imported is not None:
-        models = made(imported, chosen, quiet=quiet)
-        return _gathered(models, fleet, each, verbose=verbose, several=len(chosen["paths"]) > 1)
+        models = made(imported, found, chosen, quiet=quiet)
+        return _gathered(models, fleet, each, verbose=verbose, several=len(found) > 1)
     from rnndiag.fleet.job import Job
 
-    paths, probe, settings, policy, maps = chosen.paths, chosen.probe, chosen.settings, chosen.policy, chosen.maps
+    probe, settings, policy, maps = chosen.probe, chosen.settings, chosen.policy, chosen.maps
     cache = None if fleet.cache is None else fleet.cache.absolute()  # its processes may stand elsewhere
     job = Job(probe, settings, policy, chosen["nonlinearity"], tuple(maps), cache)
-    found = list(expand(paths))
-    several = len(paths) > 1 or len(found) > 1
+    several = len(chosen["paths"]) > 1 or len(found) > 1
     outcomes = read(found, job, fleet, quiet=quiet)
     return _gathered(outcomes, fleet, each, verbose=verbose, several=several, conditions=job.conditions)
 

@@ -24,15 +24,13 @@ if TYPE_CHECKING:
     from rnndiag.report import Report
 
 
-def made(spec: str, chosen: Choices, *, quiet: bool) -> Generator[Outcome]:
+def made(spec: str, paths: Sequence[str | UnfoundError], chosen: Choices, *, quiet: bool) -> Generator[Outcome]:
     """The models that the user's own factory makes, one after the other."""
     from rnndiag.fleet.job import Failure
     from rnndiag.fleet.run import Outcome
 
     factory = load_factory(spec)
-    # Paths of a config file are those of saved models, which no option asks to be handed to code.
-    given = chosen["paths"] if chosen.origins["paths"] == "--paths" else [None]
-    for index, path in enumerate(given):
+    for index, path in enumerate([str(path) for path in paths] or [None]):
         try:
             with progress_bar(path or "model", quiet=quiet) as progress:
                 result: Report | Failure = factory.measure(path, chosen=chosen, progress=progress)

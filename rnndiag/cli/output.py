@@ -41,7 +41,7 @@ class Target:
 def parse_targets(
     formats: Sequence[str],
     output: Path | None,
-    inputs: Iterable[str | Path] = (),
+    inputs: Sequence[str | Path] = (),
     known: Sequence[str] = FORMATS,
 ) -> tuple[Target, ...]:
     """What ``--format`` and ``--output`` ask for, checked before anything is measured.
@@ -91,7 +91,7 @@ def check_writable(file: Path, inputs: Iterable[str | Path] = ()) -> None:
     try:
         if file.is_dir():
             raise OutputError(f"{file}: expected a file to write, got a directory")
-        if file.exists() and any(_holds(Path(each), file) for each in inputs):
+        if file.exists() and _is_part(file, inputs):
             raise OutputError(f"{file}: is one of the inputs, and would be overwritten; name another file")
         if file.exists() and not file.is_file():
             return  # a pipe or a device is written to as it is
@@ -200,10 +200,23 @@ def _plain(table: RenderableType) -> str:
     return buffer.getvalue()
 
 
-def _holds(model: Path, file: Path) -> bool:
-    """Whether ``file`` is the model, or one of the files of a model that is a folder."""
-    if not model.is_dir() or not file.parent.samefile(model):
-        return model.exists() and file.samefile(model)
-    from rnndiag.checkpoint.formats import is_model
+def _is_part(file: Path, inputs: Iterable[str | Path]) -> bool:
+    """Whether a file is one of the inputs, or one of the files of a model that is a folder."""
+    from stat import S_ISDIR
 
-    return is_model(model)
+    # By device and inode, each input looked at once: there may be a million.
+    own, *above = (file.stat(), *(folder.stat() for folder in file.resolve().parents))
+    folders = {(each.st_dev, each.st_ino) for each in above}
+    for each in inputs:
+        try:
+            told = os.stat(each)  # noqa: PTH116  # a Path of each takes longer than its stat
+        except (OSError, ValueError):  # not there, or a URL
+            continue
+        if os.path.samestat(told, own):
+            return True
+        if S_ISDIR(told.st_mode) and (told.st_dev, told.st_ino) in folders:
+            from rnndiag.checkpoint.formats import is_model
+
+            if is_model(Path(each)):
+                return True
+    return False
