@@ -51,7 +51,8 @@ def compare(
     from rich.console import Console
 
     from rnndiag.baseline import match
-    from rnndiag.cli.check import FAILED, fails
+    from rnndiag.cli.check import FAILED
+    from rnndiag.cli.gate import fails
     from rnndiag.compare import compare as compared
     from rnndiag.renderers import comparison as rendered
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -11,11 +12,11 @@ from typing import TYPE_CHECKING
 from rnndiag.cli.fleet import Fleet
 from rnndiag.cli.outcomes import behind, made, read
 from rnndiag.cli.paths import UnfoundError
+from rnndiag.errors import RnndiagError
 
 if TYPE_CHECKING:
     from rnndiag.cli.choices import Choices
     from rnndiag.cli.output import Target
-    from rnndiag.errors import RnndiagError
     from rnndiag.fleet.job import Failure
     from rnndiag.fleet.run import Outcome
     from rnndiag.report import Report
@@ -49,6 +50,7 @@ def measure_models(
     verbose: bool,
     fleet: Fleet | None = None,
     each: Callable[[int, Report], Report] = lambda index, report: report,
+    held_to: str = "",
 ) -> Measured:
     """Measure the files found, or what the user's own code makes (``imported``, with each PATH if there are any).
 
@@ -63,7 +65,8 @@ def measure_models(
         verbose: tracebacks.
         fleet: where it is measured, and what becomes of the results meanwhile.
         each: makes of a path's place and report what is returned and streamed; sees every report, also those of an
-            earlier run.
+            earlier run. What it raises of rnndiag's own errors is that path's failure.
+        held_to: a digest of what ``each`` makes depends on; lines under another are not gone on with.
     """
     fleet = fleet or Fleet()
     if imported is not None:
@@ -76,7 +79,9 @@ def measure_models(
     job = Job(probe, settings, policy, chosen["nonlinearity"], tuple(maps), cache)
     several = len(chosen["paths"]) > 1 or len(found) > 1
     outcomes = read(found, job, fleet, quiet=quiet)
-    return _gathered(outcomes, fleet, each, verbose=verbose, several=several, conditions=job.conditions)
+    return _gathered(
+        outcomes, fleet, each, verbose=verbose, several=several, conditions=_joint(job.conditions, held_to)
+    )
 
 
 def _gathered(
@@ -97,18 +102,27 @@ def _gathered(
         with fleet.lines(conditions) as write, closing(outcomes):
             for outcome in outcomes:
                 result = outcome.result
+                if not isinstance(result, Failure):
+                    try:
+                        result = each(outcome.index, result)
+                    except RnndiagError as error:
+                        result = Failure(str(error), error.exit_code)
                 if isinstance(result, Failure):
                     fail(result, verbose=verbose)
                     code = max(code, result.code)
-                else:
-                    result = each(outcome.index, result)
-                    if fleet.keeps:
-                        kept[outcome.index] = result
+                elif fleet.keeps:
+                    kept[outcome.index] = result
                 if write is not None and not outcome.known:
                     write(line(outcome.path, result, conditions))
     except KeyboardInterrupt:
         code = INTERRUPTED
     return Measured([kept[index] for index in sorted(kept)], code, several, code == INTERRUPTED)
+
+
+def _joint(conditions: str, held_to: str) -> str:
+    if not held_to:
+        return conditions
+    return hashlib.sha256(f"{conditions} {held_to}".encode()).hexdigest()[: len(conditions)]
 
 
 def fail(failure: Failure, *, verbose: bool) -> None:

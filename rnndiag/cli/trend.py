@@ -67,7 +67,8 @@ def trend(
     found = asked_for(chosen, imported)
     targets = parse_targets(formats or (), output, read_by(chosen, found), FORMATS)
     from rnndiag import trend as run
-    from rnndiag.cli.check import FAILED, fails
+    from rnndiag.cli.check import FAILED
+    from rnndiag.cli.gate import fails
     from rnndiag.renderers import trend as table
     from rnndiag.renderers import trend_text
 
