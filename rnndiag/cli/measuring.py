@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rnndiag.cli.fleet import Fleet
+from rnndiag.cli.interrupts import Interrupts
 from rnndiag.cli.outcomes import behind, made, read
 from rnndiag.cli.paths import UnfoundError
 from rnndiag.errors import RnndiagError
@@ -68,24 +69,25 @@ def measure_models(
             earlier run. What it raises of rnndiag's own errors is that path's failure.
         held_to: a digest of what ``each`` makes depends on; lines under another are not gone on with.
     """
-    fleet = fleet or Fleet()
+    fleet, interrupts = fleet or Fleet(), Interrupts()
     if imported is not None:
-        models = made(imported, found, chosen, quiet=quiet)
-        return _gathered(models, fleet, each, verbose=verbose, several=len(found) > 1)
+        models = made(imported, found, chosen, interrupts, quiet=quiet)
+        return _gathered(models, interrupts, fleet, each, verbose=verbose, several=len(found) > 1)
     from rnndiag.fleet.job import Job
 
     probe, settings, policy, maps = chosen.probe, chosen.settings, chosen.policy, chosen.maps
     cache = None if fleet.cache is None else fleet.cache.absolute()  # its processes may stand elsewhere
     job = Job(probe, settings, policy, chosen["nonlinearity"], tuple(maps), cache)
     several = len(chosen["paths"]) > 1 or len(found) > 1
-    outcomes = read(found, job, fleet, quiet=quiet)
+    outcomes = read(found, job, fleet, interrupts, quiet=quiet)
     return _gathered(
-        outcomes, fleet, each, verbose=verbose, several=several, conditions=_joint(job.conditions, held_to)
+        outcomes, interrupts, fleet, each, verbose=verbose, several=several, conditions=_joint(job.conditions, held_to)
     )
 
 
 def _gathered(
     outcomes: Generator[Outcome],
+    interrupts: Interrupts,
     fleet: Fleet,
     each: Callable[[int, Report], Report],
     *,
@@ -99,7 +101,7 @@ def _gathered(
     kept: dict[int, Report] = {}
     code = 0
     try:
-        with fleet.lines(conditions) as write, closing(outcomes):
+        with fleet.lines(conditions) as write, interrupts, closing(outcomes):
             for outcome in outcomes:
                 result = outcome.result
                 if not isinstance(result, Failure):
@@ -114,6 +116,8 @@ def _gathered(
                     kept[outcome.index] = result
                 if write is not None and not outcome.known:
                     write(line(outcome.path, result, conditions))
+            with interrupts.waiting():
+                pass  # for one that came with the last outcome in hand
     except KeyboardInterrupt:
         code = INTERRUPTED
     return Measured([kept[index] for index in sorted(kept)], code, several, code == INTERRUPTED)

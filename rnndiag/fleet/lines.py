@@ -15,6 +15,7 @@ import msgspec
 from rnndiag.errors import OutputError, SettingsError
 from rnndiag.fleet.job import Failure
 from rnndiag.report import Report, from_json, to_builtins
+from rnndiag.whole_file import write_all
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -48,10 +49,8 @@ def appending(file: Path, *, fresh: bool) -> Iterator[Callable[[str], None]]:
         raise OutputError(f"{file}: could not be written ({error.strerror})") from error
 
     def append(text: str) -> None:
-        content = text.encode()
         try:
-            while content:
-                content = content[os.write(descriptor, content) :]
+            write_all(descriptor, text.encode())
         except OSError as error:
             raise OutputError(f"{file}: could not be written ({error.strerror}); --resume goes on with it") from error
 
