@@ -65,7 +65,8 @@ def read(
             yield Outcome(index, path.path, Failure(str(path), path.exit_code))
         elif index not in done:
             todo.append(index)
-    alone = len(todo) == 1 and fleet.scheduler is None
+    # Where processes are asked for, one is taken down by a model in place of this one.
+    alone = len(todo) == 1 and fleet.workers == 1 and fleet.scheduler is None
     for index in todo:
         path = str(found[index])
         if alone or path == "-":  # what comes through stdin comes to this process

@@ -162,3 +162,24 @@ def test_a_second_interrupt_is_heeded_at_once(tmp_path: Path) -> None:
             os.killpg(process.pid, signal.SIGINT)
             time.sleep(0.5)
         assert until(lambda: process.poll(), 20) == 130
+
+
+def test_the_last_model_that_is_left_does_not_take_the_command_down(tmp_path: Path) -> None:
+    """A model that kills its process, with a file to go on with in which it alone is missing."""
+    deadly, out = save(tmp_path / "deadly.pt", 0, hidden=256), tmp_path / "out.jsonl"
+    sound = [save(tmp_path / f"m{i}.pt", i) for i in range(2)]
+    options = ("--T", "12000", "--no-treat", "--exponents", "2", "--format", f"jsonl={out}", "--workers", "2")
+    with running("-m", "rnndiag", "inspect", *sound, *options) as process:
+        process.communicate(timeout=120)
+    assert (process.returncode, held(out)) == (0, 2)
+    with running("-m", "rnndiag", "inspect", *sound, deadly, *options, "--resume") as process:
+        for _ in range(2):  # it is tried twice
+            worker = until(lambda: [each for each in psutil.Process(process.pid).children(recursive=True)
+                                    if "spawn_main" in " ".join(each.cmdline())])[0]  # fmt: skip
+            until(lambda worker=worker: worker.cpu_times().user > 3)
+            worker.kill()
+            until(lambda worker=worker: not worker.is_running())
+        said, complaint = process.communicate(timeout=120)
+    assert (process.returncode, said, len(complaint.splitlines())) == (3, "", 1)
+    assert f"{deadly}: its process died, twice" in complaint
+    assert held(out) == 3
