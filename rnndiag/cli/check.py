@@ -101,7 +101,7 @@ def check(
         from rnndiag.renderers.json import render
 
         whole = [gate.whole[index] for index in sorted(gate.whole)]
-        write_whole(write_baseline, render(whole, array=measured.several).encode())
+        write_whole(write_baseline, render(whole, array=measured.several))
     table = partial(lines.render, known=gate.known)
     emit(measured.shown(fleet.rest), measured.reports, table=table, several=measured.several, quiet=quiet)
     return max(measured.code, FAILED if gate.failed else 0)

@@ -68,7 +68,7 @@ def compare(
         if output is None:
             typer.echo(text, nl=False)
         else:
-            write_whole(output, text.encode())
+            write_whole(output, text)
     else:
         Console(highlight=False, markup=False, emoji=False, no_color=True if quiet else None).print(
             rendered.table(result)

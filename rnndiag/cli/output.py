@@ -104,7 +104,12 @@ def check_writable(file: Path, inputs: Iterable[str | Path] = ()) -> None:
         raise OutputError(f"{file}: cannot be written ({error.strerror})") from error
 
 
-def write_whole(file: Path, content: bytes) -> None:
+def encodable(text: str) -> str:
+    r"""The text with what no UTF-8 is, of a file's name, as ``\udcff``; in JSON that is the same name."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def write_whole(file: Path, content: str | bytes) -> None:
     """Write a file whole or not at all.
 
     A link is followed; a pipe or a device is written to as it is.
@@ -112,11 +117,12 @@ def write_whole(file: Path, content: bytes) -> None:
     Raises:
         OutputError: where the system refuses; an older file of that name is then untouched.
     """
+    data = content if isinstance(content, bytes) else encodable(content).encode()
     try:
         if file.exists() and not file.is_file():
-            file.write_bytes(content)
+            file.write_bytes(data)
             return
-        replace_whole(file.resolve(), content)
+        replace_whole(file.resolve(), data)
     except OSError as error:
         raise OutputError(f"{file}: could not be written ({error.strerror})") from error
 
@@ -127,13 +133,13 @@ def print_or_write(result: RenderableType, output: Path | None, *, quiet: bool) 
 
     if isinstance(result, str):
         if output is None:
-            sys.stdout.write(result)
+            sys.stdout.write(encodable(result))
         else:
-            write_whole(output, result.encode())
+            write_whole(output, result)
     elif output is None:
         Console(highlight=False, markup=False, emoji=False, no_color=True if quiet else None).print(result)
     else:
-        write_whole(output, _plain(result).encode())
+        write_whole(output, _plain(result))
 
 
 def emit(
@@ -174,12 +180,12 @@ def deliver(
     for target in targets:
         if target.file is not None:
             content = _plain(table()) if target.format == "table" else text(target.format)
-            write_whole(target.file, content.encode())
+            write_whole(target.file, content)
         elif target.format == "table":
             console = Console(highlight=False, markup=False, emoji=False, no_color=True if quiet else None)
             console.print(table(), crop=False)  # what does not wrap is shown whole
         else:
-            sys.stdout.write(text(target.format))
+            sys.stdout.write(encodable(text(target.format)))
 
 
 def _text(format_: str, *, reports: Sequence[Report], several: bool) -> str:
