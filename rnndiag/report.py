@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -16,6 +16,8 @@ from rnndiag.measures.layer import LayerMeasures, StackMeasures
 from rnndiag.measures.verdict import Verdict
 from rnndiag.rules.base import Finding, NotAssessed
 from rnndiag.theory.comparison import Theory
+
+T = TypeVar("T")
 
 SCHEMA_VERSION: Literal["1"] = "1"
 
@@ -70,7 +72,11 @@ def to_builtins(report: Report) -> dict[str, Any]:
 
 def to_json(report: Report) -> bytes:
     """The report in one line."""
-    return msgspec.json.encode(to_builtins(report))
+    built = to_builtins(report)
+    try:
+        return msgspec.json.encode(built)
+    except UnicodeEncodeError:  # a name that is not UTF-8 stands in lone surrogates, which ASCII can escape
+        return json.dumps(built, separators=(",", ":"), allow_nan=False).encode()
 
 
 def from_json(text: bytes | str) -> Report:
@@ -80,7 +86,23 @@ def from_json(text: bytes | str) -> Report:
         msgspec.MsgspecError: for anything else.
     """
     # Numbers that are not finite stand as strings, which only the lax mode turns back.
-    return msgspec.json.decode(text, type=Report, strict=False)
+    return decoded(text, Report, strict=False)
+
+
+def decoded(text: bytes | str, type_: type[T], *, strict: bool = True) -> T:
+    """A value of a type from its JSON, in which names may hold lone surrogates.
+
+    Raises:
+        msgspec.MsgspecError: for anything else.
+    """
+    try:
+        return msgspec.json.decode(text, type=type_, strict=strict)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        try:
+            told = json.loads(text)
+        except (ValueError, RecursionError):
+            raise msgspec.DecodeError(str(error)) from error
+    return msgspec.convert(told, type_, strict=strict)
 
 
 def json_schema() -> dict[str, Any]:

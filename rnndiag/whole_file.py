@@ -1,4 +1,4 @@
-"""A file that is written whole or not at all."""
+"""Written whole: a file or nothing of it, and all of a text."""
 
 from __future__ import annotations
 
@@ -24,3 +24,14 @@ def replace_whole(file: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write all of it, however much the system takes at once.
+
+    Raises:
+        OSError: where the system refuses.
+    """
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]

@@ -135,3 +135,20 @@ def test_a_report_survives_its_line(models: list[str]) -> None:
 
 def test_every_format_is_known_to_be_one_file_or_not() -> None:
     assert {reader.format for reader in READERS} - WHOLE == {"sharded", "huggingface", "distributed", "onnx"}
+
+
+class Threads:
+    def report(self, path: str, progress: Any = None) -> Any:
+        return torch.get_num_threads()
+
+
+def test_processes_of_a_fleet_have_one_thread_and_this_one_keeps_its_own() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        here = [outcome.result for outcome in measure(["a", "b"], Threads(), InProcess())]
+        with processes(2) as pool:
+            there = [outcome.result for outcome in measure(["a", "b"], Threads(), pool, slots=2)]
+        assert (here, there, torch.get_num_threads()) == ([3, 3], [1, 1], 3)
+    finally:
+        torch.set_num_threads(before)

@@ -19,6 +19,7 @@ from rnndiag.checkpoint.find import find
 from rnndiag.checkpoint.folders import models_in
 from rnndiag.checkpoint.model import Model, Skipped, Source
 from rnndiag.checkpoint.spellings import likely, mapping_for
+from rnndiag.checkpoint.steady import steadily
 from rnndiag.checkpoint.text import listing, printable
 from rnndiag.errors import CheckpointError
 
@@ -45,13 +46,17 @@ def load(path: str | Path, *, nonlinearity: Nonlinearity | None = None, maps: Se
         maps: which tensors are what, where their names do not tell or tell wrong.
 
     Returns:
-        At least one stack, what was passed over and why, and the assumptions made.
+        At least one stack, what was passed over and why, and the assumptions made; the digest is of what was read.
 
     Raises:
         CheckpointError: the file cannot be read, is refused, or holds no recurrent layer; the message is
             one line that begins with the path.
     """
     path = str(path)
+    return steadily(path, lambda: _loaded(path, nonlinearity, maps))
+
+
+def _loaded(path: str, nonlinearity: Nonlinearity | None, maps: Sequence[RoleMap]) -> Model:
     try:
         with at_hand(path) as found:
             format_, contents = _archived(found) if found.archive else formats.read(found.content)

@@ -49,7 +49,7 @@ def at_hand(path: str) -> Iterator[AtHand]:
     here = Path(path)
     with ExitStack() as stack:
         try:
-            file = here = _fetched(path, stack)
+            file = here = _plainly_named(_fetched(path, stack), stack)
             kind = "" if file.is_dir() or is_model(file) else kind_of(file)
             if kind:
                 here = _temporary(stack)
@@ -78,6 +78,28 @@ def on_this_machine(path: str) -> Path | None:
     import fsspec  # not for those who read files
 
     return Path(fsspec.core.url_to_fs(path)[1])
+
+
+def _plainly_named(file: Path, stack: ExitStack) -> Path:
+    """The file or folder under a name that is UTF-8: several libraries open no other."""
+    if _is_utf8(os.fspath(file)) or not file.exists():
+        return file
+    whole = file.absolute()
+    place = _temporary(stack)
+    if _is_utf8(whole.name):  # what lies beside it is found there too
+        (place / "folder").symlink_to(whole.parent)
+        return place / "folder" / whole.name
+    link = place / f"model{whole.suffix if _is_utf8(whole.suffix) else ''}"
+    link.symlink_to(whole)
+    return link
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _fetched(path: str, stack: ExitStack) -> Path:

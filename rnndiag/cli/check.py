@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from rnndiag.cli import options as opt
-from rnndiag.cli.choices import Choices, choose
+from rnndiag.cli.choices import choose
 from rnndiag.cli.fleet import settle
-from rnndiag.cli.measuring import measure_models
+from rnndiag.cli.gate import Gate
+from rnndiag.cli.measuring import complain, measure_models
 from rnndiag.cli.output import check_writable, emit, parse_targets, write_whole
+from rnndiag.cli.paths import asked_for, read_by
 from rnndiag.errors import SettingsError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from rnndiag.report import Report
-    from rnndiag.rules.base import Finding
 
 FAILED = 1
 
@@ -78,7 +74,6 @@ def check(
 ) -> int:
     """The gate for CI: a line a model and each finding; exits with 1 at or above --fail-on."""
     chosen = choose(locals(), config)
-    targets = parse_targets(formats or (), output, paths or ())
     if show_config:
         from rich.console import Console
 
@@ -86,82 +81,27 @@ def check(
 
         Console(highlight=False, markup=False, emoji=False).print(config_table(chosen))
         return 0
+    found = asked_for(chosen, imported)
+    inputs = read_by(chosen, found)
+    targets = parse_targets(formats or (), output, [*inputs, *([baseline] if baseline else [])])
     fleet = settle(workers, scheduler, cache, resume=resume, imported=imported, targets=targets)
     if resume and (baseline or write_baseline):
         raise SettingsError("--resume with a baseline: what was written before was held to none; leave out one of them")
     from rnndiag.renderers import lines
 
     if write_baseline is not None:
-        check_writable(write_baseline, paths or ())
+        check_writable(write_baseline, inputs)
     gate = Gate(chosen, baseline, keep=write_baseline is not None)
-    measured = measure_models(chosen, imported=imported, quiet=quiet, verbose=verbose, fleet=fleet, each=gate)
-    if write_baseline is not None and not measured.interrupted:
+    measured = measure_models(
+        chosen, found, imported=imported, quiet=quiet, verbose=verbose, fleet=fleet, each=gate, held_to=gate.held_to
+    )
+    if write_baseline is not None and measured.code:
+        complain(f"--write-baseline: {write_baseline} is not written, since not every model was measured")
+    elif write_baseline is not None:
         from rnndiag.renderers.json import render
 
         whole = [gate.whole[index] for index in sorted(gate.whole)]
-        write_whole(write_baseline, render(whole, array=measured.several).encode())
+        write_whole(write_baseline, render(whole, array=measured.several))
     table = partial(lines.render, known=gate.known)
     emit(measured.shown(fleet.rest), measured.reports, table=table, several=measured.several, quiet=quiet)
     return max(measured.code, FAILED if gate.failed else 0)
-
-
-def fails(findings: Iterable[Finding], fail_on: str) -> bool:
-    """Whether a finding is at or above a severity."""
-    from rnndiag.rules import SEVERITIES
-
-    if fail_on == "never":
-        return False
-    counting = SEVERITIES[: SEVERITIES.index(fail_on) + 1]
-    return any(finding.severity in counting for finding in findings)
-
-
-class Gate:
-    """Looks at each report as it comes: what of it counts, and whether it fails.
-
-    With a baseline, only the findings that are new or worse beside it count.
-    """
-
-    def __init__(self, chosen: Choices, baseline: Path | None, *, keep: bool) -> None:
-        self._chosen, self._baseline, self._keep = chosen, baseline, keep
-        self._old: Sequence[Report] | None = None
-        self.failed = False
-        self.known = 0
-        """findings that the baseline has"""
-        self.whole: dict[int, Report] = {}
-        """the reports as they came, by the place of their paths, if they are to be kept"""
-
-    def __call__(self, index: int, report: Report) -> Report:
-        """The report with the findings that count.
-
-        Raises:
-            BaselineError: for a baseline of another model, measurement or version.
-        """
-        if self._keep:
-            self.whole[index] = report
-        shown = report if self._baseline is None else self._only_worse(report, self._baseline)
-        self.known += len(report.findings) - len(shown.findings)
-        self.failed |= fails(shown.findings, self._chosen["fail_on"])
-        return shown
-
-    def _only_worse(self, report: Report, baseline: Path) -> Report:
-        from dataclasses import replace
-
-        from rnndiag.baseline import difference, match
-
-        if self._old is None:
-            self._old = self._kept(baseline)
-        base = match(report, self._old, str(baseline))
-        return replace(report, findings=difference(base, report).worse)
-
-    def _kept(self, baseline: Path) -> Sequence[Report]:
-        from dataclasses import replace
-
-        from rnndiag import api
-        from rnndiag.baseline import is_report, read_reports
-
-        if is_report(baseline) or not baseline.exists():
-            return read_reports(baseline)
-        chosen = self._chosen
-        settings = replace(chosen.settings, treat=False)  # only what it found counts
-        options = {"nonlinearity": chosen["nonlinearity"], "settings": settings, "policy": chosen.policy}
-        return (api.inspect(baseline, probe=chosen.probe, **options),)

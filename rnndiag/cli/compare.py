@@ -51,7 +51,8 @@ def compare(
     from rich.console import Console
 
     from rnndiag.baseline import match
-    from rnndiag.cli.check import FAILED, fails
+    from rnndiag.cli.check import FAILED
+    from rnndiag.cli.gate import fails
     from rnndiag.compare import compare as compared
     from rnndiag.renderers import comparison as rendered
 
@@ -67,7 +68,7 @@ def compare(
         if output is None:
             typer.echo(text, nl=False)
         else:
-            write_whole(output, text.encode())
+            write_whole(output, text)
     else:
         Console(highlight=False, markup=False, emoji=False, no_color=True if quiet else None).print(
             rendered.table(result)

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import UnsupportedOperation
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rnndiag.errors import OutputError, SettingsError
+from rnndiag.whole_file import write_all
 
 if TYPE_CHECKING:
     from rnndiag.cli.output import Target
@@ -108,5 +110,11 @@ def _make(cache: Path) -> None:
 
 
 def _to_stdout(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()  # whoever reads it waits for the next
+    sys.stdout.flush()
+    try:
+        descriptor = sys.stdout.fileno()
+    except UnsupportedOperation:  # it has been replaced by something in memory
+        sys.stdout.write(text)
+        return
+    # Python's own buffer drops the rest of a line during which a signal came.
+    write_all(descriptor, text.encode())

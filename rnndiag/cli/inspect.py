@@ -9,6 +9,7 @@ from rnndiag.cli.choices import choose
 from rnndiag.cli.fleet import settle
 from rnndiag.cli.measuring import measure_models
 from rnndiag.cli.output import emit, full_table, parse_targets
+from rnndiag.cli.paths import asked_for, read_by
 
 
 def inspect(
@@ -44,9 +45,10 @@ def inspect(
     No code in a file is ever run; only --import runs code, which is your own.
     """
     chosen = choose(locals(), config)
-    targets = parse_targets(formats or (), output, paths or ())
+    found = asked_for(chosen, imported)
+    targets = parse_targets(formats or (), output, read_by(chosen, found))
     fleet = settle(workers, scheduler, cache, resume=resume, imported=imported, targets=targets)
-    measured = measure_models(chosen, imported=imported, quiet=quiet, verbose=verbose, fleet=fleet)
+    measured = measure_models(chosen, found, imported=imported, quiet=quiet, verbose=verbose, fleet=fleet)
     draw = partial(full_table, verbose=verbose)
     emit(measured.shown(fleet.rest), measured.reports, table=draw, several=measured.several, quiet=quiet)
     return measured.code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -9,13 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rnndiag.cli.fleet import Fleet
+from rnndiag.cli.interrupts import Interrupts
 from rnndiag.cli.outcomes import behind, made, read
-from rnndiag.cli.paths import expand
+from rnndiag.cli.paths import UnfoundError
+from rnndiag.errors import RnndiagError
 
 if TYPE_CHECKING:
     from rnndiag.cli.choices import Choices
     from rnndiag.cli.output import Target
-    from rnndiag.errors import RnndiagError
     from rnndiag.fleet.job import Failure
     from rnndiag.fleet.run import Outcome
     from rnndiag.report import Report
@@ -42,44 +44,50 @@ class Measured:
 
 def measure_models(
     chosen: Choices,
+    found: Sequence[str | UnfoundError],
     *,
     imported: str | None,
     quiet: bool,
     verbose: bool,
     fleet: Fleet | None = None,
     each: Callable[[int, Report], Report] = lambda index, report: report,
+    held_to: str = "",
 ) -> Measured:
-    """Measure the files named, or what the user's own code makes (``imported``, with each PATH if there are any).
+    """Measure the files found, or what the user's own code makes (``imported``, with each PATH if there are any).
 
     One that cannot be read is reported, and the rest are still measured; ``verbose`` shows the tracebacks of bugs and
     of the user's own code. After an interrupt, what is measured is still returned.
 
     Args:
         chosen: what is in force.
+        found: what ``paths.asked_for`` made of it.
         imported: the user's own factory.
         quiet: no progress bar.
         verbose: tracebacks.
         fleet: where it is measured, and what becomes of the results meanwhile.
         each: makes of a path's place and report what is returned and streamed; sees every report, also those of an
-            earlier run.
+            earlier run. What it raises of rnndiag's own errors is that path's failure.
+        held_to: a digest of what ``each`` makes depends on; lines under another are not gone on with.
     """
-    fleet = fleet or Fleet()
+    fleet, interrupts = fleet or Fleet(), Interrupts()
     if imported is not None:
-        models = made(imported, chosen, quiet=quiet)
-        return _gathered(models, fleet, each, verbose=verbose, several=len(chosen["paths"]) > 1)
+        models = made(imported, found, chosen, interrupts, quiet=quiet)
+        return _gathered(models, interrupts, fleet, each, verbose=verbose, several=len(found) > 1)
     from rnndiag.fleet.job import Job
 
-    paths, probe, settings, policy, maps = chosen.paths, chosen.probe, chosen.settings, chosen.policy, chosen.maps
+    probe, settings, policy, maps = chosen.probe, chosen.settings, chosen.policy, chosen.maps
     cache = None if fleet.cache is None else fleet.cache.absolute()  # its processes may stand elsewhere
     job = Job(probe, settings, policy, chosen["nonlinearity"], tuple(maps), cache)
-    found = list(expand(paths))
-    several = len(paths) > 1 or len(found) > 1
-    outcomes = read(found, job, fleet, quiet=quiet)
-    return _gathered(outcomes, fleet, each, verbose=verbose, several=several, conditions=job.conditions)
+    several = len(chosen["paths"]) > 1 or len(found) > 1
+    outcomes = read(found, job, fleet, interrupts, quiet=quiet)
+    return _gathered(
+        outcomes, interrupts, fleet, each, verbose=verbose, several=several, conditions=_joint(job.conditions, held_to)
+    )
 
 
 def _gathered(
     outcomes: Generator[Outcome],
+    interrupts: Interrupts,
     fleet: Fleet,
     each: Callable[[int, Report], Report],
     *,
@@ -93,21 +101,32 @@ def _gathered(
     kept: dict[int, Report] = {}
     code = 0
     try:
-        with fleet.lines(conditions) as write, closing(outcomes):
+        with fleet.lines(conditions) as write, interrupts, closing(outcomes):
             for outcome in outcomes:
                 result = outcome.result
+                if not isinstance(result, Failure):
+                    try:
+                        result = each(outcome.index, result)
+                    except RnndiagError as error:
+                        result = Failure(str(error), error.exit_code)
                 if isinstance(result, Failure):
                     fail(result, verbose=verbose)
                     code = max(code, result.code)
-                else:
-                    result = each(outcome.index, result)
-                    if fleet.keeps:
-                        kept[outcome.index] = result
+                elif fleet.keeps:
+                    kept[outcome.index] = result
                 if write is not None and not outcome.known:
                     write(line(outcome.path, result, conditions))
+            with interrupts.waiting():
+                pass  # for one that came with the last outcome in hand
     except KeyboardInterrupt:
         code = INTERRUPTED
     return Measured([kept[index] for index in sorted(kept)], code, several, code == INTERRUPTED)
+
+
+def _joint(conditions: str, held_to: str) -> str:
+    if not held_to:
+        return conditions
+    return hashlib.sha256(f"{conditions} {held_to}".encode()).hexdigest()[: len(conditions)]
 
 
 def fail(failure: Failure, *, verbose: bool) -> None:

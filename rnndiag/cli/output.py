@@ -41,7 +41,7 @@ class Target:
 def parse_targets(
     formats: Sequence[str],
     output: Path | None,
-    inputs: Iterable[str | Path] = (),
+    inputs: Sequence[str | Path] = (),
     known: Sequence[str] = FORMATS,
 ) -> tuple[Target, ...]:
     """What ``--format`` and ``--output`` ask for, checked before anything is measured.
@@ -91,7 +91,7 @@ def check_writable(file: Path, inputs: Iterable[str | Path] = ()) -> None:
     try:
         if file.is_dir():
             raise OutputError(f"{file}: expected a file to write, got a directory")
-        if file.exists() and any(_holds(Path(each), file) for each in inputs):
+        if file.exists() and _is_part(file, inputs):
             raise OutputError(f"{file}: is one of the inputs, and would be overwritten; name another file")
         if file.exists() and not file.is_file():
             return  # a pipe or a device is written to as it is
@@ -104,7 +104,12 @@ def check_writable(file: Path, inputs: Iterable[str | Path] = ()) -> None:
         raise OutputError(f"{file}: cannot be written ({error.strerror})") from error
 
 
-def write_whole(file: Path, content: bytes) -> None:
+def encodable(text: str) -> str:
+    r"""The text with what no UTF-8 is, of a file's name, as ``\udcff``; in JSON that is the same name."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def write_whole(file: Path, content: str | bytes) -> None:
     """Write a file whole or not at all.
 
     A link is followed; a pipe or a device is written to as it is.
@@ -112,11 +117,12 @@ def write_whole(file: Path, content: bytes) -> None:
     Raises:
         OutputError: where the system refuses; an older file of that name is then untouched.
     """
+    data = content if isinstance(content, bytes) else encodable(content).encode()
     try:
         if file.exists() and not file.is_file():
-            file.write_bytes(content)
+            file.write_bytes(data)
             return
-        replace_whole(file.resolve(), content)
+        replace_whole(file.resolve(), data)
     except OSError as error:
         raise OutputError(f"{file}: could not be written ({error.strerror})") from error
 
@@ -127,13 +133,13 @@ def print_or_write(result: RenderableType, output: Path | None, *, quiet: bool) 
 
     if isinstance(result, str):
         if output is None:
-            sys.stdout.write(result)
+            sys.stdout.write(encodable(result))
         else:
-            write_whole(output, result.encode())
+            write_whole(output, result)
     elif output is None:
         Console(highlight=False, markup=False, emoji=False, no_color=True if quiet else None).print(result)
     else:
-        write_whole(output, _plain(result).encode())
+        write_whole(output, _plain(result))
 
 
 def emit(
@@ -174,12 +180,12 @@ def deliver(
     for target in targets:
         if target.file is not None:
             content = _plain(table()) if target.format == "table" else text(target.format)
-            write_whole(target.file, content.encode())
+            write_whole(target.file, content)
         elif target.format == "table":
             console = Console(highlight=False, markup=False, emoji=False, no_color=True if quiet else None)
             console.print(table(), crop=False)  # what does not wrap is shown whole
         else:
-            sys.stdout.write(text(target.format))
+            sys.stdout.write(encodable(text(target.format)))
 
 
 def _text(format_: str, *, reports: Sequence[Report], several: bool) -> str:
@@ -200,10 +206,23 @@ def _plain(table: RenderableType) -> str:
     return buffer.getvalue()
 
 
-def _holds(model: Path, file: Path) -> bool:
-    """Whether ``file`` is the model, or one of the files of a model that is a folder."""
-    if not model.is_dir() or not file.parent.samefile(model):
-        return model.exists() and file.samefile(model)
-    from rnndiag.checkpoint.formats import is_model
+def _is_part(file: Path, inputs: Iterable[str | Path]) -> bool:
+    """Whether a file is one of the inputs, or one of the files of a model that is a folder."""
+    from stat import S_ISDIR
 
-    return is_model(model)
+    # By device and inode, each input looked at once: there may be a million.
+    own, *above = (file.stat(), *(folder.stat() for folder in file.resolve().parents))
+    folders = {(each.st_dev, each.st_ino) for each in above}
+    for each in inputs:
+        try:
+            told = os.stat(each)  # noqa: PTH116  # a Path of each takes longer than its stat
+        except (OSError, ValueError):  # not there, or a URL
+            continue
+        if os.path.samestat(told, own):
+            return True
+        if S_ISDIR(told.st_mode) and (told.st_dev, told.st_ino) in folders:
+            from rnndiag.checkpoint.formats import is_model
+
+            if is_model(Path(each)):
+                return True
+    return False

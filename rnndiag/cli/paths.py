@@ -5,8 +5,12 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rnndiag.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from rnndiag.cli.choices import Choices
 
 
 class UnfoundError(CheckpointError):
@@ -15,6 +19,25 @@ class UnfoundError(CheckpointError):
     def __init__(self, path: str, message: str) -> None:
         super().__init__(message)
         self.path = path
+
+
+def asked_for(chosen: Choices, imported: str | None) -> tuple[str | UnfoundError, ...]:
+    """The models of a command: its paths expanded, or as they are where the user's own code makes something of them.
+
+    Raises:
+        SettingsError: where no path is given and no code.
+    """
+    if imported is None:
+        return tuple(expand(chosen.paths))
+    # Paths of a config file are those of saved models, which no option asks to be handed to code.
+    return tuple(chosen["paths"]) if chosen.origins["paths"] == "--paths" else ()
+
+
+def read_by(chosen: Choices, found: Sequence[str | UnfoundError]) -> list[str | Path]:
+    """The files that a command reads, none of which it may overwrite: its models, its config, its probe."""
+    files: list[str | Path] = [path for path in found if isinstance(path, str)]
+    files += [] if chosen.file is None else [chosen.file.path]
+    return [*files, chosen["probe"]]
 
 
 def expand(paths: Sequence[str]) -> Iterator[str | UnfoundError]:

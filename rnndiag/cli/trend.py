@@ -13,6 +13,7 @@ from rnndiag.cli.choices import choose
 from rnndiag.cli.fleet import settle
 from rnndiag.cli.measuring import measure_models
 from rnndiag.cli.output import deliver, parse_targets
+from rnndiag.cli.paths import asked_for, read_by
 
 FORMATS = ("table", "json", "csv", "markdown")
 
@@ -63,14 +64,16 @@ def trend(
     """Many checkpoints of one run in training order: each measure over training, and where it is heading."""
     chosen = choose(locals(), config, of_runs=True)
     chosen = replace(chosen, values={**chosen.values, "treat": False})  # a trend makes no suggestions
-    targets = parse_targets(formats or (), output, paths or (), FORMATS)
+    found = asked_for(chosen, imported)
+    targets = parse_targets(formats or (), output, read_by(chosen, found), FORMATS)
     from rnndiag import trend as run
-    from rnndiag.cli.check import FAILED, fails
+    from rnndiag.cli.check import FAILED
+    from rnndiag.cli.gate import fails
     from rnndiag.renderers import trend as table
     from rnndiag.renderers import trend_text
 
     fleet = settle(workers, scheduler, cache, resume=False, imported=imported, targets=targets)
-    measured = measure_models(chosen, imported=imported, quiet=quiet, verbose=verbose, fleet=fleet)
+    measured = measure_models(chosen, found, imported=imported, quiet=quiet, verbose=verbose, fleet=fleet)
     if measured.interrupted:
         return measured.code  # a part of a run has another trend
     if measured.code and not measured.reports:

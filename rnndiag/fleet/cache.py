@@ -65,7 +65,7 @@ def _read(folder: Path, content: str) -> Report | None:
         return None
     try:
         report = from_json(_entry(folder, content).read_bytes())
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, msgspec.MsgspecError):
         return None
     return report if report.source.sha256 == content else None
 

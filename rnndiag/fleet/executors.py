@@ -18,7 +18,7 @@ import torch
 
 import rnndiag
 from rnndiag.errors import FleetError
-from rnndiag.fleet.task import version
+from rnndiag.fleet.task import in_one_thread, version
 from rnndiag.told import told
 
 CONNECT_SECONDS = 5
@@ -125,7 +125,7 @@ def cluster(address: str) -> Iterator[tuple[Executor, int]]:
 
 
 class Cluster(Executor):
-    """A client's own executor, and what it means when that fails."""
+    """A client's own executor, whose tasks have one thread each, and what it means when that fails."""
 
     def __init__(self, client: Any, address: str) -> None:
         self._client, self._address = client, address
@@ -134,7 +134,7 @@ class Cluster(Executor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         if self._client.status != "running":
             raise self._gone()
-        future: Future[T] = self._executor.submit(fn, *args, **kwargs)
+        future: Future[T] = self._executor.submit(in_one_thread, fn, *args, **kwargs)
         return future
 
     def check(self) -> None:

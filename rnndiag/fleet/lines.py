@@ -14,7 +14,8 @@ import msgspec
 
 from rnndiag.errors import OutputError, SettingsError
 from rnndiag.fleet.job import Failure
-from rnndiag.report import Report, from_json, to_builtins
+from rnndiag.report import Report, decoded, from_json, to_builtins
+from rnndiag.whole_file import write_all
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -48,10 +49,8 @@ def appending(file: Path, *, fresh: bool) -> Iterator[Callable[[str], None]]:
         raise OutputError(f"{file}: could not be written ({error.strerror})") from error
 
     def append(text: str) -> None:
-        content = text.encode()
         try:
-            while content:
-                content = content[os.write(descriptor, content) :]
+            write_all(descriptor, text.encode())
         except OSError as error:
             raise OutputError(f"{file}: could not be written ({error.strerror}); --resume goes on with it") from error
 
@@ -129,12 +128,8 @@ def _copy(old: BinaryIO, whole: BinaryIO, file: Path, conditions: str) -> bool:
 
 def _head(text: bytes, file: Path, number: int) -> _Head:
     try:
-        return msgspec.json.decode(text, type=_Head)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        pass
-    try:
-        return msgspec.convert(json.loads(text), _Head)  # a name that is not UTF-8 stands in lone surrogates
-    except (ValueError, msgspec.MsgspecError):
+        return decoded(text, _Head)
+    except msgspec.MsgspecError:
         raise SettingsError(
             f"--resume: line {number} of {file} is no result of --format jsonl; name another file"
         ) from None

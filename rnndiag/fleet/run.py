@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -50,6 +51,7 @@ def measure(
     slots: int = 1,
     most_paths: int = MOST_PATHS,
     locate: Callable[[str], str] = str,
+    waiting: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Iterator[Outcome]:
     """Each path's outcome, as it is known: one for each, whatever becomes of the processes.
 
@@ -57,7 +59,8 @@ def measure(
     process dies, or that the executor gives up, is done again at the end, each of its paths by itself with nothing
     else out: one that brings its process down again is at fault, and its outcome says so.
 
-    An interrupt (Ctrl-C) yields what has finished, and is raised again.
+    An interrupt (Ctrl-C) yields what has finished, and is raised again. With ``waiting`` the caller can hold it back
+    while an outcome is in hand.
 
     Args:
         paths: of the models.
@@ -66,6 +69,7 @@ def measure(
         slots: tasks that it can run at once.
         most_paths: of a task.
         locate: a path as the executor's processes are to read it.
+        waiting: entered wherever the executor is waited for.
 
     Raises:
         RnndiagError: which ends the run, such as a scheduler that has gone.
@@ -78,9 +82,14 @@ def measure(
     suspects: list[Indexed] = []
 
     def send(task: Indexed) -> None:
-        future = executor.submit(run_task, packed, [locate(path) for _, path in task])
+        with waiting():
+            future = executor.submit(run_task, packed, [locate(path) for _, path in task])
         out[future] = task
         future.add_done_callback(finished.put)
+
+    def next_finished() -> Future[Results]:
+        with waiting():
+            return finished.get()
 
     def settled(future: Future[Results], *, again: bool) -> Iterator[Outcome]:
         task = out.pop(future)
@@ -103,13 +112,13 @@ def measure(
                 if task is not None:
                     send(task)
             if out:
-                yield from settled(finished.get(), again=True)
+                yield from settled(next_finished(), again=True)
         while suspects:
             send(suspects.pop())
-            yield from settled(finished.get(), again=False)
+            yield from settled(next_finished(), again=False)
     except KeyboardInterrupt:
-        while not finished.empty():
-            yield from settled(finished.get(), again=True)
+        for future in [each for each in out if each.done()]:
+            yield from settled(future, again=True)
         raise
     finally:
         for future in out:

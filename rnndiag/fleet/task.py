@@ -1,11 +1,11 @@
-"""What runs in another process: some paths, in one thread."""
+"""What an executor runs: some paths, in another process or in this one."""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import torch
 
@@ -15,12 +15,15 @@ from rnndiag.fleet.job import Failure, Work, attempt
 if TYPE_CHECKING:
     from rnndiag.report import Report
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 Results = list["Report | Failure"]
 """Of the paths of a task, in their order."""
 
 
 def run_task(packed: bytes, paths: Sequence[str]) -> Results:
-    """Do a packed job with each path, in one thread: the other cores have tasks of their own.
+    """Do a packed job with each path, with as many threads as the process has.
 
     Args:
         packed: a pickled ``Work``. It travels with each task: an executor promises no more than to call functions.
@@ -29,9 +32,17 @@ def run_task(packed: bytes, paths: Sequence[str]) -> Results:
     Raises:
         OutputError: as ``Work.report``.
     """
-    torch.set_num_threads(1)
     work = _unpacked(packed)
     return [attempt(work, path) for path in paths]
+
+
+def in_one_thread(task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function with one thread: the other cores have tasks of their own.
+
+    For processes that have no other use; the setting stays.
+    """
+    torch.set_num_threads(1)
+    return task(*args, **kwargs)
 
 
 def version() -> str:

@@ -26,14 +26,15 @@ def of_stack(stack: StackMeasures, thresholds: Thresholds) -> dict[str, float | 
     if gradient is None:
         return dict.fromkeys(STACK)
     low, high = gradient.log10_gain_interval
-    lost = (lag for lag, gain in enumerate(gradient.log10_by_lag, 1) if gain < thresholds.vanishing)
+    lags = gradient.lags or range(1, len(gradient.log10_by_lag) + 1)  # of a long curve a report has some
+    lost = (lag for lag, gain in zip(lags, gradient.log10_by_lag, strict=True) if gain < thresholds.vanishing)
     return {
         "log10_gain": gradient.log10_gain,
         "log10_gain_low": low,
         "log10_gain_high": high,
         "rate": gradient.rate,
         "horizon": None if gradient.horizon is None else float(gradient.horizon),
-        "memory": float(next(lost, len(gradient.log10_by_lag))),
+        "memory": float(next(lost, lags[-1])),
     }
 
 

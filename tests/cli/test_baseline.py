@@ -19,10 +19,12 @@ from rnndiag.random_nets import RandomNet
 from rnndiag.renderers import json as as_json
 from rnndiag.report import Report
 from tests.cli.conftest import Done
+from tests.fleets import save
 
 Cli = Callable[..., Done]
 SAMPLES = Path(__file__).parents[2] / "sample_models"
 T = ("--T", "64")
+QUICK = ("--T", "12", "--batch", "3", "--exponents", "2")
 
 
 def simulated(seed: int = 0, **net: object) -> Report:
@@ -149,3 +151,56 @@ def test_different_models_are_not_compared(cli: Cli) -> None:
     done = cli("compare", SAMPLES / "gru.pt", SAMPLES / "lstm.pt", *T)
     assert done.code == 2
     assert "expected a report of the same model" in done.err
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two sound models, and one whose numbers are not finite."""
+    monkeypatch.chdir(tmp_path)
+    save(Path("a.pt"), 0)
+    save(Path("b.pt"), 1)
+    broken = nn.RNN(2, 4).state_dict()
+    broken["weight_hh_l0"][0, 0] = torch.nan
+    torch.save(broken, "nan.pt")
+    return tmp_path
+
+
+def test_lines_held_to_a_baseline_are_none_of_a_run_without(cli: Cli, models: Path) -> None:
+    """What the baseline hid stays wrong: the gate must not pass it for being known once."""
+    assert cli("check", "nan.pt", *QUICK, "--write-baseline", "kept.json").code == 1
+    assert cli("check", "nan.pt", *QUICK, "--baseline", "kept.json", "--format", "jsonl=out.jsonl").code == 0
+    done = cli("check", "nan.pt", *QUICK, "--format", "jsonl=out.jsonl", "--resume")
+    assert (done.code, "out.jsonl was measured with another probe, other options" in done.err) == (2, True)
+    held = json.loads((models / "out.jsonl").read_text(encoding="utf-8"))["conditions"]
+    cli("check", "nan.pt", *QUICK, "--fail-on", "never", "--format", "jsonl=plain.jsonl")
+    assert held != json.loads((models / "plain.jsonl").read_text(encoding="utf-8"))["conditions"]
+
+
+def test_a_model_that_the_baseline_lacks_costs_no_other(cli: Cli, models: Path) -> None:
+    assert cli("check", "b.pt", "nan.pt", *QUICK, "--fail-on", "never", "--write-baseline", "kept.json").code == 0
+    done = cli("check", "a.pt", "b.pt", "nan.pt", *QUICK, "--baseline", "kept.json", "--format", "json")
+    assert [report["source"]["path"] for report in json.loads(done.out)] == ["b.pt", "nan.pt"]
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert "kept.json: holds no report of a.pt" in done.err
+
+
+def test_a_baseline_is_read_before_anything_is_measured(cli: Cli, models: Path) -> None:
+    (models / "kept.json").write_text("{no json", encoding="utf-8")
+    done = cli("check", "a.pt", "b.pt", *QUICK, "--baseline", "kept.json", "--format", "jsonl=out.jsonl")
+    assert (done.code, (models / "out.jsonl").exists()) == (2, False)
+
+
+@pytest.mark.parametrize("paths", [["gone.pt"], ["a.pt", "gone.pt"]])
+def test_a_run_that_failed_writes_no_baseline(cli: Cli, models: Path, paths: list[str]) -> None:
+    assert cli("check", "a.pt", *QUICK, "--fail-on", "never", "--write-baseline", "kept.json").code == 0
+    before = (models / "kept.json").read_bytes()
+    done = cli("check", *paths, *QUICK, "--write-baseline", "kept.json")
+    assert (done.code, "kept.json is not written" in done.err) == (2, True)
+    assert (models / "kept.json").read_bytes() == before
+
+
+def test_a_checkpoint_as_the_baseline_is_read_as_the_model_is(cli: Cli, models: Path) -> None:
+    torch.manual_seed(0)
+    torch.save({"my.foo": torch.randn(4, 4) / 2, "my.bar": torch.randn(4, 2)}, "mapped.pt")
+    told = ("check", "mapped.pt", "--map", "hh=*.foo,ih=*.bar", *QUICK, "--fail-on", "info")
+    assert cli(*told, "--baseline", "mapped.pt").code == 0

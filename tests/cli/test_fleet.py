@@ -1,20 +1,13 @@
-"""Fleets on the command line: caches, files to go on with, interrupts, a cluster; the serial run is the oracle."""
+"""Fleets on the command line: caches, files to go on with, options; the serial run is the oracle."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.cli.conftest import Done
@@ -163,97 +156,3 @@ def test_a_scheduler_that_does_not_answer(cli: Cli, models: list[str]) -> None:
     done = cli("inspect", *models, *QUICK, "--scheduler", "tcp://127.0.0.1:9")
     assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
     assert "--scheduler tcp://127.0.0.1:9: no scheduler answers there" in done.err
-
-
-# Whole runs
-
-
-@contextmanager
-def running(*command: object) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, *map(str, command)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def until(condition: Callable[[], Any], seconds: float = 90) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError("it did not happen")
-
-
-def held(out: Path) -> int:
-    return out.read_bytes().count(b"\n") if out.exists() else 0
-
-
-def test_an_interrupt_keeps_what_is_finished_and_leaves_no_process(tmp_path: Path) -> None:
-    paths = [save(tmp_path / f"m{i:02}.pt", i, hidden=48) for i in range(24)]
-    out = tmp_path / "out.jsonl"
-    options = ("--T", "100", "--no-treat", "--format", f"jsonl={out}", "--workers", "2")
-    with running("-m", "rnndiag", "inspect", *paths, *options) as process:
-        until(lambda: held(out) >= 2)
-        children = psutil.Process(process.pid).children(recursive=True)
-        assert len(children) >= 2
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        said, complaint = process.communicate(timeout=60)
-    assert (process.returncode, said, complaint) == (130, "", "")
-    psutil.wait_procs(children, timeout=20)
-    assert not [child for child in children if child.is_running()]
-    before = lines(out.read_text(encoding="utf-8"))
-    assert 2 <= len(before) < 24
-    with running("-m", "rnndiag", "inspect", *paths, *options, "--resume") as process:
-        said, complaint = process.communicate(timeout=300)
-    assert (process.returncode, said, complaint) == (0, "", "")
-    after = lines(out.read_text(encoding="utf-8"))
-    assert after[: len(before)] == before
-    assert sorted(line["path"] for line in after) == paths
-
-
-def test_no_process_outlives_one_that_is_killed(tmp_path: Path) -> None:
-    paths = [save(tmp_path / f"m{i}.pt", i, hidden=48) for i in range(8)]
-    out = tmp_path / "out.jsonl"
-    with running(
-        "-m", "rnndiag", "inspect", *paths, "--T", "400", "--no-treat", "--format", f"jsonl={out}", "--workers", "2"
-    ) as run:
-        until(lambda: held(out))
-        children = psutil.Process(run.pid).children(recursive=True)
-        run.kill()
-        psutil.wait_procs(children, timeout=30)
-    assert not [child for child in children if child.is_running()]
-
-
-def test_a_cluster_of_which_a_worker_is_killed(cli: Cli, tmp_path: Path) -> None:
-    folder = tmp_path / "models"
-    folder.mkdir()
-    paths = [save(folder / f"m{i:02}.pt", i, hidden=48) for i in range(24)] + [str(folder / "none.pt")]
-    Path(paths[-1]).write_text("no model", encoding="utf-8")
-    told = tmp_path / "scheduler.json"
-    common = ("--no-dashboard", "--scheduler-file", told)
-    out = tmp_path / "out.jsonl"
-    serve = ("-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", 0, *common)
-    work = ("-m", "distributed.cli.dask_worker", "--nthreads", 1, "--no-nanny", *common, "--local-directory", tmp_path)
-    with running(*serve), running(*work) as first, running(*work):
-        address = json.loads(until(lambda: told.exists() and told.read_text(encoding="utf-8")))["address"]
-        options = ("--T", "100", "--no-treat", "--format", f"jsonl={out}", "--scheduler", address)
-        with running("-m", "rnndiag", "inspect", folder, *options) as process:
-            until(lambda: held(out) >= 2)
-            first.send_signal(signal.SIGKILL)
-            said, complaint = process.communicate(timeout=300)
-    assert (process.returncode, said) == (2, "")
-    (line,) = complaint.splitlines()
-    assert line.startswith(f"rnndiag: error: {paths[-1]}: ")
-    results = {line["path"]: line for line in lines(out.read_text(encoding="utf-8"))}
-    assert held(out) == len(results) == len(paths)
-    serial = cli("inspect", *paths[:3], "--T", "100", "--no-treat", "--format", "json")
-    assert [bare(results[path]) for path in paths[:3]] == json.loads(serial.out)

@@ -1,0 +1,83 @@
+"""What of a report counts for the gate, beside a baseline or without one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rnndiag.cli.choices import Choices
+    from rnndiag.report import Report
+    from rnndiag.rules.base import Finding
+
+
+def fails(findings: Iterable[Finding], fail_on: str) -> bool:
+    """Whether a finding is at or above a severity."""
+    from rnndiag.rules import SEVERITIES
+
+    if fail_on == "never":
+        return False
+    counting = SEVERITIES[: SEVERITIES.index(fail_on) + 1]
+    return any(finding.severity in counting for finding in findings)
+
+
+class Gate:
+    """Looks at each report as it comes: what of it counts, and whether it fails.
+
+    With a baseline, only the findings that are new or worse beside it count. It is read at once: what is wrong with it
+    is known before anything is measured.
+
+    Raises:
+        BaselineError: for a baseline that cannot be read, or is of another version.
+    """
+
+    def __init__(self, chosen: Choices, baseline: Path | None, *, keep: bool) -> None:
+        self._fail_on, self._baseline, self._keep = chosen["fail_on"], baseline, keep
+        self._old = () if baseline is None else _kept(baseline, chosen)
+        self.failed = False
+        self.known = 0
+        """findings that the baseline has"""
+        self.whole: dict[int, Report] = {}
+        """the reports as they came, by the place of their paths, if they are to be kept"""
+
+    def __call__(self, index: int, report: Report) -> Report:
+        """The report with the findings that count.
+
+        Raises:
+            BaselineError: where the baseline has another model under its name, or another measurement, or none.
+        """
+        shown = report if self._baseline is None else self._only_worse(report, str(self._baseline))
+        if self._keep:
+            self.whole[index] = report
+        self.known += len(report.findings) - len(shown.findings)
+        self.failed |= fails(shown.findings, self._fail_on)
+        return shown
+
+    @property
+    def held_to(self) -> str:
+        """What the reports depend on here: a digest of the baseline; empty without one."""
+        if self._baseline is None:
+            return ""
+        import hashlib
+
+        from rnndiag.report import to_json
+
+        return hashlib.sha256(b"\n".join(to_json(each) for each in self._old)).hexdigest()
+
+    def _only_worse(self, report: Report, baseline: str) -> Report:
+        from rnndiag.baseline import difference, match
+
+        return replace(report, findings=difference(match(report, self._old, baseline), report).worse)
+
+
+def _kept(baseline: Path, chosen: Choices) -> Sequence[Report]:
+    from rnndiag import api
+    from rnndiag.baseline import is_report, read_reports
+
+    if is_report(baseline) or not baseline.exists():
+        return read_reports(baseline)
+    settings = replace(chosen.settings, treat=False)  # only what it found counts
+    how = {"nonlinearity": chosen["nonlinearity"], "mapping": chosen.maps, "settings": settings}
+    return (api.inspect(baseline, probe=chosen.probe, policy=chosen.policy, **how),)

@@ -1,0 +1,185 @@
+"""Whole runs of fleets: interrupts, processes that are killed, a cluster; the serial run is the oracle."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.cli.conftest import Done
+from tests.cli.test_fleet import bare, lines
+from tests.fleets import save
+
+Cli = Callable[..., Done]
+
+
+@contextmanager
+def running(*command: object) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def until(condition: Callable[[], Any], seconds: float = 90) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError("it did not happen")
+
+
+def held(out: Path) -> int:
+    return out.read_bytes().count(b"\n") if out.exists() else 0
+
+
+def test_an_interrupt_keeps_what_is_finished_and_leaves_no_process(tmp_path: Path) -> None:
+    paths = [save(tmp_path / f"m{i:02}.pt", i, hidden=48) for i in range(24)]
+    out = tmp_path / "out.jsonl"
+    options = ("--T", "100", "--no-treat", "--format", f"jsonl={out}", "--workers", "2")
+    with running("-m", "rnndiag", "inspect", *paths, *options) as process:
+        until(lambda: held(out) >= 2)
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) >= 2
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        said, complaint = process.communicate(timeout=60)
+    assert (process.returncode, said, complaint) == (130, "", "")
+    psutil.wait_procs(children, timeout=20)
+    assert not [child for child in children if child.is_running()]
+    before = lines(out.read_text(encoding="utf-8"))
+    assert 2 <= len(before) < 24
+    with running("-m", "rnndiag", "inspect", *paths, *options, "--resume") as process:
+        said, complaint = process.communicate(timeout=300)
+    assert (process.returncode, said, complaint) == (0, "", "")
+    after = lines(out.read_text(encoding="utf-8"))
+    assert after[: len(before)] == before
+    assert sorted(line["path"] for line in after) == paths
+
+
+def test_no_process_outlives_one_that_is_killed(tmp_path: Path) -> None:
+    paths = [save(tmp_path / f"m{i}.pt", i, hidden=48) for i in range(8)]
+    out = tmp_path / "out.jsonl"
+    with running(
+        "-m", "rnndiag", "inspect", *paths, "--T", "400", "--no-treat", "--format", f"jsonl={out}", "--workers", "2"
+    ) as run:
+        until(lambda: held(out))
+        children = psutil.Process(run.pid).children(recursive=True)
+        run.kill()
+        psutil.wait_procs(children, timeout=30)
+    assert not [child for child in children if child.is_running()]
+
+
+def test_a_cluster_of_which_a_worker_is_killed(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    paths = [save(folder / f"m{i:02}.pt", i, hidden=48) for i in range(24)] + [str(folder / "none.pt")]
+    Path(paths[-1]).write_text("no model", encoding="utf-8")
+    told = tmp_path / "scheduler.json"
+    common = ("--no-dashboard", "--scheduler-file", told)
+    out = tmp_path / "out.jsonl"
+    serve = ("-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", 0, *common)
+    work = ("-m", "distributed.cli.dask_worker", "--nthreads", 1, "--no-nanny", *common, "--local-directory", tmp_path)
+    with running(*serve), running(*work) as first, running(*work):
+        address = json.loads(until(lambda: told.exists() and told.read_text(encoding="utf-8")))["address"]
+        options = ("--T", "100", "--no-treat", "--format", f"jsonl={out}", "--scheduler", address)
+        with running("-m", "rnndiag", "inspect", folder, *options) as process:
+            until(lambda: held(out) >= 2)
+            first.send_signal(signal.SIGKILL)
+            said, complaint = process.communicate(timeout=300)
+    assert (process.returncode, said) == (2, "")
+    (line,) = complaint.splitlines()
+    assert line.startswith(f"rnndiag: error: {paths[-1]}: ")
+    results = {line["path"]: line for line in lines(out.read_text(encoding="utf-8"))}
+    assert held(out) == len(results) == len(paths)
+    serial = cli("inspect", *paths[:3], "--T", "100", "--no-treat", "--format", "json")
+    assert [bare(results[path]) for path in paths[:3]] == json.loads(serial.out)
+
+
+def waits(process: psutil.Process) -> bool:
+    """Whether a process and its children have nothing to do."""
+
+    def used() -> float:
+        times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+        return sum(each.user + each.system for each in times)
+
+    before = used()
+    time.sleep(2)
+    return used() - before < 0.05
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupt_while_a_line_is_written_loses_nothing_that_is_finished(tmp_path: Path, workers: int) -> None:
+    """Nobody reads the pipe: the command is interrupted with a line in hand and others finished behind it."""
+    paths = [save(tmp_path / f"m{i:02}.pt", i) for i in range(60)]
+    options = ("--T", "20", "--no-treat", "--exponents", "2", "--format", "jsonl", "--workers", str(workers))
+    with running("-m", "rnndiag", "inspect", *paths, *options) as process:
+        assert process.stdout is not None
+
+        def unread() -> int:
+            return int(struct.unpack("i", fcntl.ioctl(process.stdout, termios.FIONREAD, b"    "))[0])  # type: ignore[arg-type]
+
+        until(lambda: unread() > 60_000)
+        until(lambda: waits(psutil.Process(process.pid)))
+        full = unread()
+        os.killpg(process.pid, signal.SIGINT)
+        said, complaint = process.communicate(timeout=60)
+    assert (process.returncode, complaint) == (130, "")
+    assert said.endswith("\n")
+    whole = lines(said)
+    in_the_pipe = said[:full].count("\n")
+    assert len({line["path"] for line in whole}) == len(whole) < len(paths)
+    # The one in hand; and with processes beside, what they did meanwhile: as many as were out.
+    assert len(whole) >= in_the_pipe + 1 + (2 if workers > 1 else 0)
+
+
+def test_a_second_interrupt_is_heeded_at_once(tmp_path: Path) -> None:
+    paths = [save(tmp_path / f"m{i:02}.pt", i) for i in range(60)]
+    with running("-m", "rnndiag", "inspect", *paths, "--T", "20", "--no-treat", "--format", "jsonl") as process:
+        until(lambda: waits(psutil.Process(process.pid)))
+        for _ in range(2):
+            os.killpg(process.pid, signal.SIGINT)
+            time.sleep(0.5)
+        assert until(lambda: process.poll(), 20) == 130
+
+
+def test_the_last_model_that_is_left_does_not_take_the_command_down(tmp_path: Path) -> None:
+    """A model that kills its process, with a file to go on with in which it alone is missing."""
+    deadly, out = save(tmp_path / "deadly.pt", 0, hidden=256), tmp_path / "out.jsonl"
+    sound = [save(tmp_path / f"m{i}.pt", i) for i in range(2)]
+    options = ("--T", "12000", "--no-treat", "--exponents", "2", "--format", f"jsonl={out}", "--workers", "2")
+    with running("-m", "rnndiag", "inspect", *sound, *options) as process:
+        process.communicate(timeout=120)
+    assert (process.returncode, held(out)) == (0, 2)
+    with running("-m", "rnndiag", "inspect", *sound, deadly, *options, "--resume") as process:
+        for _ in range(2):  # it is tried twice
+            worker = until(lambda: [each for each in psutil.Process(process.pid).children(recursive=True)
+                                    if "spawn_main" in " ".join(each.cmdline())])[0]  # fmt: skip
+            until(lambda worker=worker: worker.cpu_times().user > 3)
+            worker.kill()
+            until(lambda worker=worker: not worker.is_running())
+        said, complaint = process.communicate(timeout=120)
+    assert (process.returncode, said, len(complaint.splitlines())) == (3, "", 1)
+    assert f"{deadly}: its process died, twice" in complaint
+    assert held(out) == 3

@@ -1,0 +1,88 @@
+"""Files whose names are not UTF-8, as old archives and other systems leave them: measured and told like any other."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+QUICK = ("--T", "12", "--batch", "3", "--exponents", "2")
+KINDS = ("zip.pt", "legacy.pt", "m.safetensors", "m.npz")
+
+
+@pytest.fixture(params=["file", "folder"])
+def odd(request: pytest.FixtureRequest, tmp_path: Path) -> list[Path]:
+    """A GRU in each format, and the same under a name, or in a folder of a name, that is not UTF-8."""
+    state = nn.GRU(2, 4).state_dict()
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    torch.save(state, plain / "zip.pt")
+    torch.save(state, plain / "legacy.pt", _use_new_zipfile_serialization=False)
+    save_file(state, plain / "m.safetensors")
+    np.savez(plain / "m.npz", **{name: tensor.numpy() for name, tensor in state.items()})
+    mark = os.fsdecode(b"\xff")
+    if request.param == "folder":
+        shutil.copytree(plain, tmp_path / mark)
+        return [tmp_path / mark / kind for kind in KINDS]
+    return [Path(shutil.copy(plain / kind, tmp_path / f"{mark}{kind}")) for kind in KINDS]
+
+
+def rnndiag(*arguments: object) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "rnndiag", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, check=False)
+
+
+def bare(report: dict[str, object]) -> object:
+    return {key: value for key, value in report.items() if key not in ("source", "path", "conditions")}
+
+
+def test_they_are_measured_and_written_in_every_format(odd: list[Path], tmp_path: Path) -> None:
+    plain = json.loads(
+        rnndiag("inspect", *(tmp_path / "plain" / kind for kind in KINDS), *QUICK, "--format", "json").stdout
+    )
+    files = {name: tmp_path / f"out.{name}" for name in ("json", "table", "markdown", "junit", "sarif", "jsonl")}
+    formats = [word for name, file in files.items() for word in ("--format", f"{name}={file}")]
+    done = rnndiag("check", *odd, *QUICK, "--fail-on", "never", *formats)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    told = json.loads(files["json"].read_bytes())
+    lines = [json.loads(line) for line in files["jsonl"].read_bytes().splitlines()]
+    assert [each["source"]["path"] for each in told] == [line["path"] for line in lines] == [str(path) for path in odd]
+    assert [bare(each) for each in told] == [bare(line) for line in lines]
+    assert [each["layers"] for each in told] == [each["layers"] for each in plain]
+    for file in files.values():
+        file.read_text(encoding="utf-8")
+    assert json.loads(rnndiag("inspect", *odd, *QUICK, "--format", "json").stdout)[0]["source"]["path"] == str(odd[0])
+
+
+def test_they_are_kept_and_gone_on_with(odd: list[Path], tmp_path: Path) -> None:
+    out, kept = tmp_path / "out.jsonl", tmp_path / "kept.json"
+    told = ("check", *odd, *QUICK, "--fail-on", "never", "--cache", tmp_path / "cache")
+    first = rnndiag(*told, "--format", f"jsonl={out}")
+    assert (first.returncode, first.stderr) == (0, b"")
+    before = out.read_bytes()
+    assert len(list((tmp_path / "cache").rglob("*.json"))) == len(odd)
+    again = rnndiag(*told, "--format", f"jsonl={out}", "--resume")
+    assert (again.returncode, again.stderr, out.read_bytes()) == (0, b"", before)
+    cached = rnndiag(*told, "--format", f"jsonl={out}")
+    assert (cached.returncode, cached.stderr, out.read_bytes()) == (0, b"", before)
+    assert rnndiag(*told, "--write-baseline", kept).returncode == 0
+    done = rnndiag(*told, "--baseline", kept, "--fail-on", "info")
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_refusal_names_the_file(tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"\xff.pt")
+    odd.write_bytes(b"nothing")
+    done = rnndiag("inspect", odd, tmp_path / os.fsdecode(b"gone\xff.pt"))
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 2)
+    assert f"{tmp_path}/?.pt: ".encode() in done.stderr
+    assert f"{tmp_path}/gone?.pt: no such file".encode() in done.stderr
