@@ -40,6 +40,11 @@ SLOW = 1e10
 TREATING = 4
 """Times as long as measuring that trying treatments takes, about."""
 
+DEAR = 60.0
+"""Seconds on a slow machine from which on a diagnosis tries no treatments: one rate, so that reports are alike."""
+
+UNTRIED = "treatments were not tried on {}, as measuring it once is long; rnndiag prescribe tries them"
+
 log = logging.getLogger(__name__)
 
 RMS_ESTIMATED = f"rms_gain_median of {{}} is estimated from {VECTORS} random vectors: its state is large"
@@ -86,6 +91,9 @@ def diagnose(
     if not settings.treat:
         return report
     ill = {stack.name for stack in report.stacks if stack.verdict != "healthy"}
+    dear = [s.name for s in stacks if s.name in ill and cost(s, probe, settings).seconds(SLOW) > DEAR]
+    report = replace(report, notes=(*report.notes, *map(UNTRIED.format, dear)))
+    ill -= set(dear)
     if ill and time.monotonic() - start > LONG / TREATING:
         log.info(f"{', '.join(sorted(ill))}: trying treatments takes a few times as long; --no-treat leaves them out")
     return replace(report, findings=_tried(report.findings, patients(model, probe, settings, ill)))

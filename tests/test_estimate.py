@@ -70,3 +70,21 @@ def test_that_treatments_are_tried_is_told_where_it_takes_long(
     with caplog.at_level("INFO", logger="rnndiag"):
         diagnose(model, Probe(length=20, batch=6))
     assert ("rnn: trying treatments takes a few times as long; --no-treat leaves them out" in caplog.text) is told
+
+
+def test_what_is_long_to_measure_once_is_not_treated_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, probe = RandomNet(sigma=0.3, hidden=8, input_scale=0.1).build(), Probe(length=20, batch=6)
+
+    def tried() -> bool:
+        return any(suggestion.after is not None for finding in report.findings for suggestion in finding.suggestions)
+
+    report = diagnose(model, probe)
+    assert tried()
+    assert not report.notes
+    monkeypatch.setattr("rnndiag.diagnose.DEAR", 0.0)
+    report = diagnose(model, probe)
+    assert not tried()
+    assert report.findings
+    assert report.notes == (
+        "treatments were not tried on rnn, as measuring it once is long; rnndiag prescribe tries them",
+    )
