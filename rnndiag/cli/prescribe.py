@@ -71,7 +71,6 @@ def prescribe(
 ) -> int:
     """Try what would help a model on copies of it, measure each, and rank them; -o writes the best."""
     chosen = choose(locals(), config)
-    del verbose  # of bugs' tracebacks only, which the caller shows
     if output is not None:
         check_writable(output, (path,))
     if save is not None and output is not None and output.resolve() == save.resolve():
@@ -98,7 +97,7 @@ def prescribe(
             )
     finally:  # what was measured is told, whether or not the model could be written
         for result in results:
-            text = rendered.as_json(result) if format_ == "json" else rendered.table(result)
+            text = rendered.as_json(result) if format_ == "json" else rendered.table(result, verbose=verbose)
             print_or_write(text, output, quiet=quiet)
     if save is not None and not quiet:
         typer.echo(f"rnndiag: {save}: the model under {results[0].chosen}, in its own format", err=True)

@@ -13,15 +13,21 @@ from rich.table import Table
 from rich.text import Text
 
 from rnndiag.prescription import Prescription, Treatment
+from rnndiag.renderers.caveats import add_caveats
 from rnndiag.renderers.numbers import percent, signed
 from rnndiag.renderers.styles import VERDICT_STYLES
 from rnndiag.renderers.tables import titled_table
 from rnndiag.report import Report, finite
 
 
-def table(prescription: Prescription) -> RenderableType:
-    """Before, each treatment by its effect, what would change in training, and the choice with its numbers."""
-    return Group(*_sections(prescription))
+def table(prescription: Prescription, *, verbose: bool = False) -> RenderableType:
+    """Before, each treatment by its effect, what would change in training, and the choice with its numbers.
+
+    Args:
+        prescription: any.
+        verbose: all that was passed over in reading the model, not only the first of it.
+    """
+    return Group(*_sections(prescription, verbose))
 
 
 def as_json(prescription: Prescription) -> str:
@@ -30,8 +36,8 @@ def as_json(prescription: Prescription) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _sections(prescription: Prescription) -> Iterator[RenderableType]:
-    yield _header(prescription.before)
+def _sections(prescription: Prescription, verbose: bool) -> Iterator[RenderableType]:
+    yield _header(prescription.before, verbose)
     weights = [each for each in prescription.treatments if each.kind != "training"]
     training = [each for each in prescription.treatments if each.kind == "training"]
     if weights:
@@ -47,7 +53,7 @@ def _sections(prescription: Prescription) -> Iterator[RenderableType]:
         yield Text(f"\nNot tried: {listed}", style="dim")
 
 
-def _header(before: Report) -> RenderableType:
+def _header(before: Report, verbose: bool) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -58,6 +64,7 @@ def _header(before: Report) -> RenderableType:
         gain = "numbers are not finite" if stack.gradient is None else f"log10 gain {signed(stack.gradient.log10_gain)}"
         told = Text.assemble(f"{stack.name}: ", (stack.verdict, VERDICT_STYLES[stack.verdict]))
         grid.add_row("before", told.append(f" at lag {stack.lag}, {gain}"))
+    add_caveats(grid, before, verbose=verbose)
     return grid
 
 

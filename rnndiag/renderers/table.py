@@ -11,6 +11,7 @@ from rich.text import Text
 
 from rnndiag.measures.layer import LayerMeasures, StackMeasures
 from rnndiag.measures.statistics import FEWEST
+from rnndiag.renderers.caveats import add_caveats
 from rnndiag.renderers.curve import GainCurve
 from rnndiag.renderers.findings import findings_section
 from rnndiag.renderers.numbers import percent, short, signed
@@ -20,8 +21,6 @@ from rnndiag.renderers.tables import cell_and_size, titled_table
 from rnndiag.renderers.theory import theory_section
 from rnndiag.renderers.weights import untrained_lines, weight_table
 from rnndiag.report import Report
-
-MOST_SKIPPED = 6
 
 
 def render(reports: Sequence[Report], *, verbose: bool = False) -> RenderableType:
@@ -79,13 +78,7 @@ def _header(report: Report, *, verbose: bool) -> RenderableType:
     )
     for stack in report.stacks:
         grid.add_row("measured", f"{stack.name}: {', '.join(stack.layers)}")
-    shown = source.skipped if verbose else source.skipped[:MOST_SKIPPED]
-    for skipped in shown:
-        grid.add_row("passed over", Text.assemble(skipped.name, (f"  {skipped.reason}", "dim")))
-    if len(shown) < len(source.skipped):
-        grid.add_row("", f"and {len(source.skipped) - len(shown)} more (--verbose lists them)")
-    for note in report.notes:
-        grid.add_row("note", Text(note, style="yellow"))
+    add_caveats(grid, report, verbose=verbose)
     return grid
 
 

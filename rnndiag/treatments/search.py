@@ -29,6 +29,8 @@ class Found:
     gain: float
     met: bool
     """False where no scale tried meets the target: then it is the scale that comes nearest"""
+    crossed: bool = False
+    """whether gains on both sides of the target were measured; a gain that jumps crosses it and never meets it"""
 
 
 def grid(limit: float) -> tuple[float, ...]:
@@ -50,8 +52,9 @@ def find_scale(
         tolerance: of the gain, in decades.
     """
     rough = _search(sample, 1.0, target, ways, max(tolerance, ROUGHLY))
-    if not rough.met:
-        return Found(rough.scale, gain(rough.scale), False)
+    if not rough.met and not rough.crossed:
+        there = gain(rough.scale)
+        return Found(rough.scale, there, abs(there - target) <= tolerance)
     up = tuple(rough.scale * factor for factor in NEAR)
     down = tuple(rough.scale / factor for factor in NEAR)
     return _search(gain, rough.scale, target, (up, down), tolerance)
@@ -94,7 +97,7 @@ def _within(gain: Gain, a: tuple[float, float], b: tuple[float, float], target: 
         else:
             f /= 2
         high, g = middle, value
-    return Found(math.exp(best[0]), best[1] + target, True)
+    return Found(math.exp(best[0]), best[1] + target, abs(best[1]) <= tolerance, crossed=True)
 
 
 def _bounded(difference: float) -> float:

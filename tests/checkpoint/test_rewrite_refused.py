@@ -125,17 +125,24 @@ def test_what_does_not_read_back_is_not_kept(model, tmp_path, monkeypatch):
     assert "not written" in refusal(model, tmp_path / "new.pt", kind=OutputError)
 
 
-def test_a_byte_elsewhere_is_noticed(model, tmp_path, monkeypatch):
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_byte_elsewhere_is_noticed(save, tmp_path, monkeypatch, legacy):
+    """Of what nothing reads: only the comparison of all bytes can tell."""
+    mark = torch.tensor([1234.5678, 8765.4321], dtype=torch.float64)
+    path = save({"model": nn.LSTM(2, 3).state_dict(), "optimizer": {"exp_avg": mark}}, legacy=legacy)
     honest = patch.apply
 
     def careless(parts, copy):
         honest(parts, copy)
         data = bytearray(copy.read_bytes())
-        data[data.index(b"byteorder") + 2] ^= 1
+        data[data.index(mark.numpy().tobytes())] ^= 1
         copy.write_bytes(data)
 
     monkeypatch.setattr(patch, "apply", careless)
-    refusal(model, tmp_path / "new.pt", kind=OutputError)
+    told = refusal(path, tmp_path / "new.pt", kind=OutputError)
+    assert "bytes that were to stay changed" in told
+    monkeypatch.setattr(patch, "differs_elsewhere", lambda *_: False)
+    rewrite(path, tmp_path / "new.pt", changed_of(path))  # so that nothing else had noticed
 
 
 def test_a_full_disk(model, tmp_path, monkeypatch):

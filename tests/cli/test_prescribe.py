@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from tests.cli.conftest import Done
 
@@ -68,6 +70,25 @@ def test_no_treat_leaves_suggestions_untried(cli: Cli) -> None:
         numbers = [s["after"] for f in document["findings"] for s in f["suggestions"] if s["treatment"] == "rescale"]
         assert numbers
         assert all((number is not None) is expected for number in numbers)
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_the_table_says_what_it_rests_on(cli: Cli, tmp_path: Path, verbose: bool) -> None:
+    """What was taken for granted, and what is there and was not measured."""
+    torch.manual_seed(0)
+    heads = {f"head{i}.weight": torch.zeros(2, 2) for i in range(9)}
+    state = {f"rnn.{name}": value for name, value in nn.RNN(3, 4).state_dict().items()}
+    torch.save(state | {"other.weight_hh_l0": torch.zeros(5, 4)} | heads, tmp_path / "model.pt")
+    more = ["--verbose"] if verbose else []
+    out = cli("prescribe", tmp_path / "model.pt", "--T", "20", "--treatment", "rescale", *more).out
+    report = json.loads(cli("inspect", tmp_path / "model.pt", "--T", "20", "--format", "json").out)
+    told = " ".join(out.split())
+    assert report["notes"]
+    assert all(" ".join(note.split()) in told for note in report["notes"])
+    names = [skipped["name"] for skipped in report["source"]["skipped"]]
+    assert "other" in names
+    assert [name in told for name in names] == [verbose or index < 6 for index in range(len(names))]
+    assert ("more (--verbose lists them)" in told) is not verbose
 
 
 def never_measures(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,23 @@ def test_without_a_root_the_nearest_is_taken() -> None:
     assert found.scale == pytest.approx(4.0)
 
 
+@given(at=st.floats(1.1, 15.0), low=st.floats(-8.0, -0.5), high=st.floats(0.5, 8.0))
+def test_a_gain_that_jumps_over_the_target_does_not_meet_it(at: float, low: float, high: float) -> None:
+    def gain(scale: float) -> float:
+        return low if scale < at else high
+
+    found = find_scale(gain, gain, 0.0, (UP, DOWN))
+    assert not found.met
+    assert found.gain == pytest.approx(min(low, high, key=abs))
+    assert gain(found.scale) == pytest.approx(found.gain)
+
+
+def test_where_the_sample_jumps_all_sequences_may_have_a_root() -> None:
+    found = find_scale(lambda s: math.log(s / 3.01), lambda s: -5.0 if s < 3 else 5.0, 0.0, (UP, DOWN))
+    assert found.met
+    assert found.scale == pytest.approx(3.01, rel=TOLERANCE)
+
+
 @pytest.mark.parametrize("limit", [16.0, 1 / 64, 3.0])
 def test_a_grid_ends_at_its_limit(limit: float) -> None:
     factors = grid(limit)

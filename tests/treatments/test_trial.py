@@ -23,7 +23,7 @@ from rnndiag.probes import Probe
 from rnndiag.renderers.prescription import as_json
 from rnndiag.rules import RULES
 from rnndiag.treatments import NAMES, PAIRS, TREATMENTS
-from rnndiag.treatments.trial import Trials, helps, rank
+from rnndiag.treatments.trial import Trials, Tried, helps, rank
 from tests.oracles.nets import layer
 from tests.treatments.patients import patient
 
@@ -62,7 +62,13 @@ def test_states_that_overflow_are_no_help() -> None:
 
 
 def test_a_pair_is_tried_only_on_what_the_first_leaves_ill() -> None:
-    assert Trials(patient(sigma=0.5, input_scale=0.1)).of("scale-inputs+rescale") != ""
+    ill = Trials(patient(sigma=0.5, input_scale=0.1))
+    first, both = ill.of("scale-inputs"), ill.of("scale-inputs+rescale")
+    assert isinstance(first, Tried)
+    assert isinstance(both, Tried)
+    assert first.trial.verdict != "healthy"
+    assert both.trial.members == ("scale-inputs", "rescale")
+    assert both.trial.action.startswith(f"{first.trial.action}; then scale W_hh")
     healed = Trials(patient(init="orthogonal", input_scale=3.0))
     assert healed.of("scale-inputs+rescale") == "scale-inputs alone heals it"
 
