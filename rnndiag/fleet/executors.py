@@ -165,6 +165,7 @@ class Cluster(Executor):
 
 
 def _begin(watched: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     threading.Thread(target=_leave_with, args=(watched,), daemon=True).start()
 
@@ -178,7 +179,14 @@ def _leave_with(watched: Connection) -> None:
 
 @contextmanager
 def _children_ignore_interrupts() -> Iterator[None]:
-    """Ctrl-C reaches all processes of a terminal; it is this one's to deal with, which then ends the others."""
+    """Ctrl-C reaches all processes of a terminal; it is this one's to deal with, which then ends the others.
+
+    What is blocked here is blocked in a child from its start. Windows has no such mask: there a child ignores
+    interrupts from ``_begin`` on.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 
+# On Windows the system would otherwise write two bytes for each end of a line.
+_APPENDING = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+
+
 class _Head(msgspec.Struct):
     """What of a line says whether it is wanted; the rest is not looked at."""
 
@@ -44,7 +48,7 @@ def appending(file: Path, *, fresh: bool) -> Iterator[Callable[[str], None]]:
         OutputError: where the system refuses.
     """
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if fresh else 0), 0o666)
+        descriptor = os.open(file, _APPENDING | (os.O_TRUNC if fresh else 0), 0o666)
     except OSError as error:
         raise OutputError(f"{file}: could not be written ({error.strerror})") from error
 

@@ -55,11 +55,16 @@ def held(out: Path) -> int:
     return out.read_bytes().count(b"\n") if out.exists() else 0
 
 
-def test_an_interrupt_keeps_what_is_finished_and_leaves_no_process(tmp_path: Path) -> None:
+WITHOUT_MASKS = "import signal; del signal.pthread_sigmask; from rnndiag.__main__ import main; main()"
+"""As on Windows, where a thread cannot block signals."""
+
+
+@pytest.mark.parametrize("command", [("-m", "rnndiag"), ("-c", WITHOUT_MASKS)], ids=["masks", "no masks"])
+def test_an_interrupt_keeps_what_is_finished_and_leaves_no_process(tmp_path: Path, command: tuple[str, str]) -> None:
     paths = [save(tmp_path / f"m{i:02}.pt", i, hidden=48) for i in range(24)]
     out = tmp_path / "out.jsonl"
     options = ("--T", "100", "--no-treat", "--format", f"jsonl={out}", "--workers", "2")
-    with running("-m", "rnndiag", "inspect", *paths, *options) as process:
+    with running(*command, "inspect", *paths, *options) as process:
         until(lambda: held(out) >= 2)
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) >= 2
@@ -70,7 +75,7 @@ def test_an_interrupt_keeps_what_is_finished_and_leaves_no_process(tmp_path: Pat
     assert not [child for child in children if child.is_running()]
     before = lines(out.read_text(encoding="utf-8"))
     assert 2 <= len(before) < 24
-    with running("-m", "rnndiag", "inspect", *paths, *options, "--resume") as process:
+    with running(*command, "inspect", *paths, *options, "--resume") as process:
         said, complaint = process.communicate(timeout=300)
     assert (process.returncode, said, complaint) == (0, "", "")
     after = lines(out.read_text(encoding="utf-8"))
