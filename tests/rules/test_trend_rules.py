@@ -129,6 +129,23 @@ def test_a_policy_chooses_and_weighs() -> None:
     assert {item.rule for item in assess_run(run, Policy(select=("TRD003",))).switched_off} == set(FIRES) - {"TRD003"}
 
 
+def test_files_of_one_step_are_one_look_at_it() -> None:
+    """Five files of the one ill step at the end are no more evidence than one."""
+    verdicts = ["healthy"] * 7 + ["exploding"]
+    once, often = ((*verdicts[:7], *["exploding"] * k) for k in (1, 5))
+    for seen in (once, often):
+        steps = tuple(min(100.0 * (i + 1), 800.0) for i in range(len(seen)))
+        stack = Course("rnn", "stack", steps, seen, {}, -3.0, 3.0, ("rnn.l0",))
+        assert codes([stack], Policy(select=("TRD004",))) == set()
+    apart = Course("rnn", "stack", STEPS, often, {}, -3.0, 3.0, ("rnn.l0",))
+    assert codes([apart], Policy(select=("TRD004",))) == {"TRD004"}
+    # Most of a step's files tell; numbers that are not finite are told of by any.
+    for last, fires in ((["healthy", "healthy", "exploding"], set()), (["healthy", "invalid"], {"TRD004"})):
+        seen = (*once[:7], *last)
+        steps = (*STEPS[:7], *[800.0] * len(last))
+        assert codes([Course("rnn", "stack", steps, seen, {}, -3.0, 3.0, ())], Policy(select=("TRD004",))) == fires
+
+
 def test_along_the_run_nothing_is_known_beforehand() -> None:
     run = courses(gain=[0.0] * 4 + [0.3 * i for i in range(1, 9)])
     (alarm,) = (each for each in assess_along(run, Policy()) if each.rule == "TRD001")
