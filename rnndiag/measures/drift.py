@@ -102,7 +102,13 @@ def p_rising(score: int, ties: list[int]) -> float:
 
 
 def fewest(level: float) -> int:
-    """The fewest checkpoints of which a steady drift has a p-value of ``level`` at the most: ``1/n! <= level``."""
+    """The fewest checkpoints of which a steady drift has a p-value of ``level`` at the most: ``1/n! <= level``.
+
+    Raises:
+        ValueError: for a level under 0, which no p-value reaches.
+    """
+    if not level >= 0:
+        raise ValueError(f"expected a probability, got {level}")
     n = 2
     while 1 / math.factorial(n) > level:
         n += 1

@@ -129,6 +129,12 @@ def test_a_policy_chooses_and_weighs() -> None:
     assert {item.rule for item in assess_run(run, Policy(select=("TRD003",))).switched_off} == set(FIRES) - {"TRD003"}
 
 
+def test_thresholds_that_no_rule_could_go_by_are_refused() -> None:
+    for told in ({"p_value": -1.0}, {"p_value": 0.0}, {"checkpoints": math.inf}, {"checkpoints": math.nan}):
+        with pytest.raises(SettingsError, match=f"the threshold {next(iter(told))} of TRD001: expected a"):
+            Override(code="TRD001", thresholds=told)
+
+
 def test_files_of_one_step_are_one_look_at_it() -> None:
     """Five files of the one ill step at the end are no more evidence than one."""
     verdicts = ["healthy"] * 7 + ["exploding"]
