@@ -150,9 +150,10 @@ class Cluster(Executor):
                 f"--scheduler {self._address}: no worker answered within {ANSWER_SECONDS} s; start some with "
                 f"dask worker {self._address} --nworkers N --nthreads 1"
             ) from None
-        except ImportError as error:
+        except (ImportError, RuntimeError) as error:  # a scheduler without it cannot read what it is sent
             raise FleetError(
-                f"--scheduler {self._address}: its workers lack rnndiag ({told(error)}); install it where they run"
+                f"--scheduler {self._address}: it or its workers lack rnndiag ({told(_root(error))}); install the same "
+                "version where they run"
             ) from error
         if theirs != rnndiag.__version__:
             raise FleetError(
@@ -162,6 +163,12 @@ class Cluster(Executor):
 
     def _gone(self) -> FleetError:
         return FleetError(f"--scheduler {self._address}: has gone; what was finished is kept")
+
+
+def _root(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _begin(watched: Connection) -> None:

@@ -188,3 +188,21 @@ def test_the_last_model_that_is_left_does_not_take_the_command_down(tmp_path: Pa
     assert (process.returncode, said, len(complaint.splitlines())) == (3, "", 1)
     assert f"{deadly}: its process died, twice" in complaint
     assert held(out) == 3
+
+
+def test_a_scheduler_without_rnndiag_is_told_of_in_a_line(tmp_path: Path) -> None:
+    """Its interpreter imports everything else; its worker has rnndiag."""
+    told, model = tmp_path / "scheduler.json", save(tmp_path / "m.pt", 0)
+    common = ("--no-dashboard", "--scheduler-file", told)
+    code = (
+        "import sys; sys.modules['rnndiag'] = None; from distributed.cli.dask_scheduler import main; main(sys.argv[1:])"
+    )
+    serve = ("-c", code, "--host", "127.0.0.1", "--port", 0, *common)
+    work = ("-m", "distributed.cli.dask_worker", "--nthreads", 1, "--no-nanny", *common, "--local-directory", tmp_path)
+    with running(*serve), running(*work):
+        address = json.loads(until(lambda: told.exists() and told.read_text(encoding="utf-8")))["address"]
+        with running("-m", "rnndiag", "inspect", model, "--T", "12", "--scheduler", address) as process:
+            said, complaint = process.communicate(timeout=120)
+    assert (process.returncode, said) == (2, "")
+    (line,) = complaint.splitlines()
+    assert f"--scheduler {address}: it or its workers lack rnndiag" in line
