@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 
 import pytest
 
@@ -133,6 +134,23 @@ def test_thresholds_that_no_rule_could_go_by_are_refused() -> None:
     for told in ({"p_value": -1.0}, {"p_value": 0.0}, {"checkpoints": math.inf}, {"checkpoints": math.nan}):
         with pytest.raises(SettingsError, match=f"the threshold {next(iter(told))} of TRD001: expected a"):
             Override(code="TRD001", thresholds=told)
+
+
+@pytest.mark.parametrize("drifting", [False, True])
+def test_a_long_run_is_looked_at_in_little_time(drifting: bool) -> None:
+    """All pairs of all looks took quarter of a minute and more."""
+    stream = random.Random(0)
+
+    def seconds(n: int) -> float:
+        steps = tuple(map(float, range(n)))
+        gain = tuple(3 * i * drifting / n + stream.gauss(0, 0.1) for i in range(n))
+        series = {"log10_gain": Series(steps, gain), "memory": Series(steps, tuple(stream.gauss(9, 1) for _ in steps))}
+        course = Course("rnn", "stack", steps, ("healthy",) * n, series, -3.0, 3.0, ("rnn.l0",))
+        start = time.process_time()
+        assert any(alarm.rule == "TRD001" for alarm in assess_along([course], Policy())) == drifting
+        return time.process_time() - start
+
+    assert seconds(2000) < 6
 
 
 def test_files_of_one_step_are_one_look_at_it() -> None:
