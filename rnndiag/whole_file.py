@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 
@@ -13,16 +13,13 @@ def replace_whole(file: Path, content: bytes) -> None:
     Raises:
         OSError: where the system refuses; an older file of that name is then untouched.
     """
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=".rnndiag.")
+    temporary = file.with_name(f".rnndiag.{secrets.token_hex(8)}")
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with temporary.open("xb") as stream:  # with the access that the umask leaves, as any new file
             stream.write(content)
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)  # as if opened for writing: mkstemp gives 0600
-        Path(temporary).replace(file)
+        temporary.replace(file)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

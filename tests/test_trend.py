@@ -188,6 +188,16 @@ def test_copies_count_once_and_several_files_of_a_step_are_told() -> None:
     assert "step 100 is that of 2 different files: 0.pt, other.pt" in told.notes
 
 
+def test_the_same_content_at_another_step_is_a_checkpoint_and_steps_are_told_in_full() -> None:
+    frozen = [report(0.9, f"{i}.pt", digest="ab", global_step=1_234_567 + i) for i in range(3)]
+    other = report(1.0, "other.pt", global_step=1_234_567)
+    told = trend([*frozen, other])
+    assert [point.step for point in told.points] == [1_234_567, 1_234_567, 1_234_568, 1_234_569]
+    assert "step 1234567 is that of 2 different files: 0.pt, other.pt" in told.notes
+    given = trend([*frozen, other], order="given")  # where nothing says that a copy is a checkpoint of its own
+    assert [point.path for point in given.points] == ["0.pt", "other.pt"]
+
+
 def test_layers_that_come_go_or_grow_are_told() -> None:
     def model(step: int, *layers: RecurrentLayer) -> Report:
         source = Source(f"{step}.pt", "random", progress={"step": step})

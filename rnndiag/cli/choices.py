@@ -207,7 +207,7 @@ def _by_rule(
     from difflib import get_close_matches
 
     from rnndiag.rules import SEVERITIES
-    from rnndiag.rules.policy import Override, check_codes
+    from rnndiag.rules.policy import Override, check_codes, misfit
 
     for given, entries in told.items():
         (code,) = check_codes([given], rules, place)
@@ -227,6 +227,8 @@ def _by_rule(
                 raise SettingsError(f"{place}.{given}: unknown key {name!r}; {hint}")
             elif isinstance(value, str):
                 raise SettingsError(f"{place}.{given}.{name}: expected a number, got {value!r}")
+            elif wrong := misfit(name, value):
+                raise SettingsError(f"{place}.{given}.{name}: {wrong}")
             else:
                 numbers[name] = float(value)
         yield Override(glob, code, None if severity == "off" else severity, numbers, off=severity == "off")

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 STREAMED = "jsonl"
 
+MOST_ON_WINDOWS = 61
+"""Processes that a pool can wait for there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
@@ -81,6 +84,8 @@ def settle(
     """
     if workers is not None and workers < 1:
         raise SettingsError(f"--workers: expected at least 1 process, got {workers}")
+    if sys.platform == "win32" and workers is not None and workers > MOST_ON_WINDOWS:
+        raise SettingsError(f"--workers: expected at most {MOST_ON_WINDOWS} processes on Windows, got {workers}")
     if workers is not None and scheduler is not None:
         raise SettingsError("--workers and --scheduler: the scheduler has workers of its own; leave out one of them")
     streams = [target for target in targets if target.format == STREAMED]

@@ -67,16 +67,36 @@ def _files(path: str) -> Iterator[str]:
     if path == "-" or "://" in path:
         yield path
     elif Path(path).is_dir():
-        from rnndiag.checkpoint.folders import SUFFIXES, models_in
+        from rnndiag.checkpoint.folders import SUFFIXES
 
-        found = [str(model) for model in models_in(Path(path))]
+        found = list(_within(path))
         if not found:
             raise CheckpointError(f"{path}: a folder in which nothing is named like a model ({', '.join(SUFFIXES)})")
         yield from found
     elif glob.has_magic(path) and not Path(path).exists():
         matched = sorted(glob.glob(path, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute pattern
-        if not matched:
-            raise CheckpointError(f"{path}: the pattern matches no file")
-        yield from matched
+        found = list(_matched(matched))
+        if not found:
+            what = "nothing but folders without models" if matched else "no file"
+            raise CheckpointError(f"{path}: the pattern matches {what}")
+        yield from found
     else:
         yield path  # missing files are the reader's to explain
+
+
+def _within(folder: str) -> Iterator[str]:
+    from rnndiag.checkpoint.folders import models_in
+
+    return (str(model) for model in models_in(Path(folder)))
+
+
+def _matched(paths: Sequence[str]) -> Iterator[str]:
+    """Files, and the models in folders; of a folder that is a model itself, no file beside."""
+    models: set[str] = set()
+    for path in paths:  # sorted: a folder comes before what is in it
+        if Path(path).is_dir():
+            within = list(_within(path))
+            models.update(within)
+            yield from within
+        elif not any(str(folder) in models for folder in Path(path).parents):
+            yield path

@@ -150,9 +150,10 @@ class Cluster(Executor):
                 f"--scheduler {self._address}: no worker answered within {ANSWER_SECONDS} s; start some with "
                 f"dask worker {self._address} --nworkers N --nthreads 1"
             ) from None
-        except ImportError as error:
+        except (ImportError, RuntimeError) as error:  # a scheduler without it cannot read what it is sent
             raise FleetError(
-                f"--scheduler {self._address}: its workers lack rnndiag ({told(error)}); install it where they run"
+                f"--scheduler {self._address}: it or its workers lack rnndiag ({told(_root(error))}); install the same "
+                "version where they run"
             ) from error
         if theirs != rnndiag.__version__:
             raise FleetError(
@@ -164,7 +165,14 @@ class Cluster(Executor):
         return FleetError(f"--scheduler {self._address}: has gone; what was finished is kept")
 
 
+def _root(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def _begin(watched: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     threading.Thread(target=_leave_with, args=(watched,), daemon=True).start()
 
@@ -178,7 +186,14 @@ def _leave_with(watched: Connection) -> None:
 
 @contextmanager
 def _children_ignore_interrupts() -> Iterator[None]:
-    """Ctrl-C reaches all processes of a terminal; it is this one's to deal with, which then ends the others."""
+    """Ctrl-C reaches all processes of a terminal; it is this one's to deal with, which then ends the others.
+
+    What is blocked here is blocked in a child from its start. Windows has no such mask: there a child ignores
+    interrupts from ``_begin`` on.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

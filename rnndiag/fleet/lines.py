@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,13 @@ from rnndiag.whole_file import write_all
 
 if TYPE_CHECKING:
     from typing import BinaryIO
+
+
+PIECE = 1 << 20
+"""Bytes that are copied at once."""
+
+# On Windows the system would otherwise write two bytes for each end of a line.
+_APPENDING = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
 
 
 class _Head(msgspec.Struct):
@@ -44,7 +51,7 @@ def appending(file: Path, *, fresh: bool) -> Iterator[Callable[[str], None]]:
         OutputError: where the system refuses.
     """
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if fresh else 0), 0o666)
+        descriptor = os.open(file, _APPENDING | (os.O_TRUNC if fresh else 0), 0o666)
     except OSError as error:
         raise OutputError(f"{file}: could not be written ({error.strerror})") from error
 
@@ -79,15 +86,13 @@ def take_up(file: Path, conditions: str) -> None:
         if not file.is_file():
             raise SettingsError(f"--resume: {file} is no regular file; name one that can be gone on with")
         file = file.resolve()
-        descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=".rnndiag.")
-        try:
-            with os.fdopen(descriptor, "wb") as whole, file.open("rb") as old:
-                dropped = _copy(old, whole, file, conditions)
-            if dropped:
-                Path(temporary).chmod(file.stat().st_mode)
-                Path(temporary).replace(file)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        with file.open("rb") as old:
+            stays = list(_stays(old, file, conditions))  # before anything is changed
+            begins, ends = (stays[0][0], stays[-1][1]) if stays else (0, 0)
+            if begins > 0 or len(stays) > 1:
+                _copy(old, stays, file)
+            elif ends < file.stat().st_size:
+                os.truncate(file, ends)  # a torn line at the end, as a rule
     except OSError as error:
         raise OutputError(f"--resume: {file} could not be read or written ({error.strerror})") from error
 
@@ -107,14 +112,16 @@ def known(file: Path) -> Iterator[tuple[str, Report]]:
             yield _head(text, file, number).path, report
 
 
-def _copy(old: BinaryIO, whole: BinaryIO, file: Path, conditions: str) -> bool:
-    """Copy the lines that stay; whether any does not."""
+def _stays(old: BinaryIO, file: Path, conditions: str) -> Iterator[tuple[int, int]]:
+    """Where in the file the lines that stay begin and end, as few stretches as there are."""
     seen: set[str] = set()
-    dropped = False
+    start = end = 0
     for number, text in enumerate(old, 1):
         head = _head(text, file, number) if text.endswith(b"\n") else None
         if head is None or head.error is not None or head.path in seen:
-            dropped = True
+            if start < end:
+                yield start, end
+            start = end = end + len(text)
             continue
         if head.conditions != conditions:
             raise SettingsError(
@@ -122,8 +129,24 @@ def _copy(old: BinaryIO, whole: BinaryIO, file: Path, conditions: str) -> bool:
                 "of rnndiag or torch; repeat those or name another file"
             )
         seen.add(head.path)
-        whole.write(text)
-    return dropped
+        end += len(text)
+    if start < end:
+        yield start, end
+
+
+def _copy(old: BinaryIO, stretches: Iterable[tuple[int, int]], file: Path) -> None:
+    """Put a file of these stretches in the file's place."""
+    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=".rnndiag.")
+    try:
+        with os.fdopen(descriptor, "wb") as whole:
+            for start, end in stretches:
+                old.seek(start)
+                for place in range(start, end, PIECE):
+                    whole.write(old.read(min(PIECE, end - place)))
+        Path(temporary).chmod(file.stat().st_mode)
+        Path(temporary).replace(file)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
 
 
 def _head(text: bytes, file: Path, number: int) -> _Head:

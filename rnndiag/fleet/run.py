@@ -5,9 +5,9 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from rnndiag.errors import RnndiagError
@@ -26,6 +26,9 @@ MOST_PATHS = 16
 
 ROUNDS = 32
 """Tasks for each slot, at least: so that all slots end at about the same time, a task has few paths where few are."""
+
+LOOK_SECONDS = 1.0
+"""After which a wait looks up: on Windows nothing interrupts one."""
 
 Indexed = list[tuple[int, str]]
 
@@ -88,8 +91,9 @@ def measure(
         future.add_done_callback(finished.put)
 
     def next_finished() -> Future[Results]:
-        with waiting():
-            return finished.get()
+        while True:
+            with waiting(), suppress(Empty):
+                return finished.get(timeout=LOOK_SECONDS)
 
     def settled(future: Future[Results], *, again: bool) -> Iterator[Outcome]:
         task = out.pop(future)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist, median
 
 from rnndiag.measures.series import Series
@@ -54,16 +56,12 @@ def drift(series: Series) -> Drift:
     Checkpoints of the same step count as one, at their median. The p-values assume that under no drift the
     checkpoints are exchangeable; they are exact for up to 40, ties included, and normal beyond.
     """
-    at: dict[float, list[float]] = {}
-    for step, value in zip(series.steps, series.values, strict=True):
-        at.setdefault(step, []).append(value)
-    steps, values = list(at), [median(each) for each in at.values()]
+    steps, values = _once(series)
     n = len(steps)
-    slopes = sorted((values[j] - values[i]) / (steps[j] - steps[i]) for i in range(n) for j in range(i + 1, n))
-    slope = median(slopes)
-    base = median(value - slope * step for step, value in zip(steps, values, strict=True))
-    score = sum((values[j] > values[i]) - (values[j] < values[i]) for i in range(n) for j in range(i + 1, n))
     ties = list(Counter(values).values())
+    slope, interval = _slopes(steps, values, ties)
+    base = median(value - slope * step for step, value in zip(steps, values, strict=True))
+    score = _score(values)
     return Drift(
         n,
         steps[0],
@@ -71,10 +69,17 @@ def drift(series: Series) -> Drift:
         base + slope * steps[0],
         base + slope * steps[-1],
         slope,
-        _slope_interval(slopes, n, ties),
+        interval,
         p_rising(score, ties),
         p_rising(-score, ties),
     )
+
+
+def p_drift(series: Series, *, rising: bool) -> float:
+    """``drift(series).p_rising`` or ``.p_falling``, in ``n log n`` where the line takes all ``n^2`` slopes."""
+    _, values = _once(series)
+    score = _score(values)
+    return p_rising(score if rising else -score, list(Counter(values).values()))
 
 
 def p_rising(score: int, ties: list[int]) -> float:
@@ -90,30 +95,78 @@ def p_rising(score: int, ties: list[int]) -> float:
     n = sum(ties)
     pairs = (n * (n - 1) - sum(t * (t - 1) for t in ties)) // 2
     if n <= EXACT:
-        orders = [1]
-        for size in range(2, n + 1):
-            orders = _times(orders, size)
-        for tie in ties:
-            for size in range(2, tie + 1):
-                orders = _over(orders, size)
+        orders = _orders(tuple(sorted(ties)))
         return sum(orders[: (pairs - score) // 2 + 1]) / sum(orders)
     deviation = math.sqrt(_variance(n, ties))
     return 1.0 if deviation == 0 else 1 - NormalDist().cdf((score - 1) / deviation)  # scores go by twos
 
 
 def fewest(level: float) -> int:
-    """The fewest checkpoints of which a steady drift has a p-value of ``level`` at the most: ``1/n! <= level``."""
+    """The fewest checkpoints of which a steady drift has a p-value of ``level`` at the most: ``1/n! <= level``.
+
+    Raises:
+        ValueError: for a level under 0, which no p-value reaches.
+    """
+    if not level >= 0:
+        raise ValueError(f"expected a probability, got {level}")
     n = 2
     while 1 / math.factorial(n) > level:
         n += 1
     return n
 
 
-def _slope_interval(slopes: list[float], n: int, ties: list[int]) -> tuple[float, float]:
-    """Order statistics of the slopes, as many apart as the score's deviation says (Sen 1968; Gilbert 1987)."""
+def _once(series: Series) -> tuple[list[float], list[float]]:
+    """Each step once, with the median of its values."""
+    at: dict[float, list[float]] = {}
+    for step, value in zip(series.steps, series.values, strict=True):
+        at.setdefault(step, []).append(value)
+    return list(at), [median(each) for each in at.values()]
+
+
+def _score(values: list[float]) -> int:
+    """Rising pairs less falling ones, from each value's place among those before it."""
+    score = 0
+    before: list[float] = []
+    for value in values:
+        smaller = bisect_left(before, value)
+        score += smaller - (len(before) - bisect_right(before, value, smaller))
+        insort(before, value)
+    return score
+
+
+def _slopes(steps: list[float], values: list[float], ties: list[int]) -> tuple[float, tuple[float, float]]:
+    """The median of the slopes between all pairs, and its interval.
+
+    Its ends are order statistics, as many apart as the score's deviation says (Sen 1968; Gilbert 1987).
+    """
+    import numpy as np  # not for those who list the rules
+
+    n = len(steps)
+    at, y = np.array(steps), np.array(values)
+    count = n * (n - 1) // 2
+    slopes, done = np.empty(count), 0
+    with np.errstate(over="ignore"):
+        for i in range(n - 1):
+            slopes[done : done + n - 1 - i] = (y[i + 1 :] - y[i]) / (at[i + 1 :] - at[i])
+            done += n - 1 - i
     reach = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * math.sqrt(_variance(n, ties))
-    low, high = math.floor((len(slopes) - reach) / 2), math.ceil((len(slopes) + reach) / 2)
-    return slopes[max(0, low - 1)], slopes[min(len(slopes) - 1, high)]
+    low, high = math.floor((count - reach) / 2), math.ceil((count + reach) / 2)
+    places = [(count - 1) // 2, count // 2, max(0, low - 1), min(count - 1, high)]
+    slopes.partition(sorted(set(places)))
+    below, above, first, last = (float(slopes[place]) for place in places)
+    return (below + above) / 2, (first, last)
+
+
+@lru_cache(maxsize=256)
+def _orders(ties: tuple[int, ...]) -> tuple[int, ...]:
+    """How many orders of a multiset have 0, 1, 2, ... falling pairs."""
+    orders = [1]
+    for size in range(2, sum(ties) + 1):
+        orders = _times(orders, size)
+    for tie in ties:
+        for size in range(2, tie + 1):
+            orders = _over(orders, size)
+    return tuple(orders)
 
 
 def _variance(n: int, ties: list[int]) -> float:

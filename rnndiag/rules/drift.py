@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from rnndiag.measures.drift import Drift, drift, fewest
+from rnndiag.measures.drift import Drift, drift, fewest, p_drift
 from rnndiag.measures.series import Series
 from rnndiag.rules.base import Evidence, Finding, Suggestion, Thresholds, TrendRule
 
@@ -54,15 +54,18 @@ class DriftRule(TrendRule):
 
     def assess_course(self, course: Course, at: Thresholds) -> Iterator[Finding]:
         series = course.series[self.quantity]
-        seen = drift(window(series, max(int(at["checkpoints"]), fewest(at["level"]))))
-        p_value = seen.p_rising if self.rising else seen.p_falling
+        late = window(series, max(int(at["checkpoints"]), fewest(at["level"])))
+        p_value = p_drift(late, rising=self.rising)
+        if p_value > at["level"]:
+            return
+        seen = drift(late)
         threshold = self.threshold(course, at, seen)
         sign = 1 if self.rising else -1
         crossed = sign * (seen.last - threshold) >= 0
         crosses, (earliest, latest) = seen.crosses(threshold), seen.crosses_between(threshold)
         reach = seen.last_step + at["ahead"] * (seen.last_step - seen.first_step)
         from_outside = sign * (seen.first - threshold) < 0
-        if not (p_value <= at["level"] and from_outside and self.concerns(seen) and (crossed or crosses <= reach)):
+        if not (from_outside and self.concerns(seen) and (crossed or crosses <= reach)):
             return
         evidence: Evidence = {
             "quantity": self.quantity,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -9,6 +10,8 @@ from fnmatch import fnmatchcase
 
 from rnndiag.errors import SettingsError
 from rnndiag.rules.base import Rule, Severity
+
+FEWEST_OF_A_DRIFT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,17 @@ class Override:
     severity: Severity | None = None
     thresholds: Mapping[str, float] = field(default_factory=dict)
     off: bool = False
+
+    def __post_init__(self) -> None:
+        """Look at the thresholds.
+
+        Raises:
+            SettingsError: for one that no rule could go by.
+        """
+        for name, value in self.thresholds.items():
+            wrong = misfit(name, value)
+            if wrong:
+                raise SettingsError(f"the threshold {name} of {self.code or 'every rule'}: {wrong}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +66,19 @@ class Policy:
 
     def _for(self, rule: Rule, layer: str) -> list[Override]:
         return [o for o in self.overrides if rule.code.startswith(o.code) and fnmatchcase(layer, o.layers)]
+
+
+def misfit(name: str, value: float) -> str:
+    """What is wrong with a rule's threshold of some name; empty if nothing is."""
+    if math.isnan(value):
+        return "expected a number, got nan"
+    if name == "p_value" and not 0 < value <= 1:
+        return f"expected a probability above 0 and up to 1, got {value:g}"
+    if name == "checkpoints" and not (value >= FEWEST_OF_A_DRIFT and float(value).is_integer()):
+        return f"expected a whole number from {FEWEST_OF_A_DRIFT} on, got {value:g}"
+    if name == "ahead" and not 0 <= value < math.inf:
+        return f"expected a finite number from 0 on, got {value:g}"
+    return ""
 
 
 def check_codes(codes: Iterable[str], rules: Iterable[Rule], where: str) -> tuple[str, ...]:

@@ -231,7 +231,8 @@ class VerdictChanged(TrendRule):
         return None
 
     def assess_course(self, course: Course, at: Thresholds) -> Iterator[Finding]:
-        verdicts, n = course.verdicts, len(course.verdicts)
+        steps, verdicts = _by_step(course)
+        n = len(steps)
         ill = [verdict in ILL for verdict in verdicts]
         run = next((i for i, each in enumerate(reversed(ill)) if not each), n)
         if "healthy" not in verdicts or run == 0:
@@ -239,7 +240,7 @@ class VerdictChanged(TrendRule):
         p_value = math.prod((sum(ill) - i) / (n - i) for i in range(run))
         if p_value > at["level"] and verdicts[-1] != "invalid":
             return
-        before, since = course.steps[-run - 1], course.steps[-run]
+        before, since = steps[-run - 1], steps[-run]
         message = (
             f"{verdicts[-1]} at all {run} checkpoints from step {step(since)} on, {verdicts[-run - 1]} at step "
             f"{step(before)} (p = {p_value:.1g})"
@@ -254,3 +255,18 @@ class VerdictChanged(TrendRule):
             "level": at["level"],
         }
         yield self.finding(course.name, message, evidence, (SLOWER,))
+
+
+def _by_step(course: Course) -> tuple[tuple[float, ...], list[str]]:
+    """Each step once, with the verdict of most of its files; of as many, the milder.
+
+    Numbers that are not finite are the step's verdict whichever of its files has them.
+    """
+    at: dict[float, list[str]] = {}
+    for each, verdict in zip(course.steps, course.verdicts, strict=True):
+        at.setdefault(each, []).append(verdict)
+    told = []
+    for verdicts in at.values():
+        by_rank = sorted(verdicts, key=lambda verdict: verdict in ILL)
+        told.append("invalid" if "invalid" in verdicts else max(by_rank, key=verdicts.count))
+    return tuple(at), told

@@ -45,6 +45,8 @@ def assess_along(courses: Sequence[Course], policy: Policy) -> tuple[Alarm, ...]
     for rule, course, at in _tests(courses, policy):
         if not isinstance(rule, DriftRule):
             continue
+        followed = {key: each for key, each in course.series.items() if key == rule.quantity}
+        course = replace(course, series=followed)
         begun: float | None = None
         last = 0.0
         for step in _looks(course.steps):

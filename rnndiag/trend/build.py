@@ -14,8 +14,10 @@ from rnndiag.measures.layer import LayerMeasures, StackMeasures
 from rnndiag.measures.series import Course, Series
 from rnndiag.measures.verdict import WORST_FIRST
 from rnndiag.report import Report
+from rnndiag.rules.drift import step as said
 from rnndiag.rules.policy import Policy
 from rnndiag.trend.alarms import assess_along, assess_run
+from rnndiag.trend.counters import COUNTED
 from rnndiag.trend.data import SCHEMA_VERSION, Alarm, Change, Place, Point, Trend
 from rnndiag.trend.order import OrderBy, arrange
 from rnndiag.trend.quantities import of_layer, of_stack
@@ -42,7 +44,7 @@ def trend(
         raise SettingsError(f"a trend needs at least {FEWEST} checkpoints of one run, got {len(reports)}{held}")
     _check_alike(reports)
     taken, placed = arrange(reports, order)
-    placed, notes = _without_copies(placed)
+    placed, notes = _without_copies(placed, counted=taken.axis == COUNTED)
     if len(placed) < FEWEST:
         raise SettingsError(f"a trend needs at least {FEWEST} checkpoints of one run, got copies of a single one")
     courses, changed = _courses(placed)
@@ -79,13 +81,16 @@ def _check_alike(reports: Sequence[Report]) -> None:
         )
 
 
-def _without_copies(placed: _Placed) -> tuple[list[tuple[float, Report]], list[str]]:
-    """Each checkpoint once: ``last.ckpt`` is often a copy of another."""
+def _without_copies(placed: _Placed, *, counted: bool) -> tuple[list[tuple[float, Report]], list[str]]:
+    """Each checkpoint once: ``last.ckpt`` is often a copy of another.
+
+    The same content at another step is training that changed nothing; where steps are but counted, a copy has none.
+    """
     kept: list[tuple[float, Report]] = []
     notes = []
     for step, report in placed:
         digest = report.source.sha256
-        same = [one for _, one in kept if digest and one.source.sha256 == digest]
+        same = [one for at, one in kept if digest and one.source.sha256 == digest and (counted or at == step)]
         if same:
             notes.append(f"{report.source.path} is the same file as {same[0].source.path}; it counts once")
         else:
@@ -97,7 +102,7 @@ def _of_one_step(placed: _Placed) -> Iterator[str]:
     for step, group in groupby(placed, key=lambda each: each[0]):
         paths = [report.source.path for _, report in group]
         if len(paths) > 1:
-            yield f"step {step:g} is that of {len(paths)} different files: {', '.join(paths)}"
+            yield f"step {said(step)} is that of {len(paths)} different files: {', '.join(paths)}"
 
 
 def _told(placed: _Placed) -> Iterator[str]:
@@ -127,11 +132,11 @@ def _courses(placed: _Placed) -> tuple[list[Course], list[str]]:
         forms = [_stack_form(each, report) for _, report, each in along]
         start = max((i for i in range(1, len(forms)) if forms[i] != forms[i - 1]), default=0)
         if not is_stack and len(along) < len(placed):
-            span = f"from step {along[0][0]:g} to {along[-1][0]:g}"
+            span = f"from step {said(along[0][0])} to {said(along[-1][0])}"
             notes.append(f"{name} is in {len(along)} of {len(placed)} checkpoints, {span}")
         if not is_stack and start:
             was, now = (
-                f"{forms[i]} {word} step {along[i][0]:g}" for i, word in ((start - 1, "up to"), (start, "from"))
+                f"{forms[i]} {word} step {said(along[i][0])}" for i, word in ((start - 1, "up to"), (start, "from"))
             )
             notes.append(f"{name} is {was} and {now} on; its drift is judged from there")
         courses.append(_course(name, along[start:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +93,18 @@ def test_a_file_is_gone_on_with(cli: Cli, models: list[str], tmp_path: Path) -> 
     assert json.loads((tmp_path / "all.json").read_text(encoding="utf-8")) == [bare(line) for line in now]
     assert cli(*told, *models, "--resume").code == 0
     assert lines(out.read_text(encoding="utf-8")) == now
+
+
+def test_a_torn_line_is_cut_off_where_it_lies(cli: Cli, models: list[str], tmp_path: Path) -> None:
+    """A file of gigabytes is not copied for it: it is the same file afterwards, and the whole lines stay."""
+    out = tmp_path / "out.jsonl"
+    told = ("inspect", *models[:4], *QUICK, "--format", f"jsonl={out}")
+    assert cli(*told).code == 0
+    whole, inode = out.read_bytes(), out.stat().st_ino
+    for cut in (len(whole), len(whole) - 1, len(whole) - 3000, 5, 0):
+        os.truncate(out, cut)
+        assert cli(*told, "--resume").code == 0
+        assert (out.read_bytes(), out.stat().st_ino) == (whole, inode)
 
 
 def test_the_gate_counts_what_an_earlier_run_found(cli: Cli, models: list[str], tmp_path: Path) -> None:

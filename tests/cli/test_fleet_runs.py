@@ -55,11 +55,16 @@ def held(out: Path) -> int:
     return out.read_bytes().count(b"\n") if out.exists() else 0
 
 
-def test_an_interrupt_keeps_what_is_finished_and_leaves_no_process(tmp_path: Path) -> None:
+WITHOUT_MASKS = "import signal; del signal.pthread_sigmask; from rnndiag.__main__ import main; main()"
+"""As on Windows, where a thread cannot block signals."""
+
+
+@pytest.mark.parametrize("command", [("-m", "rnndiag"), ("-c", WITHOUT_MASKS)], ids=["masks", "no masks"])
+def test_an_interrupt_keeps_what_is_finished_and_leaves_no_process(tmp_path: Path, command: tuple[str, str]) -> None:
     paths = [save(tmp_path / f"m{i:02}.pt", i, hidden=48) for i in range(24)]
     out = tmp_path / "out.jsonl"
     options = ("--T", "100", "--no-treat", "--format", f"jsonl={out}", "--workers", "2")
-    with running("-m", "rnndiag", "inspect", *paths, *options) as process:
+    with running(*command, "inspect", *paths, *options) as process:
         until(lambda: held(out) >= 2)
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) >= 2
@@ -70,7 +75,7 @@ def test_an_interrupt_keeps_what_is_finished_and_leaves_no_process(tmp_path: Pat
     assert not [child for child in children if child.is_running()]
     before = lines(out.read_text(encoding="utf-8"))
     assert 2 <= len(before) < 24
-    with running("-m", "rnndiag", "inspect", *paths, *options, "--resume") as process:
+    with running(*command, "inspect", *paths, *options, "--resume") as process:
         said, complaint = process.communicate(timeout=300)
     assert (process.returncode, said, complaint) == (0, "", "")
     after = lines(out.read_text(encoding="utf-8"))
@@ -183,3 +188,21 @@ def test_the_last_model_that_is_left_does_not_take_the_command_down(tmp_path: Pa
     assert (process.returncode, said, len(complaint.splitlines())) == (3, "", 1)
     assert f"{deadly}: its process died, twice" in complaint
     assert held(out) == 3
+
+
+def test_a_scheduler_without_rnndiag_is_told_of_in_a_line(tmp_path: Path) -> None:
+    """Its interpreter imports everything else; its worker has rnndiag."""
+    told, model = tmp_path / "scheduler.json", save(tmp_path / "m.pt", 0)
+    common = ("--no-dashboard", "--scheduler-file", told)
+    code = (
+        "import sys; sys.modules['rnndiag'] = None; from distributed.cli.dask_scheduler import main; main(sys.argv[1:])"
+    )
+    serve = ("-c", code, "--host", "127.0.0.1", "--port", 0, *common)
+    work = ("-m", "distributed.cli.dask_worker", "--nthreads", 1, "--no-nanny", *common, "--local-directory", tmp_path)
+    with running(*serve), running(*work):
+        address = json.loads(until(lambda: told.exists() and told.read_text(encoding="utf-8")))["address"]
+        with running("-m", "rnndiag", "inspect", model, "--T", "12", "--scheduler", address) as process:
+            said, complaint = process.communicate(timeout=120)
+    assert (process.returncode, said) == (2, "")
+    (line,) = complaint.splitlines()
+    assert f"--scheduler {address}: it or its workers lack rnndiag" in line

@@ -63,3 +63,29 @@ def test_a_folder_without_models(cli: Cli, tmp_path: Path) -> None:
     done = cli("inspect", tmp_path)
     assert done.code == 2
     assert "a folder in which nothing is named like a model (.bin, .ckpt" in done.err
+
+
+@pytest.mark.parametrize("pattern", ["*", "**", "*/", "h*", "a.pt"])
+def test_a_quoted_pattern_is_what_a_shell_makes_of_it(cli: Cli, places: Path, pattern: str) -> None:
+    """Folders that it matches are looked into as if they had been given."""
+    (places / "empty").mkdir()
+    (places / "loop").unlink()
+    told = ("--T", "12", "--batch", "3", "--exponents", "1", "--format", "json")
+    done = cli("inspect", f"{places}/{pattern}", *told)
+    assert (done.code, done.err) == (0, "")
+    names = {
+        "*": ["a.pt", "b.safetensors", "hub", "spread"],
+        "**": ["a.pt", "b.safetensors", "hub", "spread"],
+        "*/": ["hub", "spread"],
+        "h*": ["hub"],
+        "a.pt": ["a.pt"],
+    }[pattern]
+    reports = json.loads(done.out)
+    reports = reports if isinstance(reports, list) else [reports]
+    assert [Path(report["source"]["path"]) for report in reports] == [places / name for name in names]
+
+
+def test_a_pattern_of_folders_without_models(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = cli("inspect", f"{tmp_path}/e*")
+    assert (done.code, "the pattern matches nothing but folders without models" in done.err) == (2, True)

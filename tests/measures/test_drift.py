@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from itertools import permutations
+from statistics import median
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnndiag.measures import drift as module
-from rnndiag.measures.drift import drift, fewest, p_rising
+from rnndiag.measures.drift import drift, fewest, p_drift, p_rising
 from rnndiag.measures.series import Series
 
 
@@ -79,3 +80,21 @@ def test_rising_and_falling_mirror(order: list[int]) -> None:
 def test_checkpoints_of_one_step_count_as_one() -> None:
     twice = Series((1.0, 2.0, 2.0, 2.0, 3.0, 4.0), (1.0, 0.0, 2.0, 9.0, 3.0, 4.0))
     assert drift(twice) == drift(Series((1.0, 2.0, 3.0, 4.0), (1.0, 2.0, 3.0, 4.0)))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.floats(-1e3, 1e3) | st.integers(-2, 2).map(float), min_size=2, max_size=45), st.booleans())
+def test_the_line_and_the_score_are_those_of_all_pairs(values: list[float], even: bool) -> None:
+    """The naive twin: every pair, one by one."""
+    steps = [float(i if even else i * i + 1) for i in range(len(values))]
+    pairs = [(i, j) for j in range(len(values)) for i in range(j)]
+    slopes = sorted((values[j] - values[i]) / (steps[j] - steps[i]) for i, j in pairs)
+    score = sum((values[j] > values[i]) - (values[j] < values[i]) for i, j in pairs)
+    ties = [values.count(value) for value in set(values)]
+    series = Series(tuple(steps), tuple(values))
+    seen = drift(series)
+    assert seen.slope == median(slopes)
+    assert set(seen.slope_interval) <= set(slopes)
+    assert seen.slope_interval[0] <= seen.slope <= seen.slope_interval[1]
+    assert (seen.p_rising, seen.p_falling) == (p_rising(score, ties), p_rising(-score, ties))
+    assert (p_drift(series, rising=True), p_drift(series, rising=False)) == (seen.p_rising, seen.p_falling)

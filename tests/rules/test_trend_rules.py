@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 
 import pytest
 
@@ -127,6 +128,46 @@ def test_a_policy_chooses_and_weighs() -> None:
     (finding,) = assess_run(run, Policy(overrides=(Override(code="TRD003", severity="error"),))).findings
     assert finding.severity == "error"
     assert {item.rule for item in assess_run(run, Policy(select=("TRD003",))).switched_off} == set(FIRES) - {"TRD003"}
+
+
+def test_thresholds_that_no_rule_could_go_by_are_refused() -> None:
+    for told in ({"p_value": -1.0}, {"p_value": 0.0}, {"checkpoints": math.inf}, {"checkpoints": math.nan}):
+        with pytest.raises(SettingsError, match=f"the threshold {next(iter(told))} of TRD001: expected a"):
+            Override(code="TRD001", thresholds=told)
+
+
+@pytest.mark.parametrize("drifting", [False, True])
+def test_a_long_run_is_looked_at_in_little_time(drifting: bool) -> None:
+    """All pairs of all looks took quarter of a minute and more."""
+    stream = random.Random(0)
+
+    def seconds(n: int) -> float:
+        steps = tuple(map(float, range(n)))
+        gain = tuple(3 * i * drifting / n + stream.gauss(0, 0.1) for i in range(n))
+        series = {"log10_gain": Series(steps, gain), "memory": Series(steps, tuple(stream.gauss(9, 1) for _ in steps))}
+        course = Course("rnn", "stack", steps, ("healthy",) * n, series, -3.0, 3.0, ("rnn.l0",))
+        start = time.process_time()
+        assert any(alarm.rule == "TRD001" for alarm in assess_along([course], Policy())) == drifting
+        return time.process_time() - start
+
+    assert seconds(2000) < 6
+
+
+def test_files_of_one_step_are_one_look_at_it() -> None:
+    """Five files of the one ill step at the end are no more evidence than one."""
+    verdicts = ["healthy"] * 7 + ["exploding"]
+    once, often = ((*verdicts[:7], *["exploding"] * k) for k in (1, 5))
+    for seen in (once, often):
+        steps = tuple(min(100.0 * (i + 1), 800.0) for i in range(len(seen)))
+        stack = Course("rnn", "stack", steps, seen, {}, -3.0, 3.0, ("rnn.l0",))
+        assert codes([stack], Policy(select=("TRD004",))) == set()
+    apart = Course("rnn", "stack", STEPS, often, {}, -3.0, 3.0, ("rnn.l0",))
+    assert codes([apart], Policy(select=("TRD004",))) == {"TRD004"}
+    # Most of a step's files tell; numbers that are not finite are told of by any.
+    for last, fires in ((["healthy", "healthy", "exploding"], set()), (["healthy", "invalid"], {"TRD004"})):
+        seen = (*once[:7], *last)
+        steps = (*STEPS[:7], *[800.0] * len(last))
+        assert codes([Course("rnn", "stack", steps, seen, {}, -3.0, 3.0, ())], Policy(select=("TRD004",))) == fires
 
 
 def test_along_the_run_nothing_is_known_beforehand() -> None:
