@@ -21,6 +21,7 @@ QUICK = ("--T", "12", "--batch", "3")
 @pytest.fixture
 def places(tmp_path: Path) -> Path:
     """A folder with a file, a model of the hub with a Trainer's files beside it, and a distributed one."""
+    torch.manual_seed(0)
     state = nn.GRU(2, 3).state_dict()
     root = tmp_path / "places"
     (root / "hub").mkdir(parents=True)
@@ -56,7 +57,7 @@ def test_an_output_never_overwrites_a_part_of_a_model(cli: Cli, places: Path) ->
     assert part.read_bytes() == before
     report = places / "report.txt"
     report.write_text("old", encoding="utf-8")
-    assert cli("check", places, *QUICK, "-o", report).code == 0
+    assert cli("check", places, *QUICK, "--fail-on", "never", "-o", report).code == 0
 
 
 def test_a_folder_without_models(cli: Cli, tmp_path: Path) -> None:
