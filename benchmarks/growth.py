@@ -65,7 +65,7 @@ def calls(length: int, batch: int, hidden: int, count: int) -> dict[str, Call]:
         "step norms": lambda: spectral_norms(jacobian, generator=stream()),
         "exponents": lambda: frame_growth(jacobian, count, [0, length], generator=stream()),
         "gradient through time": lambda: layer_adjoint(run, draws=4, generator=stream()),
-        "whole diagnosis": partial(diagnose, model, probe, Settings(exponents=count)),
+        "whole diagnosis": partial(diagnose, model, probe, Settings(exponents=count, treat=False)),
     }
 
 
@@ -100,15 +100,15 @@ def kilobytes(field):
     return int(re.search(field + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 hidden, length, batch = (int(a) for a in sys.argv[1:])
 torch.set_num_threads(1)
-diagnose(RandomNet(hidden=8).build(), Probe(length=10, batch=2), Settings())
+diagnose(RandomNet(hidden=8).build(), Probe(length=10, batch=2), Settings(treat=False))
 before, cpu, clock = kilobytes("VmRSS"), time.process_time(), time.perf_counter()
-diagnose(RandomNet(sigma=1.2, hidden=hidden).build(), Probe(length=length, batch=batch), Settings())
+diagnose(RandomNet(sigma=1.2, hidden=hidden).build(), Probe(length=length, batch=batch), Settings(treat=False))
 print(json.dumps([time.process_time() - cpu, time.perf_counter() - clock, kilobytes("VmHWM") - before]))
 """
 
 
 def whole(hidden: int, length: int, batch: int, goal: str, *, run: bool = True) -> tuple[str, ...]:
-    settings = Settings()
+    settings = Settings(treat=False)
     stack = RandomNet(sigma=1.2, hidden=hidden).build().stacks[0]
     needs, rate = cost(stack, Probe(length=length, batch=batch), settings), gemm_rate(settings)
     estimated = f"{needs.seconds(rate):.0f} s, {needs.memory / 2**30:.2f} GiB at {rate / 1e9:.0f} GFlop/s"

@@ -42,7 +42,7 @@ def sampled() -> list[RandomNet]:
 
 def by_simulate() -> None:
     for net in sampled():
-        api.simulate(net, length=200, settings=Settings(seed=net.seed))
+        api.simulate(net, length=200, settings=Settings(seed=net.seed, treat=False))
 
 
 def one_by_one() -> None:
