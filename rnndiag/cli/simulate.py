@@ -24,7 +24,9 @@ def simulate(
         typer.Option("--sigma", rich_help_panel=_NET, show_default="1",
                      help="Gain of the gaussian init: entries of W_hh are N(0, sigma^2/H)."),
     ] = None,
-    hidden: Annotated[int, typer.Option("--hidden", rich_help_panel=_NET, help="Hidden units H.")] = 128,
+    hidden: Annotated[
+        int, typer.Option("--hidden", "--H", rich_help_panel=_NET, help="Hidden units H.")
+    ] = 128,
     input_size: Annotated[int, typer.Option("--input-size", rich_help_panel=_NET, help="Inputs D.")] = 16,
     cell: Annotated[
         Literal["tanh", "relu", "gru", "lstm"], typer.Option("--cell", rich_help_panel=_NET)
