@@ -73,7 +73,7 @@ def cost(stack: Stack, probe: Probe, settings: Settings) -> Cost:
         passes += maps * size * item * PASSES * lanczos
         # Inputs twice, states, a few numbers for each draw at each step, and the linearisation of a window or of all.
         rows = len(layer.gates) * hidden
-        memory += item * (maps * (2 * layer.input_size + size + 9 * draws) + 5 * recurrent)
+        memory += item * maps * (2 * layer.input_size + size + 9 * draws) + 8 * 9 * recurrent
         along = item * maps * rows
         memory += 14 * (along if along <= held else window) + 6 * item * probe.batch * size * count
         if len(stack.layers) > 1:

@@ -32,6 +32,9 @@ _WORDS: Final[dict[str, dict[str, dict[str, Any]]]] = {
 GATE: Final = "{gate}"
 """In a pattern, the letter of a gate in ``order``, where each gate's block is a tensor of its own."""
 
+SHOWN: Final = 200
+"""Characters of an option that an error repeats."""
+
 _EXAMPLE: Final = (
     'expected such as "hh=*.U,ih=*.W,cell=gru", and as needed bias, bias_ih, bias_hh, order, layout, reset'
 )
@@ -84,20 +87,20 @@ def parse_map(text: str, where: str = "--map") -> RoleMap:
     for part in text.split(","):
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not (key and equals and value) or key in told or key not in (*ROLES, *_WORDS, "order"):
-            raise SettingsError(f"{where} {text!r}: {part.strip() or 'nothing'!r} is not understood; {_EXAMPLE}")
+            raise SettingsError(f"{where} {cut(text)}: {cut(part.strip() or 'nothing')} is not understood; {_EXAMPLE}")
         told[key] = value
     missing = [role for role in ("hh", "ih") if role not in told]
     if missing:
-        raise SettingsError(f"{where} {text!r}: {missing[0]}= is missing; {_EXAMPLE}")
+        raise SettingsError(f"{where} {cut(text)}: {missing[0]}= is missing; {_EXAMPLE}")
     stars = {told[role].count("*") for role in ROLES if role in told}
     if len(stars) > 1:
         raise SettingsError(
-            f"{where} {text!r}: all patterns must have as many *, which stand for the same text in each"
+            f"{where} {cut(text)}: all patterns must have as many *, which stand for the same text in each"
         )
     known = _convention(told, text, where)
     gates = {told[role].count(GATE) for role in ROLES if role in told}
     if gates != {0} and (gates != {1} or known.cell not in CANONICAL or known.cell == "rnn"):
-        raise SettingsError(f"{where} {text!r}: {GATE} belongs once into every pattern, beside cell=gru or cell=lstm")
+        raise SettingsError(f"{where} {cut(text)}: {GATE} belongs once into every pattern, with cell=gru or cell=lstm")
     if gates == {1} and known.order is None:
         known = replace(known, order=CANONICAL[known.cell or "lstm"])
     patterns: dict[str, re.Pattern[str]] = {role: _compiled(told[role], known.order) for role in ROLES if role in told}
@@ -109,18 +112,18 @@ def _convention(told: dict[str, str], text: str, where: str) -> Convention:
     for key, words in _WORDS.items():
         if key in told:
             if told[key] not in words:
-                raise SettingsError(f"{where} {text!r}: {key}: expected {', '.join(words)}, got {told[key]!r}")
+                raise SettingsError(f"{where} {cut(text)}: {key}: expected {', '.join(words)}, got {cut(told[key])}")
             known |= words[told[key]]
     if "order" in told:
         cell = known.get("cell")
         if cell not in ("gru", "lstm") or canonical_order(cell, told["order"]) is None:
             orders = " or ".join(f"{kind} with the letters {CANONICAL[kind]}" for kind in ("gru", "lstm"))
             raise SettingsError(
-                f"{where} {text!r}: order: expected cell={orders} in the file's order, got {told['order']!r}"
+                f"{where} {cut(text)}: order: expected cell={orders} in the file's order, got {cut(told['order'])}"
             )
         known["order"] = told["order"]
     if "reset" in told and known.get("cell") != "gru":
-        raise SettingsError(f"{where} {text!r}: reset is a GRU's: expected cell=gru beside it")
+        raise SettingsError(f"{where} {cut(text)}: reset is a GRU's: expected cell=gru beside it")
     return Convention(**known)
 
 
@@ -144,3 +147,8 @@ def _path(groups: Iterable[str], names: dict[str, str]) -> str:
     while start < min(len(hh), len(ih)) and hh[start] == ih[start]:
         start += 1
     return hh[:start].rpartition(".")[0] or hh[:start].strip("._/")
+
+
+def cut(text: str) -> str:
+    """As much of an option, quoted, as helps to find the fault."""
+    return repr(text if len(text) <= SHOWN else text[:SHOWN] + "...")

@@ -249,3 +249,10 @@ def test_a_file_that_holds_one_layer_and_nothing_else(tmp_path):
     path = tmp_path / "model.npz"
     np.savez(path, W_hh=np.eye(2), W_xh=np.ones((2, 1)), b_h=np.ones(2))
     assert load(path).stacks
+
+
+@pytest.mark.parametrize("text", ["x" * 5000, "hh=a,ih=b,order=" + "\xff" * 5000, "hh=a,ih=b,cell=" + "\0" * 5000])
+def test_an_error_repeats_no_more_than_helps(text):
+    with pytest.raises(SettingsError) as caught:
+        parse_map(text)
+    assert len(str(caught.value)) < 2500
