@@ -132,4 +132,5 @@ def single_is_single() -> Iterator[None]:
 
 
 def _first_sentence(error: Exception) -> str:
-    return str(error).splitlines()[0].split(". ")[0].rstrip(".")
+    lines = str(error).splitlines() or [type(error).__name__]  # some are raised without a word
+    return lines[0].split(". ")[0].rstrip(".")

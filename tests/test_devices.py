@@ -16,7 +16,7 @@ import torch
 from rnndiag.config import Settings
 from rnndiag.diagnose import diagnose
 from rnndiag.errors import SettingsError
-from rnndiag.machine import at_once, device_of, measuring, single_is_single
+from rnndiag.machine import at_once, device_of, measuring, single_is_single, told_in_a_line
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet
 from rnndiag.renderers import json as as_json
@@ -67,6 +67,12 @@ def test_a_real_device_gives_the_same_report(name: str, cell: Any) -> None:
 def test_a_bug_stays_a_bug() -> None:
     with pytest.raises(RuntimeError, match="illegal memory access"), measuring(4, torch.device("cpu")):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def test_an_error_without_a_word_is_told_by_its_name() -> None:
+    told = "^--device cuda: NotImplementedError; use cpu$"
+    with pytest.raises(SettingsError, match=told), told_in_a_line(torch.device("cuda")):
+        raise NotImplementedError
 
 
 def test_threads_are_put_back() -> None:

@@ -52,7 +52,7 @@ class NonfiniteWeights(LayerRule):
         suggestion = Suggestion(
             "clipping",
             "go back to the last finite checkpoint and clip the gradient's norm from there",
-            f"NaN or infinite entries: {listed}",
+            "an entry that is not finite stays so under every further update",
         )
         yield self.finding(
             layer.name, f"NaN or infinite entries: {listed}", {"entries": sum(counts.values())}, (suggestion,)
