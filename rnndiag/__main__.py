@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import gc
-import io
-import os
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 
 import typer
 
 from rnndiag.cli import app
 from rnndiag.cli.measuring import complain, refuse
+from rnndiag.cli.streams import limit_terminal_size, output_failure, protect, say_lines
 from rnndiag.errors import RnndiagError
 
 OK, BAD_INPUT, BUG = 0, 2, 3
@@ -24,14 +22,14 @@ COLLECT_AFTER = 20_000
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    for name in ("stdout", "stderr"):  # None where the caller closed it
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without UTF-8 gets '?', not a traceback
+    protect()
+    limit_terminal_size()
     gc.set_threshold(COLLECT_AFTER)
     code = run(sys.argv[1:])
+    failure = output_failure()
+    if failure is not None:
+        complain(f"the results could not be written to stdout: {failure.strerror or failure}")
+        code = max(code, BAD_INPUT)
     gc.freeze()  # else the interpreter searches all that torch made for cycles as it ends: a quarter of a second
     sys.exit(code)
 
@@ -45,14 +43,8 @@ def run(arguments: Sequence[str]) -> int:
         refuse(error, verbose=_verbose(arguments))
         return error.exit_code
     except typer.TyperException as error:
-        complain(f"{error.format_message()} (rnndiag --help lists commands and options)")
+        complain(f"{' '.join(error.format_message().split())} (rnndiag --help lists commands and options)")
         return BAD_INPUT
-    except BrokenPipeError:
-        # The reader, `head` say, has seen enough. What Python flushes at exit must go nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
-    except SystemExit:  # by which rich leaves a pipe whose reader has gone
-        return OK
     except KeyboardInterrupt:
         return 130
     except OSError as error:
@@ -61,7 +53,7 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         # The one place where everything is caught: a user must never see a traceback unasked.
         if _verbose(arguments):
-            traceback.print_exc()
+            say_lines(traceback.format_exc())
         complain(f"a bug in rnndiag: {type(error).__name__}: {error}; run again with --verbose and report it")
         return BUG
     return code if isinstance(code, int) else OK

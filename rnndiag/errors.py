@@ -6,11 +6,19 @@ The command line prints it after ``rnndiag: error:`` and exits with the class's 
 
 from __future__ import annotations
 
+from rnndiag.printable import message_line
+
 
 class RnndiagError(Exception):
-    """Base of every error rnndiag raises on purpose; ``exit_code`` is the process's."""
+    """Base of every error rnndiag raises on purpose; ``exit_code`` is the process's.
+
+    Its message is safe to print and has one line of limited length, whatever name or value it repeats.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message_line(message))
 
 
 class CheckpointError(RnndiagError):

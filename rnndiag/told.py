@@ -7,6 +7,8 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from rnndiag.printable import printable
+
 MOST_SAID = 200
 """Characters of a message: some of torch's run on for pages."""
 
@@ -16,9 +18,7 @@ _LIBRARIES = tuple({Path(sysconfig.get_path(name)) for name in ("stdlib", "plats
 def told(error: BaseException) -> str:
     """``ValueError: 5 units, not 4 (model.py:12)``: kind, message, and the innermost place in the user's own files."""
     said = error.msg if isinstance(error, SyntaxError) else str(error)
-    line = "".join(c if c.isprintable() else " " for c in said)
-    line = " ".join(line.split())
-    line = line if len(line) <= MOST_SAID else line[: MOST_SAID - 1] + "…"
+    line = printable(" ".join(said.split()), MOST_SAID)
     places = list(_places(error))
     where = f" ({places[-1]})" if places else ""
     return f"{type(error).__name__}{': ' if line else ''}{line}{where}"

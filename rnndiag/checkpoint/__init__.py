@@ -20,8 +20,9 @@ from rnndiag.checkpoint.folders import models_in
 from rnndiag.checkpoint.model import Model, Skipped, Source
 from rnndiag.checkpoint.spellings import likely, mapping_for
 from rnndiag.checkpoint.steady import steadily
-from rnndiag.checkpoint.text import listing, printable
+from rnndiag.checkpoint.text import listing
 from rnndiag.errors import CheckpointError
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

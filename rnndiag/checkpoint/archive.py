@@ -18,9 +18,9 @@ from torch.storage import TypedStorage, UntypedStorage
 from rnndiag.checkpoint.allowance import current
 from rnndiag.checkpoint.inert import InertUnpickler
 from rnndiag.checkpoint.places import Place, Seal
-from rnndiag.checkpoint.text import printable
 from rnndiag.checkpoint.zips import MAX_DIRECTORY, Part, members
 from rnndiag.errors import CheckpointError
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

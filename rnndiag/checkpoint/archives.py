@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias
 
 from rnndiag.checkpoint.reader import Candidate
-from rnndiag.checkpoint.text import printable
 from rnndiag.checkpoint.zips import SIGNATURE, members
 from rnndiag.errors import CheckpointError
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -16,8 +16,9 @@ from rnndiag.checkpoint.contents import Contents, Unusable, value_of
 from rnndiag.checkpoint.npy import SIGNATURE, UnreadableError, read_header, read_numbers
 from rnndiag.checkpoint.numpy_arrays import check_member, is_npz
 from rnndiag.checkpoint.reader import Candidate
-from rnndiag.checkpoint.text import listing, printable
+from rnndiag.checkpoint.text import listing
 from rnndiag.errors import CheckpointError, ProbeError
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rnndiag.checkpoint.archives import kind_of, unpack
 from rnndiag.checkpoint.formats import is_model
-from rnndiag.checkpoint.text import printable
 from rnndiag.errors import CheckpointError
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -24,9 +24,10 @@ from rnndiag.checkpoint.reader import Candidate, Reader
 from rnndiag.checkpoint.rebuild import StandIn, is_count, is_short
 from rnndiag.checkpoint.safetensors import DTYPES as STORED
 from rnndiag.checkpoint.sharded import MAX_SHARDS, locate
-from rnndiag.checkpoint.text import printable, shape_of
+from rnndiag.checkpoint.text import shape_of
 from rnndiag.checkpoint.tree import walk
 from rnndiag.errors import CheckpointError
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,8 @@ from rnndiag.checkpoint.parametrised import effective
 from rnndiag.checkpoint.renamed import Renamed
 from rnndiag.checkpoint.shapes import PARAMETER, RecurrentModule, UnfitError, read_module
 from rnndiag.checkpoint.spellings import respell
-from rnndiag.checkpoint.text import listing, printable, shape_of
+from rnndiag.checkpoint.text import listing, shape_of
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping, Sequence

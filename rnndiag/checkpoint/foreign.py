@@ -5,7 +5,8 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING, Final
 
-from rnndiag.checkpoint.text import listing, printable
+from rnndiag.checkpoint.text import listing
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     from rnndiag.checkpoint.reader import Candidate

@@ -24,8 +24,8 @@ from rnndiag.checkpoint.allowance import Allowance, ExhaustedError
 from rnndiag.checkpoint.contents import Deferred
 from rnndiag.checkpoint.foreign import describe
 from rnndiag.checkpoint.reader import EXPECTED, Candidate, Reader, addresses
-from rnndiag.checkpoint.text import printable
 from rnndiag.errors import CheckpointError
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

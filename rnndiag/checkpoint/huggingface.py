@@ -11,8 +11,9 @@ from rnndiag.checkpoint import sharded
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.progress import MOST
 from rnndiag.checkpoint.reader import Candidate, Reader, Using, addresses
-from rnndiag.checkpoint.text import listing, printable
+from rnndiag.checkpoint.text import listing
 from rnndiag.errors import CheckpointError
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     import pathlib

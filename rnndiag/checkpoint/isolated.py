@@ -17,9 +17,9 @@ from torch import Tensor
 from rnndiag.checkpoint.contents import Container, Contents, ModuleFacts, Path
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.places import Place, contiguous
-from rnndiag.checkpoint.text import printable
 from rnndiag.errors import CheckpointError
 from rnndiag.parsers import worker
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     import pathlib

@@ -11,6 +11,7 @@ from rnndiag.checkpoint.arrange import CANONICAL, ROLES, Convention, canonical_o
 from rnndiag.checkpoint.contents import MAX_NAME
 from rnndiag.checkpoint.gate_tensors import join
 from rnndiag.errors import SettingsError
+from rnndiag.printable import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -151,4 +152,4 @@ def _path(groups: Iterable[str], names: dict[str, str]) -> str:
 
 def cut(text: str) -> str:
     """As much of an option, quoted, as helps to find the fault."""
-    return repr(text if len(text) <= SHOWN else text[:SHOWN] + "...")
+    return repr(shortened(text, SHOWN))

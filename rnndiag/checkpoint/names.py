@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
-from rnndiag.checkpoint.text import printable
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

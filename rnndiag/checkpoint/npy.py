@@ -11,7 +11,8 @@ from typing import IO, Final
 import numpy as np
 from numpy.lib import format as npy
 
-from rnndiag.checkpoint.text import printable, shape_of
+from rnndiag.checkpoint.text import shape_of
+from rnndiag.printable import printable
 
 SIGNATURE: Final = b"\x93NUMPY"
 MAX_HEADER: Final = 16 * 2**10

@@ -17,9 +17,9 @@ from rnndiag.checkpoint.npy import SIGNATURE, UnreadableError, read_header, read
 from rnndiag.checkpoint.places import Place, contiguous
 from rnndiag.checkpoint.reader import Candidate, Reader
 from rnndiag.checkpoint.seals import seal_of
-from rnndiag.checkpoint.text import printable
 from rnndiag.checkpoint.zips import members
 from rnndiag.errors import CheckpointError
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     import pathlib

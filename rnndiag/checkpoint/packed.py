@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rnndiag.checkpoint.contents import Deferred, Leaf, Unusable
 from rnndiag.checkpoint.rebuild import StandIn
-from rnndiag.checkpoint.text import printable
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from rnndiag.checkpoint.contents import Deferred, Leaf, Unusable, value_of
-from rnndiag.checkpoint.text import listing, printable, shape_of
+from rnndiag.checkpoint.text import listing, shape_of
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -13,7 +13,8 @@ from torch.storage import TypedStorage
 
 from rnndiag.checkpoint.allowance import current
 from rnndiag.checkpoint.contents import MAX_NAME, Dequantised, Unusable
-from rnndiag.checkpoint.text import printable, shape_of
+from rnndiag.checkpoint.text import shape_of
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

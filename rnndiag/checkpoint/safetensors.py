@@ -15,9 +15,9 @@ from rnndiag.checkpoint.contents import MAX_NAME, MAX_TENSORS, Container, Conten
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.places import Place, contiguous
 from rnndiag.checkpoint.reader import Candidate, Reader
-from rnndiag.checkpoint.text import printable
 from rnndiag.checkpoint.tree import is_nonlinearity
 from rnndiag.errors import CheckpointError
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     import pathlib

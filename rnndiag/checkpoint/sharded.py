@@ -13,8 +13,9 @@ from rnndiag.checkpoint.allowance import current
 from rnndiag.checkpoint.contents import MAX_NAME, MAX_TENSORS, Container, Contents, Leaf, Path
 from rnndiag.checkpoint.foreign import describe
 from rnndiag.checkpoint.reader import Candidate, Reader, Using
-from rnndiag.checkpoint.text import listing, printable
+from rnndiag.checkpoint.text import listing
 from rnndiag.errors import CheckpointError
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     import pathlib

@@ -11,7 +11,8 @@ from rnndiag.checkpoint.arrange import CANONICAL, AmbiguousError, Convention
 from rnndiag.checkpoint.contents import Unusable
 from rnndiag.checkpoint.gate_tensors import gate_sets, join
 from rnndiag.checkpoint.shapes import GATES_OF, UnfitError
-from rnndiag.checkpoint.text import listing, printable
+from rnndiag.checkpoint.text import listing
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Container as Container_

@@ -1,4 +1,4 @@
-"""Words out of a file nobody vouches for, made fit to print on one line."""
+"""Lists and shapes in messages."""
 
 from __future__ import annotations
 
@@ -6,12 +6,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-
-def printable(text: str, limit: int = 300) -> str:
-    """``text`` cut to ``limit`` characters, with ``?`` for what could steer a terminal or break the line."""
-    shown = "".join(c if c.isprintable() else "?" for c in text[:limit])
-    return shown if len(text) <= limit else shown[: limit - 1] + "…"
 
 
 def listing(items: Sequence[str], limit: int = 8) -> str:

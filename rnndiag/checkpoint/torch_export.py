@@ -19,9 +19,10 @@ from rnndiag.checkpoint.contents import MAX_TENSORS, Container, Contents, Leaf, 
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.reader import Candidate, Reader
 from rnndiag.checkpoint.rebuild import view
-from rnndiag.checkpoint.text import listing, printable
+from rnndiag.checkpoint.text import listing
 from rnndiag.checkpoint.tree import walk
 from rnndiag.errors import CheckpointError
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     import pathlib

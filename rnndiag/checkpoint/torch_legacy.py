@@ -15,9 +15,9 @@ from torch.storage import TypedStorage
 from rnndiag.checkpoint.inert import File, InertUnpickler
 from rnndiag.checkpoint.places import Place
 from rnndiag.checkpoint.reader import Candidate, Reader
-from rnndiag.checkpoint.text import printable
 from rnndiag.checkpoint.tree import walk
 from rnndiag.errors import CheckpointError
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 from rnndiag.checkpoint import torchscript
 from rnndiag.checkpoint.archive import Archive, folder_of
 from rnndiag.checkpoint.reader import Candidate, Reader
-from rnndiag.checkpoint.text import printable
 from rnndiag.checkpoint.tree import walk
 from rnndiag.errors import CheckpointError
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path

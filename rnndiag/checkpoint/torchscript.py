@@ -15,8 +15,8 @@ from rnndiag.checkpoint.archive import Archive, folder_of
 from rnndiag.checkpoint.contents import ModuleFacts
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.reader import Candidate, Reader
-from rnndiag.checkpoint.text import printable
 from rnndiag.errors import CheckpointError
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -27,7 +27,7 @@ from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.packed import Packed, packed, unpacked
 from rnndiag.checkpoint.progress import KEYS, counter
 from rnndiag.checkpoint.rebuild import StandIn
-from rnndiag.checkpoint.text import printable
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

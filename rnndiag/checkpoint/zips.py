@@ -6,8 +6,8 @@ import io
 import zipfile
 from typing import TYPE_CHECKING, Final
 
-from rnndiag.checkpoint.text import printable
 from rnndiag.errors import CheckpointError
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,6 +18,7 @@ from rnndiag.cli.prescribe import prescribe
 from rnndiag.cli.rules import explain, rules
 from rnndiag.cli.schema import schema
 from rnndiag.cli.simulate import simulate
+from rnndiag.cli.streams import print_text
 from rnndiag.cli.sweep import sweep
 from rnndiag.cli.trend import trend
 
@@ -43,7 +44,7 @@ app.command()(schema)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"rnndiag {rnndiag.__version__}")
+        print_text(f"rnndiag {rnndiag.__version__}\n")
         raise typer.Exit
 
 

@@ -15,6 +15,7 @@ from rnndiag.cli.gate import Gate
 from rnndiag.cli.measuring import complain, measure_models
 from rnndiag.cli.output import check_writable, emit, parse_targets, write_whole
 from rnndiag.cli.paths import asked_for, read_by
+from rnndiag.cli.streams import print_table
 from rnndiag.errors import SettingsError
 
 FAILED = 1
@@ -75,11 +76,9 @@ def check(
     """The gate for CI: a line a model and each finding; exits with 1 at or above --fail-on."""
     chosen = choose(locals(), config)
     if show_config:
-        from rich.console import Console
-
         from rnndiag.cli.show_config import config_table
 
-        Console(highlight=False, markup=False, emoji=False).print(config_table(chosen))
+        print_table(config_table(chosen), quiet=quiet)
         return 0
     found = asked_for(chosen, imported)
     inputs = read_by(chosen, found)

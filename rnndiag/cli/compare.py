@@ -9,7 +9,7 @@ import typer
 
 from rnndiag.cli import options as opt
 from rnndiag.cli.choices import Choices, choose
-from rnndiag.cli.output import check_writable, write_whole
+from rnndiag.cli.output import check_writable, print_or_write
 from rnndiag.cli.progress import progress_bar
 from rnndiag.errors import BaselineError
 
@@ -48,8 +48,6 @@ def compare(
     del verbose  # of bugs' tracebacks only, which the caller shows
     if output is not None:
         check_writable(output, (base, new))
-    from rich.console import Console
-
     from rnndiag.baseline import match
     from rnndiag.cli.check import FAILED
     from rnndiag.cli.gate import fails
@@ -58,21 +56,8 @@ def compare(
 
     one, two = (_report(path, chosen, quiet=quiet) for path in (base, new))
     result = compared(match(two, [one], base), two)
-    if output is not None or format_ == "json":
-        text = rendered.as_json(result)
-        if format_ == "table":
-            console = Console(width=100, highlight=False, markup=False, emoji=False)
-            with console.capture() as capture:
-                console.print(rendered.table(result))
-            text = capture.get()
-        if output is None:
-            typer.echo(text, nl=False)
-        else:
-            write_whole(output, text)
-    else:
-        Console(highlight=False, markup=False, emoji=False, no_color=True if quiet else None).print(
-            rendered.table(result)
-        )
+    shown = rendered.as_json(result) if format_ == "json" else rendered.table(result)
+    print_or_write(format_, shown, output, quiet=quiet)
     return FAILED if fails(result.findings.worse, chosen["fail_on"]) else 0
 
 

@@ -7,12 +7,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import UnsupportedOperation
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rnndiag.cli.streams import print_now
 from rnndiag.errors import OutputError, SettingsError
-from rnndiag.whole_file import write_all
 
 if TYPE_CHECKING:
     from rnndiag.cli.output import Target
@@ -57,7 +56,7 @@ class Fleet:
         if self.stream is None:
             yield None
         elif self.stream.file is None:
-            yield _to_stdout
+            yield print_now
         else:
             from rnndiag.fleet.lines import appending, take_up
 
@@ -112,14 +111,3 @@ def _make(cache: Path) -> None:
         raise OutputError(f"--cache {cache}: expected a folder, or a place for one ({error.strerror})") from error
     if not os.access(cache, os.W_OK):
         raise OutputError(f"--cache {cache}: the folder is not writable")
-
-
-def _to_stdout(text: str) -> None:
-    sys.stdout.flush()
-    try:
-        descriptor = sys.stdout.fileno()
-    except UnsupportedOperation:  # it has been replaced by something in memory
-        sys.stdout.write(text)
-        return
-    # Python's own buffer drops the rest of a line during which a signal came.
-    write_all(descriptor, text.encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib import import_module
@@ -13,6 +13,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
+from rnndiag.cli.streams import own_code
 from rnndiag.errors import ModelError, RnndiagError, SettingsError
 from rnndiag.told import told
 
@@ -40,7 +41,7 @@ class Factory:
         """
         with _running(self.spec):
             made = self._made(() if path is None else (path,))
-        with redirect_stdout(sys.stderr):  # of a step, which is the user's code as well
+        with own_code():  # a step is the user's code as well
             report = self._report(made, chosen, progress)
         return replace(report, source=replace(report.source, path=path or self.spec))
 
@@ -120,7 +121,7 @@ def _may_be_one(found: object) -> bool:
 def _running(spec: str) -> Iterator[None]:
     """Run the user's code: what it prints goes to stderr, what it raises is told in a line."""
     try:
-        with redirect_stdout(sys.stderr):
+        with own_code():
             yield
     except RnndiagError:
         raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from rnndiag.cli.fleet import Fleet
 from rnndiag.cli.interrupts import Interrupts
 from rnndiag.cli.outcomes import behind, made, read
 from rnndiag.cli.paths import UnfoundError
+from rnndiag.cli.streams import is_read, say, say_lines
 from rnndiag.errors import RnndiagError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def measure_models(
     quiet: bool,
     verbose: bool,
     fleet: Fleet | None = None,
-    each: Callable[[int, Report], Report] = lambda index, report: report,
+    each: Callable[[int, Report], Report] | None = None,
     held_to: str = "",
 ) -> Measured:
     """Measure the files found, or what the user's own code makes (``imported``, with each PATH if there are any).
@@ -66,7 +66,8 @@ def measure_models(
         verbose: tracebacks.
         fleet: where it is measured, and what becomes of the results meanwhile.
         each: makes of a path's place and report what is returned and streamed; sees every report, also those of an
-            earlier run. What it raises of rnndiag's own errors is that path's failure.
+            earlier run. What it raises of rnndiag's own errors is that path's failure. None: nothing depends on a
+            report but what is written, so the run ends when nobody reads it any more.
         held_to: a digest of what ``each`` makes depends on; lines under another are not gone on with.
     """
     fleet, interrupts = fleet or Fleet(), Interrupts()
@@ -89,7 +90,7 @@ def _gathered(
     outcomes: Generator[Outcome],
     interrupts: Interrupts,
     fleet: Fleet,
-    each: Callable[[int, Report], Report],
+    each: Callable[[int, Report], Report] | None,
     *,
     verbose: bool,
     several: bool,
@@ -104,7 +105,7 @@ def _gathered(
         with fleet.lines(conditions) as write, interrupts, closing(outcomes):
             for outcome in outcomes:
                 result = outcome.result
-                if not isinstance(result, Failure):
+                if not isinstance(result, Failure) and each is not None:
                     try:
                         result = each(outcome.index, result)
                     except RnndiagError as error:
@@ -116,11 +117,18 @@ def _gathered(
                     kept[outcome.index] = result
                 if write is not None and not outcome.known:
                     write(line(outcome.path, result, conditions))
+                if each is None and not fleet.keeps and fleet.stream is not None and not _is_wanted(fleet.stream):
+                    break
             with interrupts.waiting():
                 pass  # for one that came with the last outcome in hand
     except KeyboardInterrupt:
         code = INTERRUPTED
     return Measured([kept[index] for index in sorted(kept)], code, several, code == INTERRUPTED)
+
+
+def _is_wanted(stream: Target) -> bool:
+    """Whether results still reach somebody."""
+    return stream.file is not None or is_read()
 
 
 def _joint(conditions: str, held_to: str) -> str:
@@ -132,17 +140,17 @@ def _joint(conditions: str, held_to: str) -> str:
 def fail(failure: Failure, *, verbose: bool) -> None:
     """One line on stderr for a path; before it, with ``verbose``, the traceback that is behind it."""
     if verbose and failure.trace:
-        sys.stderr.write(failure.trace)
+        say_lines(failure.trace)
     complain(failure.message)
 
 
 def refuse(error: RnndiagError, *, verbose: bool) -> None:
     """One line on stderr; before it, with ``verbose``, the traceback of the user's own code if that is behind it."""
     if verbose:
-        sys.stderr.write(behind(error))
+        say_lines(behind(error))
     complain(str(error))
 
 
 def complain(message: str) -> None:
     """One line on stderr, whatever the message holds."""
-    print("rnndiag: error:", " ".join(message.split()), file=sys.stderr)
+    say(message, "error")

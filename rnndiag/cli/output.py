@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rnndiag.cli.streams import plain_table, print_table, print_text
 from rnndiag.errors import OutputError, SettingsError
 from rnndiag.renderers import TEXT_FORMATS
 from rnndiag.whole_file import replace_whole
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
     from rnndiag.report import Report
 
 FORMATS = ("table", *TEXT_FORMATS)
-TABLE_WIDTH = 100
-"""Of a table in a file, which has no width of its own."""
-
 
 Table = Callable[[Sequence["Report"]], "RenderableType"]
 
@@ -104,11 +100,6 @@ def check_writable(file: Path, inputs: Iterable[str | Path] = ()) -> None:
         raise OutputError(f"{file}: cannot be written ({error.strerror})") from error
 
 
-def encodable(text: str) -> str:
-    r"""The text with what no UTF-8 is, of a file's name, as ``\udcff``; in JSON that is the same name."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def write_whole(file: Path, content: str | bytes) -> None:
     """Write a file whole or not at all.
 
@@ -117,7 +108,7 @@ def write_whole(file: Path, content: str | bytes) -> None:
     Raises:
         OutputError: where the system refuses; an older file of that name is then untouched.
     """
-    data = content if isinstance(content, bytes) else encodable(content).encode()
+    data = content if isinstance(content, bytes) else content.encode()
     try:
         if file.exists() and not file.is_file():
             file.write_bytes(data)
@@ -127,19 +118,14 @@ def write_whole(file: Path, content: str | bytes) -> None:
         raise OutputError(f"{file}: could not be written ({error.strerror})") from error
 
 
-def print_or_write(result: RenderableType, output: Path | None, *, quiet: bool) -> None:
-    """What a command made, a text as it is or a table: to stdout, or into a file."""
-    from rich.console import Console
-
-    if isinstance(result, str):
-        if output is None:
-            sys.stdout.write(encodable(result))
-        else:
-            write_whole(output, result)
-    elif output is None:
-        Console(highlight=False, markup=False, emoji=False, no_color=True if quiet else None).print(result)
+def print_or_write(format_: str, result: RenderableType, output: Path | None, *, quiet: bool) -> None:
+    """Write what a command made, the text of a format or a table, to stdout or into a file."""
+    if output is not None:
+        write_whole(output, result if isinstance(result, str) else plain_table(result))
+    elif isinstance(result, str):
+        print_text(result, format_)
     else:
-        write_whole(output, _plain(result))
+        print_table(result, quiet=quiet)
 
 
 def emit(
@@ -175,17 +161,9 @@ def deliver(
         table: makes what rich prints for people.
         quiet: no colour.
     """
-    from rich.console import Console
-
     for target in targets:
-        if target.file is not None:
-            content = _plain(table()) if target.format == "table" else text(target.format)
-            write_whole(target.file, content)
-        elif target.format == "table":
-            console = Console(highlight=False, markup=False, emoji=False, no_color=True if quiet else None)
-            console.print(table(), crop=False)  # what does not wrap is shown whole
-        else:
-            sys.stdout.write(encodable(text(target.format)))
+        result = table() if target.format == "table" else text(target.format)
+        print_or_write(target.format, result, target.file, quiet=quiet)
 
 
 def _text(format_: str, *, reports: Sequence[Report], several: bool) -> str:
@@ -195,15 +173,6 @@ def _text(format_: str, *, reports: Sequence[Report], several: bool) -> str:
         return json.render(reports, array=several)
     text: str = import_module(f"rnndiag.renderers.{format_}").render(reports)
     return text
-
-
-def _plain(table: RenderableType) -> str:
-    from rich.console import Console
-
-    buffer = StringIO()
-    console = Console(file=buffer, width=TABLE_WIDTH, highlight=False, markup=False, emoji=False)
-    console.print(table, crop=False)
-    return buffer.getvalue()
 
 
 def _is_part(file: Path, inputs: Iterable[str | Path]) -> bool:

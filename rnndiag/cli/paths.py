@@ -53,7 +53,7 @@ def expand(paths: Sequence[str]) -> Iterator[str | UnfoundError]:
             yield UnfoundError(path, str(error))
             continue
         except OSError as error:
-            yield UnfoundError(path, f"{path[:80]}: cannot be read: {error.strerror}")
+            yield UnfoundError(path, f"{path}: cannot be read: {error.strerror}")
             continue
         for file in found:
             if file not in seen:

@@ -11,6 +11,7 @@ from rnndiag.cli import options as opt
 from rnndiag.cli.choices import choose
 from rnndiag.cli.output import check_writable, print_or_write
 from rnndiag.cli.progress import progress_bar
+from rnndiag.cli.streams import say
 from rnndiag.errors import OutputError
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def prescribe(
     finally:  # what was measured is told, whether or not the model could be written
         for result in results:
             text = rendered.as_json(result) if format_ == "json" else rendered.table(result, verbose=verbose)
-            print_or_write(text, output, quiet=quiet)
+            print_or_write(format_, text, output, quiet=quiet)
     if save is not None and not quiet:
-        typer.echo(f"rnndiag: {save}: the model under {results[0].chosen}, in its own format", err=True)
+        say(f"{save}: the model under {results[0].chosen}, in its own format")
     return 0

@@ -9,11 +9,17 @@ from contextlib import contextmanager
 from threading import Timer
 from typing import TYPE_CHECKING
 
+from rnndiag.cli.streams import progress_console, say
+from rnndiag.printable import printable
+
 if TYPE_CHECKING:
     from rnndiag.diagnose import Progress
 
 PATIENCE = 1.0
 """seconds of work before the bar appears"""
+
+MAX_TITLE = 100
+"""characters of a path, and of a layer's name, before the bar"""
 
 
 @contextmanager
@@ -33,10 +39,16 @@ def progress_bar(title: str, *, quiet: bool) -> Iterator[Progress | None]:
             yield None
 
 
+class _Lines(logging.Handler):
+    """A line on stderr for each record."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
 @contextmanager
 def _logged() -> Iterator[None]:
-    log, handler = logging.getLogger("rnndiag"), logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("rnndiag: %(message)s"))
+    log, handler = logging.getLogger("rnndiag"), _Lines()
     level = log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)
@@ -49,7 +61,6 @@ def _logged() -> Iterator[None]:
 
 @contextmanager
 def _bar(title: str) -> Iterator[Progress]:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
@@ -59,15 +70,18 @@ def _bar(title: str) -> Iterator[Progress]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=progress_console(),
         transient=True,
     )
+    title = printable(title, MAX_TITLE)
     task = bar.add_task(title, total=None)
     timer = Timer(PATIENCE, bar.start)
     timer.daemon = True
     timer.start()
     try:
-        yield lambda name, done, total: bar.update(task, description=f"{title}: {name}", completed=done, total=total)
+        yield lambda name, done, total: bar.update(
+            task, description=f"{title}: {printable(name, MAX_TITLE)}", completed=done, total=total
+        )
     finally:
         timer.cancel()
         bar.stop()
@@ -79,7 +93,6 @@ def count_bar(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
     if quiet or not sys.stderr.isatty():
         yield lambda: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TimeRemainingColumn
     from rich.progress import Progress as Bar
     from rich.text import Text
@@ -94,7 +107,7 @@ def count_bar(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
         MofNCompleteColumn(),
         Throughput(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=progress_console(),
         transient=True,
         redirect_stdout=False,  # results may run through it
     )

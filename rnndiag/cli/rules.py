@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Literal
 
 import typer
 
+from rnndiag.cli.streams import print_table, print_text
 from rnndiag.errors import SettingsError
+from rnndiag.printable import json_text
 
 
 def rules(
@@ -23,9 +24,8 @@ def rules(
             {"code": rule.code, "name": rule.name, "severity": rule.severity, "threshold": threshold}
             for rule, threshold in listed
         ]
-        typer.echo(json.dumps(document, indent=2))
+        print_text(json_text(document), "json")
         return
-    from rich.console import Console
     from rich.text import Text
 
     from rnndiag.renderers.styles import SEVERITY_STYLES
@@ -39,14 +39,14 @@ def rules(
         table.add_row(
             rule.code, rule.name, Text(rule.severity, SEVERITY_STYLES[rule.severity]), threshold.replace("`", "")
         )
-    Console(highlight=False).print(table)
+    print_table(table)
 
 
 def explain(code: Annotated[str, typer.Argument(metavar="CODE", help="Such as VAN001, or a rule's name.")]) -> None:
     """Print one rule's page."""
     from difflib import get_close_matches
 
-    from rich.console import Console, Group
+    from rich.console import Group
     from rich.padding import Padding
     from rich.text import Text
 
@@ -67,4 +67,4 @@ def explain(code: Annotated[str, typer.Argument(metavar="CODE", help="Such as VA
         Group(Text(f"\n{name}", style="bold"), Padding(text.replace("`", ""), (0, 0, 0, 2)))
         for name, text in parts.sections.items()
     ]
-    Console(highlight=False, markup=False, emoji=False).print(Group(heading, parts.title, *body))
+    print_table(Group(heading, parts.title, *body))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-import typer
+from rnndiag.cli.streams import print_text
 
 
 def schema() -> None:
     """Print the JSON Schema of ``--format json``."""
-    typer.echo(files("rnndiag").joinpath("report.schema.json").read_text(encoding="utf-8"), nl=False)
+    print_text(files("rnndiag").joinpath("report.schema.json").read_text(encoding="utf-8"), "json")

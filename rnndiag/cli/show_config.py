@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from rnndiag.printable import escaped
 from rnndiag.renderers.tables import titled_table
 from rnndiag.rules import CATALOGUE
 
@@ -26,8 +27,8 @@ def config_table(chosen: Choices) -> Table:
     table.add_column("value", overflow="fold")
     table.add_column("from", overflow="fold", style="dim")
     for name, value in chosen.values.items():
-        table.add_row(name.replace("_", "-"), _shown(value), chosen.origins[name])
-    file = "default" if chosen.file is None else str(chosen.file.path)
+        table.add_row(name.replace("_", "-"), _shown(value), escaped(chosen.origins[name]))
+    file = "default" if chosen.file is None else escaped(str(chosen.file.path))
     given = None if chosen.file is None else chosen.file.config.thresholds
     for name, value in asdict(chosen.thresholds).items():
         told = given is not None and getattr(given, name) is not None
@@ -47,7 +48,7 @@ def config_table(chosen: Choices) -> Table:
         if override.off or override.severity:
             settings["severity"] = "off" if override.off else override.severity
         for name, value in settings.items():
-            table.add_row(f"{place}.{override.code}.{name}", _shown(value), file)
+            table.add_row(escaped(f"{place}.{override.code}.{name}"), _shown(value), file)
     return table
 
 
@@ -58,4 +59,4 @@ def _origin(changed: bool, file: str) -> str:
 def _shown(value: Any) -> str:
     if value is None or value == ():
         return "-"
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return escaped(", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value))

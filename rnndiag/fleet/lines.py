@@ -14,6 +14,7 @@ import msgspec
 
 from rnndiag.errors import OutputError, SettingsError
 from rnndiag.fleet.job import Failure
+from rnndiag.printable import json_escaped
 from rnndiag.report import Report, decoded, from_json, to_builtins
 from rnndiag.whole_file import write_all
 
@@ -40,7 +41,7 @@ def line(path: str, result: Report | Failure, conditions: str = "") -> str:
     """One result: the members of a report, or ``error``, after its path and the digest of its conditions."""
     head = {"path": path, "conditions": conditions} if conditions else {"path": path}
     told = {"error": result.message} if isinstance(result, Failure) else to_builtins(result)
-    return json.dumps(head | told, allow_nan=False) + "\n"  # ASCII: any file name can be written
+    return json_escaped(json.dumps(head | told, allow_nan=False)) + "\n"  # ASCII: any file name can be written
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the formats for machines share: each rule on each stack or layer, and text that any document can hold."""
+"""What the formats for machines share: each rule on each stack or layer, and the text of a finding."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from rnndiag.printable import escaped
 from rnndiag.report import Report
 from rnndiag.rules import RULES
 from rnndiag.rules.base import Finding, StackRule
@@ -51,21 +52,8 @@ def cases(report: Report) -> Iterator[Case]:
 
 def explained(finding: Finding) -> Iterator[str]:
     """The finding in lines of plain text: what was measured, the likely cause, what to try and why."""
-    yield visible(finding.message)
+    yield escaped(finding.message)
     if finding.cause:
-        yield f"likely cause: {visible(finding.cause)}"
+        yield f"likely cause: {escaped(finding.cause)}"
     for suggestion in finding.suggestions:
-        yield f"try: {visible(suggestion.action)} (because {visible(suggestion.evidence)})"
-
-
-def visible(text: str, keep: str = "") -> str:
-    r"""The text with everything that is not printable written out, a line feed as ``\n``.
-
-    Names come from files that anyone may have made: control characters end lines and XML documents,
-    lone surrogates have no UTF-8, and marks of direction make a text look like another one.
-
-    Args:
-        text: any text.
-        keep: characters to leave as they are.
-    """
-    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+        yield f"try: {escaped(suggestion.action)} (because {escaped(suggestion.evidence)})"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import msgspec
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from rnndiag.compare import Comparison
+from rnndiag.printable import escaped_strings, json_text
 from rnndiag.renderers.numbers import short
 from rnndiag.renderers.styles import SEVERITY_STYLES, VERDICT_STYLES
 from rnndiag.renderers.tables import titled_table
@@ -19,6 +18,7 @@ SIGNIFICANT = {True: "yes", False: "no", None: ""}
 
 def table(comparison: Comparison) -> RenderableType:
     """Each measure side by side, then the findings that are new or worse, and those that are gone."""
+    comparison = escaped_strings(comparison)
     measures = titled_table(f"{comparison.base} against {comparison.new}")
     for heading in ("where", "measure"):
         measures.add_column(heading, overflow="fold")
@@ -47,4 +47,4 @@ def table(comparison: Comparison) -> RenderableType:
 def as_json(comparison: Comparison) -> str:
     """The comparison's fields; numbers that are not finite are strings, as in a report."""
     document = finite(msgspec.to_builtins(comparison))
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(document) + "\n"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rnndiag.renderers.cases import visible
+from rnndiag.printable import escaped, without_commands
 from rnndiag.report import Report
 from rnndiag.rules.base import Finding
 
@@ -42,12 +42,13 @@ def _verdict(report: Report) -> Iterator[str]:
 
 
 def _command(command: str, file: str, title: str, message: str) -> str:
-    return f"::{command} file={_property(file)},title={_property(title)}::{_data(message)}"
+    line = f"{command} file={_property(file)},title={_property(title)}::{_data(message)}"
+    return f"::{without_commands(line)}"  # other CI systems find theirs anywhere in a line
 
 
 def _data(text: str) -> str:
     # Tabs, line feeds and carriage returns of a path have to arrive, or it names no file.
-    kept = visible(text, keep="\t\r\n")
+    kept = escaped(text, keep="\t\r\n")
     return kept.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 
 from junitparser import Failure, JUnitXml, Skipped, SystemOut, TestCase, TestSuite
 
-from rnndiag.renderers.cases import Case, cases, explained, visible
+from rnndiag.printable import escaped_strings
+from rnndiag.renderers.cases import Case, cases, explained
 from rnndiag.report import Report
+
+# What CI systems would obey in a log; a character reference is the same text to whoever parses the document.
+_COMMAND = re.compile(r"^([ \t]*):(?=:)|#(?=#)", re.MULTILINE)
 
 
 def render(reports: Sequence[Report]) -> str:
@@ -18,33 +23,33 @@ def render(reports: Sequence[Report]) -> str:
     is skipped with the reason.
     """
     document = JUnitXml("rnndiag")
-    for report in reports:
+    for report in map(escaped_strings, reports):
         # add_testsuite would merge two models that share a path.
         document.append(_suite(report))  # type: ignore[no-untyped-call]
     document.update_statistics()  # type: ignore[no-untyped-call]
     buffer = io.BytesIO()
     document.write(buffer, pretty=True)
-    return buffer.getvalue().decode("utf-8")
+    return _COMMAND.sub(lambda found: f"{found[1] or ''}&#{ord(found[0][-1])};", buffer.getvalue().decode("utf-8"))
 
 
 def _suite(report: Report) -> TestSuite:
-    suite = TestSuite(visible(report.source.path))
+    suite = TestSuite(report.source.path)
     suite.add_property("verdict", report.verdict)
-    suite.add_property("summary", visible(report.summary))
+    suite.add_property("summary", report.summary)
     suite.add_testcases([_test(case, report.source.path) for case in cases(report)])
     return suite
 
 
 def _test(case: Case, path: str) -> TestCase:
-    test = TestCase(f"{case.code} {case.name}", visible(f"{path}: {case.subject}"))
+    test = TestCase(f"{case.code} {case.name}", f"{path}: {case.subject}")
     failing = [finding for finding in case.findings if finding.severity != "info"]
     noted = [finding for finding in case.findings if finding.severity == "info"]
     if failing:
-        failure = Failure("; ".join(visible(finding.message) for finding in failing), failing[0].severity)
+        failure = Failure("; ".join(finding.message for finding in failing), failing[0].severity)
         failure.text = "\n".join(line for finding in failing for line in explained(finding))
         test.result = failure
     elif case.reason is not None:
-        test.result = Skipped(visible(case.reason))
+        test.result = Skipped(case.reason)
     if noted:
         output = SystemOut("\n".join(line for finding in noted for line in explained(finding)))
         test.append(output)  # type: ignore[no-untyped-call]

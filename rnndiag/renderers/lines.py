@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from rnndiag.printable import escaped_strings
 from rnndiag.renderers.styles import SEVERITY_STYLES, VERDICT_STYLES
 from rnndiag.report import Report
 from rnndiag.rules.base import Finding
@@ -18,6 +19,7 @@ PLURAL = {"error": "errors", "warning": "warnings", "info": "infos"}
 
 def render(reports: Sequence[Report], *, known: int = 0) -> RenderableType:
     """Models in the order given, and a last line that counts; ``known`` findings of a baseline are left out."""
+    reports = [escaped_strings(report) for report in reports]
     lines = [line for report in reports for line in _model(report, beside_baseline=known > 0)]
     total: Counter[str] = Counter(finding.severity for report in reports for finding in report.findings)
     models = "1 model" if len(reports) == 1 else f"{len(reports)} models"

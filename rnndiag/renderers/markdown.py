@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rnndiag.measures.layer import LayerMeasures
-from rnndiag.renderers.cases import visible
+from rnndiag.printable import escaped, escaped_strings
 from rnndiag.renderers.numbers import percent, short, signed
 from rnndiag.renderers.tables import cell_and_size
 from rnndiag.renderers.theory import markdown_blocks
@@ -32,7 +32,7 @@ COLUMNS = (
 
 def render(reports: Sequence[Report]) -> str:
     """A section for each model, under a heading of the second level."""
-    return "\n".join(f"{line}\n" for report in reports for line in _blocks(report))
+    return "\n".join(f"{line}\n" for report in map(escaped_strings, reports) for line in _blocks(report))
 
 
 def _blocks(report: Report) -> Iterator[str]:
@@ -85,7 +85,7 @@ def row(cells: Iterable[str]) -> str:
 
 
 def _finding(finding: Finding) -> Iterator[str]:
-    what = f"**{finding.severity}** {finding.rule} {prose(finding.name)}"
+    what = f"**{finding.severity}** {prose(finding.rule)} {prose(finding.name)}"
     yield f"- {what} in {code(finding.layer)}: {prose(finding.message)}"
     yield f"  - likely cause: {prose(finding.cause)}"
     for suggestion in finding.suggestions:
@@ -98,7 +98,7 @@ def _not_assessed(report: Report | Trend) -> Iterator[str]:
     for item in report.not_assessed:
         rules.setdefault((item.layer, item.reason), []).append(item.rule)
     for (layer, reason), codes in rules.items():
-        yield f"- {', '.join(dict.fromkeys(codes))} in {code(layer)}: {prose(reason)}"
+        yield f"- {prose(', '.join(dict.fromkeys(codes)))} in {code(layer)}: {prose(reason)}"
 
 
 def code(name: str) -> str:
@@ -107,8 +107,8 @@ def code(name: str) -> str:
     A code span where that is safe. A span cannot hold a pipe both in a table and out of it, nor escape a
     backtick; character references can, as they never open or close anything.
     """
-    shown = visible(name)
-    if shown and shown == shown.strip() and not re.search(r"[`|\\]", shown):
+    shown = escaped(name)
+    if shown and shown == shown.strip() and not re.search(r"[`|\\]|##", shown):
         return f"`{shown}`"
     return "<code>" + re.sub(r"[^\w /]|_", lambda found: f"&#{ord(found[0])};", shown) + "</code>"
 
@@ -119,5 +119,5 @@ def prose(text: str) -> str:
     A dollar needs a reference, as GitHub looks for mathematics before it looks at escapes. Mentions,
     issues and addresses it looks for last, in the text that is left; an empty comment breaks that text.
     """
-    escaped = re.sub(r"[\\`*_\[\]<>&~|!]", lambda found: "\\" + found[0], visible(text))
-    return re.sub(r"[@#]|www(?=\.)|:(?=//)", lambda found: f"{found[0]}<!-- -->", escaped.replace("$", "&dollar;"))
+    plain = re.sub(r"[\\`*_\[\]<>&~|!]", lambda found: "\\" + found[0], escaped(text))
+    return re.sub(r"[@#]|www(?=\.)|:(?=//)", lambda found: f"{found[0]}<!-- -->", plain.replace("$", "&dollar;"))

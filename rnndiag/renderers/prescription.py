@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rnndiag.prescription import Prescription, Treatment
+from rnndiag.printable import escaped_strings, json_text
 from rnndiag.renderers.caveats import add_caveats
 from rnndiag.renderers.numbers import percent, signed
 from rnndiag.renderers.styles import VERDICT_STYLES
@@ -27,13 +27,13 @@ def table(prescription: Prescription, *, verbose: bool = False) -> RenderableTyp
         prescription: any.
         verbose: all that was passed over in reading the model, not only the first of it.
     """
-    return Group(*_sections(prescription, verbose))
+    return Group(*_sections(escaped_strings(prescription), verbose))
 
 
 def as_json(prescription: Prescription) -> str:
     """The prescription's fields; numbers that are not finite are strings, as in a report."""
     document = finite(msgspec.to_builtins(prescription))
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(document) + "\n"
 
 
 def _sections(prescription: Prescription, verbose: bool) -> Iterator[RenderableType]:

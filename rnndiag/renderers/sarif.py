@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,8 @@ from typing import Any
 from urllib.parse import quote
 
 import rnndiag
-from rnndiag.renderers.cases import explained, visible
+from rnndiag.printable import escaped, json_text
+from rnndiag.renderers.cases import explained
 from rnndiag.report import Report, to_builtins
 from rnndiag.rules import RULES
 from rnndiag.rules.base import Finding, NotAssessed, Rule
@@ -51,7 +51,7 @@ def render(reports: Sequence[Report]) -> str:
         "results": results,
     }
     document = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(document) + "\n"
 
 
 def _descriptor(rule: Rule) -> Json:
@@ -93,7 +93,7 @@ def _artifact(report: Report) -> Json:
     artifact: Json = {"location": {"uri": uri(source.path)}, "roles": ["analysisTarget"]}
     if source.sha256:
         artifact["hashes"] = {"sha-256": source.sha256}
-    artifact["properties"] = {"verdict": report.verdict, "summary": visible(report.summary)}
+    artifact["properties"] = {"verdict": report.verdict, "summary": escaped(report.summary)}
     return artifact
 
 
@@ -106,19 +106,19 @@ def _result(finding: Finding, evidence: Mapping[str, Any], report: Report, where
         "message": {"text": _message("\n".join(explained(finding)))},
         "locations": [_location(finding.layer, where)],
         "partialFingerprints": {"ruleLayerFile/v1": hashlib.sha256(identity).hexdigest()},
-        "properties": {"evidence": {visible(name): _spelled(value) for name, value in evidence.items()}},
+        "properties": {"evidence": {escaped(name): _spelled(value) for name, value in evidence.items()}},
     }
 
 
 def _spelled(value: Any) -> Any:
-    return visible(value) if isinstance(value, str) else value
+    return escaped(value) if isinstance(value, str) else value
 
 
 def _notification(item: NotAssessed, where: Json) -> Json:
     text = f"{item.rule} could not be assessed on {item.layer}: {item.reason}"
     return {
         "level": "warning",
-        "message": {"text": _message(visible(text))},
+        "message": {"text": _message(escaped(text))},
         "locations": [_location(item.layer, where)],
         "associatedRule": _rule(item.rule, "id", "index"),
     }
@@ -133,7 +133,7 @@ def _rule(code: str, named: str, indexed: str) -> Json:
 def _location(layer: str, where: Json) -> Json:
     # GitHub shows no result without a region; a checkpoint has bytes, and no lines.
     physical = {"artifactLocation": where, "region": {"byteOffset": 0}}
-    name = visible(layer)
+    name = escaped(layer)
     logical = {"name": name.rpartition(".")[2] or name, "fullyQualifiedName": name, "kind": "module"}
     return {"physicalLocation": physical, "logicalLocations": [logical]}
 
@@ -144,7 +144,7 @@ def uri(path: str) -> str:
     Bytes that are no UTF-8 (surrogates, in Python's spelling of a path) are percent-encoded as bytes.
     """
     # Other surrogates stand for no byte: no system has such a path.
-    path = re.sub("[\ud800-\udc7f\udd00-\udfff]", lambda found: visible(found[0]), path)
+    path = re.sub("[\ud800-\udc7f\udd00-\udfff]", lambda found: escaped(found[0]), path)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
         # What is encoded already stays so; a % that encodes nothing does not.
         return re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", quote(path, safe="%/:?@!$&'()*+,;=~", errors="surrogateescape"))

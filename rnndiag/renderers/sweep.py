@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from io import StringIO
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 import rnndiag
+from rnndiag.printable import csv_line, json_text
 from rnndiag.renderers.heatmap import HeatMap, critical_words
 from rnndiag.renderers.numbers import percent, short, signed
 from rnndiag.renderers.rate_curve import RateCurve
@@ -64,7 +62,7 @@ def as_json(sweep: Sweep) -> str:
         ],
         "notes": sweep.notes,
     }
-    return json.dumps(finite(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(finite(document)) + "\n"
 
 
 def _point(point: SweepPoint) -> dict[str, Any]:
@@ -75,22 +73,22 @@ def _point(point: SweepPoint) -> dict[str, Any]:
 def as_csv(sweep: Sweep) -> str:
     """A line a point; what could not be measured is empty."""
     critical = {c.at: c for c in sweep.critical}
-    buffer = StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*sweep.axes, *COLUMNS, "critical_sigma", "theory_critical_sigma"])
+    lines = [csv_line([*sweep.axes, *COLUMNS, "critical_sigma", "theory_critical_sigma"])]
     for point in sweep.points:
         low, high = point.rate_range or (None, None)
         least, most = point.log10_gain_interval or (None, None)
         here = critical.get(tuple(item for item in point.condition if item[0] != "sigma"))
-        writer.writerow(
-            [
-                *dict(point.condition).values(),
-                *(point.rate, low, high, point.theory_rate, point.log10_gain, least, most, point.verdict),
-                *(point.rms_gain, point.saturation, point.lag),
-                *((here.sigma, here.theory) if here else (None, None)),
-            ]
+        lines.append(
+            csv_line(
+                [
+                    *dict(point.condition).values(),
+                    *(point.rate, low, high, point.theory_rate, point.log10_gain, least, most, point.verdict),
+                    *(point.rms_gain, point.saturation, point.lag),
+                    *((here.sigma, here.theory) if here else (None, None)),
+                ]
+            )
         )
-    return buffer.getvalue()
+    return "".join(lines)
 
 
 TEXTS: dict[str, Callable[[Sweep], str]] = {"json": as_json, "csv": as_csv}

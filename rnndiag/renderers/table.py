@@ -11,6 +11,7 @@ from rich.text import Text
 
 from rnndiag.measures.layer import LayerMeasures, StackMeasures
 from rnndiag.measures.statistics import FEWEST
+from rnndiag.printable import escaped_strings
 from rnndiag.renderers.caveats import add_caveats
 from rnndiag.renderers.curve import GainCurve
 from rnndiag.renderers.findings import findings_section
@@ -26,7 +27,7 @@ from rnndiag.report import Report
 def render(reports: Sequence[Report], *, verbose: bool = False) -> RenderableType:
     """All sections of each report; with ``verbose`` every step, every gate block, everything passed over."""
     parts: list[RenderableType] = []
-    for report in reports:
+    for report in map(escaped_strings, reports):
         parts += [Rule(), *_sections(report, verbose=verbose)] if parts else _sections(report, verbose=verbose)
     return Group(*parts)
 

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from rnndiag.printable import escaped_strings
 from rnndiag.renderers.findings import findings_section
 from rnndiag.renderers.numbers import percent, short, signed
 from rnndiag.renderers.run_curve import RunCurve
@@ -30,7 +31,7 @@ WIDEST_NAME = 26
 
 def render(trend: Trend) -> RenderableType:
     """The run, its verdicts, each measure from first to last, the changes and what the rules say."""
-    return Group(*_sections(trend))
+    return Group(*_sections(escaped_strings(trend)))
 
 
 def course(trend: Trend, along: Sequence[Place | None], name: str) -> list[float | None]:

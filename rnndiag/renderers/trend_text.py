@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Iterator
 
 import msgspec
 
+from rnndiag.printable import csv_line, escaped_strings, json_text
 from rnndiag.renderers.markdown import code, findings_blocks, prose, row
 from rnndiag.renderers.sparkline import LETTERS, sparkline
 from rnndiag.renderers.trend import change_line, course, places, shown, step, written
@@ -28,25 +26,23 @@ def render(trend: Trend, format_: str) -> str:
 
 def as_json(trend: Trend) -> str:
     """All fields; numbers that are not finite are strings, as in a report."""
-    return json.dumps(finite(msgspec.to_builtins(trend)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(finite(msgspec.to_builtins(trend))) + "\n"
 
 
 def as_csv(trend: Trend) -> str:
     """A row for each stack and layer at each checkpoint, a column for each measure; empty where there is none."""
     every = [(point, place) for point in trend.points for place in (*point.stacks, *point.layers)]
     names = list(dict.fromkeys(name for _, place in every for name in place.measures))
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["path", "step", "where", "kind", "verdict", *names])
+    lines = [csv_line(["path", "step", "where", "kind", "verdict", *names])]
     for point, place in every:
         values = [finite(place.measures.get(name)) for name in names]
-        writer.writerow([point.path, finite(point.step), place.name, place.kind, place.verdict, *values])
-    return buffer.getvalue()
+        lines.append(csv_line([point.path, finite(point.step), place.name, place.kind, place.verdict, *values]))
+    return "".join(lines)
 
 
 def as_markdown(trend: Trend) -> str:
     """A section with the verdicts, a table of the measures, the changes and the findings."""
-    return "\n".join(f"{line}\n" for line in _blocks(trend))
+    return "\n".join(f"{line}\n" for line in _blocks(escaped_strings(trend)))
 
 
 def _blocks(trend: Trend) -> Iterator[str]:

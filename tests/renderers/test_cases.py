@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from rnndiag.renderers.cases import cases, visible
+from rnndiag.printable import escaped
+from rnndiag.renderers.cases import cases
 from rnndiag.rules import RULES
 from rnndiag.rules.base import Finding, NotAssessed, StackRule
 from tests.renderers.reports import HOSTILE, broken, healthy, vanishing
@@ -42,13 +43,13 @@ def test_what_the_catalogue_does_not_foresee_is_kept() -> None:
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 def test_visible_text_can_be_printed(text: str) -> None:
-    shown = visible(text)
+    shown = escaped(text)
     assert shown.isprintable()
     shown.encode("utf-8")
-    assert visible(shown) == shown
+    assert escaped(shown) == shown
 
 
 def test_visible_text_is_left_alone_where_it_can_be() -> None:
-    assert visible("Größe 重み 🎉 \\ | %") == "Größe 重み 🎉 \\ | %"
-    assert visible("a\nb\x1b\ud800\u202e") == "a\\nb\\x1b\\ud800\\u202e"
-    assert visible("a\nb\r", keep="\n") == "a\nb\\r"
+    assert escaped("Größe 重み 🎉 \\ | %") == "Größe 重み 🎉 \\ | %"
+    assert escaped("a\nb\x1b\ud800\u202e") == "a\\nb\\x1b\\ud800\\u202e"
+    assert escaped("a\nb\r", keep="\n") == "a\nb\\r"

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from rnndiag.printable import escaped
 from rnndiag.renderers import github
-from rnndiag.renderers.cases import visible
 from tests.renderers.reports import HOSTILE, broken, golden, healthy, hostile, vanishing
 
 
@@ -61,8 +61,8 @@ def test_no_name_forges_or_breaks_a_command(name: str, sound: bool) -> None:
     for line in lines:
         _, properties, _ = read(line)
         assert list(properties) == ["file", "title"]
-        assert properties["file"] == visible(name, keep="\t\r\n")
-    assert read(lines[0])[2].startswith(visible(name, keep="\t\r\n"))
+        assert properties["file"] == escaped(name, keep="\t\r\n")
+    assert read(lines[0])[2].startswith(escaped(name, keep="\t\r\n"))
 
 
 def test_golden(agrees: Callable[[str, str], None]) -> None:

@@ -7,8 +7,9 @@ from xml.etree import ElementTree
 import pytest
 from junitparser import JUnitXml, TestCase
 
+from rnndiag.printable import escaped
 from rnndiag.renderers import junit
-from rnndiag.renderers.cases import cases, visible
+from rnndiag.renderers.cases import cases
 from tests.renderers.reports import HOSTILE, broken, golden, healthy, hostile, vanishing, without_memory
 
 
@@ -71,10 +72,10 @@ def test_any_name_gives_a_document(name: str, sound: bool) -> None:
         "testsuites", "testsuite", "properties", "property", "testcase", "failure", "skipped", "system-out",
     }  # fmt: skip
     tests = read(text)
-    assert tests[0].classname == visible(f"{name}: {report.stacks[0].name}")
+    assert tests[0].classname == escaped(f"{name}: {report.stacks[0].name}")
     messages = [test.result[0].message or "" for test in tests if test.is_failure]
     assert messages
-    assert set(messages) == {visible(name)}
+    assert set(messages) == {escaped(name)}
 
 
 def test_an_info_passes_with_what_it_says() -> None:

@@ -9,8 +9,8 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from rnndiag.printable import escaped
 from rnndiag.renderers import markdown
-from rnndiag.renderers.cases import visible
 from tests.renderers.reports import HOSTILE, broken, golden, healthy, hostile, vanishing, without_memory
 
 READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
@@ -76,10 +76,10 @@ def test_a_name_means_itself_and_nothing_else(name: str, sound: bool) -> None:
     for child in (child for token in tokens for child in token.children or ()):
         assert child.type in ("text", "code_inline", "html_inline", "strong_open", "strong_close", "softbreak")
         assert child.type != "html_inline" or child.content in ("<code>", "</code>", "<!-- -->")
-    assert squeezed(text_of(next(inlines(tokens, "heading")))) == squeezed(f"{visible(name)}: {report.verdict}")
-    assert squeezed(text_of(next(inlines(tokens, "td")))) == squeezed(visible(report.layers[0].name))
+    assert squeezed(text_of(next(inlines(tokens, "heading")))) == squeezed(f"{escaped(name)}: {report.verdict}")
+    assert squeezed(text_of(next(inlines(tokens, "td")))) == squeezed(escaped(report.layers[0].name))
     found = [text_of(token) for token in tokens if token.type == "inline" and "error" in text_of(token)]
-    assert any(squeezed(each).endswith(squeezed(f": {visible(name)}")) for each in found)
+    assert any(squeezed(each).endswith(squeezed(f": {escaped(name)}")) for each in found)
 
 
 def squeezed(text: str) -> str:

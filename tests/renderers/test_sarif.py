@@ -14,8 +14,8 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 import jsonschema
 import pytest
 
+from rnndiag.printable import escaped
 from rnndiag.renderers import sarif
-from rnndiag.renderers.cases import visible
 from rnndiag.report import Report
 from rnndiag.rules import RULES
 from rnndiag.rules.base import Finding, NotAssessed
@@ -141,7 +141,7 @@ def test_any_name_gives_a_valid_document(name: str, sound: bool) -> None:
     for result in run["results"]:
         (location,) = result["locations"]
         assert URI.fullmatch(location["physicalLocation"]["artifactLocation"]["uri"])
-        assert visible(location["logicalLocations"][0]["fullyQualifiedName"]).isprintable()
+        assert escaped(location["logicalLocations"][0]["fullyQualifiedName"]).isprintable()
         text = result["message"]["text"]
         assert not re.search(r"(?<!\{)(\{\{)*\{\d", text), "a placeholder"
         assert not re.search(r"(?<!\\)\]\(", text), "a link"

@@ -1,0 +1,252 @@
+"""The output streams of the process: the one place that writes to stdout and stderr.
+
+Whatever text is written, no control character, no mark of direction and no command for a CI system gets out
+(``rnndiag.printable``), and whatever becomes of the streams, the exit code is that of the work: a stream whose reader
+has gone, that is full or that is closed takes nothing more and raises nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import TYPE_CHECKING, Any, TextIO
+
+from rnndiag.printable import escaped, json_escaped, log_text, message_line, without_commands
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+FILE_WIDTH = 100
+"""Columns of a table in a file, which has no width of its own."""
+
+OWN_ESCAPES = ("json", "jsonl", "sarif", "junit", "github")
+"""Formats with a spelling of their own for what must not be printed; the others are filtered once more."""
+
+SIZE_LIMITS = {"COLUMNS": (20, 1000), "LINES": (5, 1000), "TERMINAL_WIDTH": (20, 1000)}
+"""Environment variables that rich and typer take for the terminal's size, each with the smallest and largest size."""
+
+
+class LastingStream(io.RawIOBase):
+    """A stream that can always be written to: what an unusable stream no longer takes is dropped.
+
+    Else the interpreter itself ends with code 120 and a traceback when it flushes such a stream at exit.
+    """
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self.name = raw.name
+        self.failure: OSError | None = None
+        """why nothing is written any more"""
+
+    @property
+    def reader_gone(self) -> bool:
+        """Whether the process that read from this pipe, such as ``head``, has closed it."""
+        return isinstance(self.failure, BrokenPipeError)
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return int(self._raw.fileno())
+
+    def isatty(self) -> bool:
+        return bool(self._raw.isatty())
+
+    def write(self, data: Any, /) -> int:
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        while rest and self.failure is None:
+            try:
+                written = self._raw.write(rest)
+            except OSError as error:
+                self.failure = error
+                break
+            if written is None:  # a pipe that does not block, and is full
+                select.select([], [self.fileno()], [])
+            else:
+                rest = rest[written:]
+        return size
+
+
+class LogStream(io.TextIOWrapper):
+    """Stderr: text for a log, whoever writes it (this package, a library's warning, a traceback)."""
+
+    unfiltered: TextIO
+    """the same stream for what has been made safe to print already, and for control codes of a progress bar"""
+
+    def write(self, text: str, /) -> int:
+        super().write(log_text(text))
+        return len(text)
+
+
+def protect() -> None:
+    """Let stdout and stderr of this process outlast their readers, and stderr hold only text for a log."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # closed by the caller; else the next file that is opened would become a standard stream
+            os.open(os.devnull, os.O_RDWR)
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name) or open(descriptor, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        raw = LastingStream(getattr(stream.buffer, "raw", stream.buffer))
+        # A terminal without UTF-8 gets "?", not a traceback.
+        how: dict[str, Any] = {"encoding": stream.encoding, "errors": "replace"}
+        how |= {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
+        lasting: io.TextIOWrapper = io.TextIOWrapper(io.BufferedWriter(raw), **how)
+        if name == "stderr":
+            log = LogStream(lasting.buffer, **how | {"line_buffering": True})
+            log.unfiltered = lasting
+            lasting = log
+        setattr(sys, name, lasting)
+
+
+def limit_terminal_size() -> None:
+    """Bring the size of the terminal that the environment states into a range that programs expect."""
+    for name, (smallest, largest) in SIZE_LIMITS.items():
+        stated = os.environ.get(name)
+        if stated is None:
+            continue
+        if stated.isascii() and stated.isdigit() and int(stated[-20:]) > 0:
+            size = largest if len(stated) > 20 else int(stated)
+            os.environ[name] = str(min(largest, max(smallest, size)))
+        else:
+            del os.environ[name]  # rich and typer then ask the terminal itself
+
+
+def output_failure() -> OSError | None:
+    """Why results could not be written to stdout; None if all were, or if their reader wanted no more."""
+    sys.stdout.flush()
+    raw = _lasting(sys.stdout)
+    return None if raw is None or raw.reader_gone else raw.failure
+
+
+def is_read() -> bool:
+    """Whether somebody still reads stdout."""
+    raw = _lasting(sys.stdout)
+    return raw is None or raw.failure is None
+
+
+def say(message: str, kind: str = "") -> None:
+    """Write one line to stderr, whatever the message holds."""
+    print("rnndiag:", f"{kind + ': ' if kind else ''}{without_commands(message_line(message))}", file=sys.stderr)
+
+
+def say_lines(text: str) -> None:
+    """Write lines to stderr: a traceback."""
+    sys.stderr.write(log_text(text))
+
+
+def print_text(text: str, format_: str = "") -> None:
+    """Write a text in one of the formats to stdout; what its encoding lacks is spelled as the format allows."""
+    if format_ not in OWN_ESCAPES:
+        text = log_text(text)
+    sys.stdout.write(_encodable(text, format_))
+
+
+def print_now(line: str) -> None:
+    """Write a line of a stream of results to stdout at once."""
+    sys.stdout.flush()
+    raw = _lasting(sys.stdout)
+    if raw is None:  # it has been replaced by something in memory
+        sys.stdout.write(line)
+    else:
+        # Python's own buffer drops the rest of a line during which a signal came.
+        raw.write(line.encode())
+
+
+def print_table(table: RenderableType, *, quiet: bool = False) -> None:
+    """Write what rich lays out to stdout, at the terminal's width; without color if ``quiet``."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False, no_color=True if quiet else None)
+    console.width = min(console.width, SIZE_LIMITS["COLUMNS"][1])
+    with console.capture() as captured:  # written by rich itself, a broken pipe would end the process with its code
+        console.print(SafeToPrint(table), crop=False)  # what does not wrap is shown whole
+    sys.stdout.write(captured.get())
+
+
+def plain_table(table: RenderableType, width: int = FILE_WIDTH) -> str:
+    """What rich lays out, as the text of a file."""
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), color_system=None, width=width, highlight=False, markup=False, emoji=False)
+    with console.capture() as captured:
+        console.print(SafeToPrint(table), crop=False)
+    return captured.get()
+
+
+def progress_console() -> Console:
+    """Where progress bars are drawn: stderr, control codes included. Their texts must be made ``printable`` before."""
+    from rich.console import Console, ConsoleRenderable, RenderHook
+    from rich.control import Control
+
+    class Filter(RenderHook):
+        """What other code prints while a bar is drawn goes through the bar's console."""
+
+        def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+            return [each if isinstance(each, Control) else SafeToPrint(each) for each in renderables]
+
+    console = Console(file=getattr(sys.stderr, "unfiltered", sys.stderr))
+    console.push_render_hook(Filter())
+    return console
+
+
+@contextmanager
+def own_code() -> Iterator[None]:
+    """The user's own code prints to stderr, whatever it likes: its progress bars need control codes."""
+    stream = getattr(sys.stderr, "unfiltered", sys.stderr)
+    with redirect_stdout(stream), redirect_stderr(stream):
+        yield
+
+
+class SafeToPrint:
+    """A renderable in whose lines everything that cannot be seen is written out, and which no CI system obeys.
+
+    What wraps may begin a line anywhere in a name, so the lines are looked at when they are laid out.
+    """
+
+    def __init__(self, renderable: RenderableType) -> None:
+        self._renderable = renderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        """The segments of the renderable, line by line."""
+        from rich.segment import Segment
+
+        for line in Segment.split_lines(console.render(self._renderable, options)):
+            yield from _safe_line(line)
+            yield Segment.line()
+
+
+def _safe_line(segments: Iterable[Segment]) -> Iterator[Segment]:
+    from rich.segment import Segment
+
+    shown = [Segment(escaped(text), style) for text, style, control in segments if not control]
+    line = "".join(segment.text for segment in shown)
+    if without_commands(line) == line:
+        yield from shown
+    else:  # its colors are lost with it
+        yield Segment(without_commands(line))
+
+
+def _lasting(stream: TextIO) -> LastingStream | None:
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    return raw if isinstance(raw, LastingStream) else None
+
+
+def _encodable(text: str, format_: str) -> str:
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        if format_ in ("json", "jsonl", "sarif"):
+            return json_escaped(text, ascii_only=True)
+        if format_ == "junit":
+            return text.encode(encoding, "xmlcharrefreplace").decode(encoding)
+    return text
