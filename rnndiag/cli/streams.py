@@ -37,9 +37,10 @@ class LastingStream(io.RawIOBase):
     Else the interpreter itself ends with code 120 and a traceback when it flushes such a stream at exit.
     """
 
-    def __init__(self, raw: Any) -> None:
-        self._raw = raw
-        self.name = raw.name
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        self._stream = stream  # which closes the descriptor when nobody holds it any more
+        self._raw: Any = getattr(stream.buffer, "raw", stream.buffer)
+        self.name = self._raw.name
         self.failure: OSError | None = None
         """why nothing is written any more"""
 
@@ -95,7 +96,7 @@ def protect() -> None:
         stream = getattr(sys, name) or open(descriptor, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         if not isinstance(stream, io.TextIOWrapper):
             continue
-        raw = LastingStream(getattr(stream.buffer, "raw", stream.buffer))
+        raw = LastingStream(stream)
         # A terminal without UTF-8 gets "?", not a traceback.
         how: dict[str, Any] = {"encoding": stream.encoding, "errors": "replace"}
         how |= {"line_buffering": stream.line_buffering, "write_through": stream.write_through}

@@ -42,15 +42,15 @@ def _verdict(report: Report) -> Iterator[str]:
 
 
 def _command(command: str, file: str, title: str, message: str) -> str:
-    line = f"{command} file={_property(file)},title={_property(title)}::{_data(message)}"
+    # A tab of a path has to arrive, or the path names no file; nothing else of GitHub's spells it.
+    path = _property(file, keep="\t\r\n")
+    line = f"{command} file={path},title={_property(title)}::{_data(message)}"
     return f"::{without_commands(line)}"  # other CI systems find theirs anywhere in a line
 
 
-def _data(text: str) -> str:
-    # Tabs, line feeds and carriage returns of a path have to arrive, or it names no file.
-    kept = escaped(text, keep="\t\r\n")
-    return kept.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+def _data(text: str, keep: str = "\r\n") -> str:
+    return escaped(text, keep).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+def _property(text: str, keep: str = "\r\n") -> str:
+    return _data(text, keep).replace(":", "%3A").replace(",", "%2C")
