@@ -95,6 +95,30 @@ def test_only_the_command_line_prints_or_exits(path: Path) -> None:
     assert not calls & {"print", "exit", "sys.exit", "sys.stdout.write", "sys.stderr.write"}
 
 
+STREAMS = PACKAGE / "cli" / "streams.py"
+"""The one file that writes to stdout and stderr: nothing else can forget to make a text printable."""
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p != STREAMS], ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_one_file_writes_to_the_streams(path: Path) -> None:
+    if path.name == "worker.py":  # the main of its own process, which writes to a pipe
+        return
+    calls = {node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)}
+    names = {ast.unparse(call).rpartition("sys.")[2] for call in calls}
+    assert not names & {"print", "Console", "typer.echo", "typer.secho", "StreamHandler", "logging.StreamHandler"}
+    assert not {name for name in names if name.startswith(("stdout.write", "stderr.write", "stdout.buffer"))}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_json_is_written_by_the_function_that_escapes_it(path: Path) -> None:
+    raw = {
+        ast.unparse(n.func) for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)
+    }
+    if "json.dumps" in raw and path.parent == PACKAGE / "renderers":
+        pytest.fail("use printable.json_text")
+    assert not raw & {"csv.writer", "csv.DictWriter"}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_files_stay_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 300

@@ -7,6 +7,7 @@ has gone, that is full or that is closed takes nothing more and raises nothing.
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import select
@@ -243,11 +244,10 @@ def _lasting(stream: TextIO) -> LastingStream | None:
 
 def _encodable(text: str, format_: str) -> str:
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        if format_ in ("json", "jsonl", "sarif"):
-            return json_escaped(text, ascii_only=True)
-        if format_ == "junit":
-            return text.encode(encoding, "xmlcharrefreplace").decode(encoding)
+    if codecs.lookup(encoding).name == "utf-8":
+        return text
+    if format_ in ("json", "jsonl", "sarif"):
+        return json_escaped(text, ascii_only=True)
+    if format_ == "junit":
+        return text.encode("ascii", "xmlcharrefreplace").decode("ascii")
     return text

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rnndiag.errors import RnndiagError
 from rnndiag.fleet.job import BUG, Failure, Work
 from rnndiag.fleet.task import Results, run_task
+from rnndiag.printable import message_line
 from rnndiag.told import told
 
 if TYPE_CHECKING:
@@ -152,5 +153,5 @@ def _as_given(result: Report | Failure, located: str, path: str) -> Report | Fai
     if located == path:
         return result
     if isinstance(result, Failure):
-        return replace(result, message=result.message.replace(located, path))
+        return replace(result, message=result.message.replace(message_line(located), message_line(path)))
     return replace(result, source=replace(result.source, path=path))

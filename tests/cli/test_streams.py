@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import subprocess
 import sys
@@ -17,18 +18,21 @@ from rnndiag.cli.streams import SIZE_LIMITS
 
 RNNDIAG = f"{sys.executable} -m rnndiag"
 QUICK = "--T 64 --batch 2 --exponents 1 --no-treat"
+SAMPLES = Path(__file__).parents[2] / "sample_models"
 NOISE = ("Traceback", "Exception ignored", "a bug in rnndiag")
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A net that vanishes, three times, and a later one that is worse."""
+    """A net that vanishes, another that is worse, and a run that ends in NaN."""
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
     state = nn.RNN(2, 8).state_dict()
-    for step in range(4):
-        scale = 0.3 if step < 3 else 0.001
-        torch.save({key: (scale + step / 1000) * tensor for key, tensor in state.items()}, folder / f"sick{step}.pt")
+    for name, scale in (("sick", 0.3), ("worse", 0.001)):
+        torch.save({key: scale * tensor for key, tensor in state.items()}, folder / f"{name}.pt")
+    healthy = torch.load(SAMPLES / "healthy_tanh.pt", weights_only=True)
+    for step, factor in enumerate((1.0, 1.0001, math.nan)):
+        torch.save({key: factor * tensor for key, tensor in healthy.items()}, folder / f"run{step}.pt")
     (folder / "unreadable.pt").write_bytes(b"nothing")
     return folder
 
@@ -39,9 +43,9 @@ def shell(command: str, folder: Path, **environment: str) -> subprocess.Complete
     return subprocess.run(told, cwd=folder, env=given, capture_output=True, text=True, check=False)
 
 
-CHECK, COMPARE = f"{RNNDIAG} check sick0.pt {QUICK}", f"{RNNDIAG} compare sick0.pt sick3.pt --fail-on info {QUICK}"
-TREND = f"{RNNDIAG} trend sick0.pt sick1.pt sick2.pt sick3.pt {QUICK.replace(' --no-treat', '')} --fail-on info"
-UNREADABLE = f"{RNNDIAG} check unreadable.pt sick0.pt {QUICK}"
+CHECK, COMPARE = f"{RNNDIAG} check sick.pt {QUICK}", f"{RNNDIAG} compare sick.pt worse.pt --fail-on info {QUICK}"
+TREND = f"{RNNDIAG} trend run0.pt run1.pt run2.pt {QUICK.replace(' --no-treat', '')} --fail-on error"
+UNREADABLE = f"{RNNDIAG} check unreadable.pt sick.pt {QUICK}"
 GATES = {"check": CHECK, "compare": COMPARE.replace(" --no-treat", ""), "trend": TREND}
 
 
@@ -73,7 +77,7 @@ def test_results_that_could_not_be_written_are_an_error(models: Path, gate: str)
         (f"{UNREADABLE} 2> /dev/full", 2),
         (f"{UNREADABLE} 2>&-", 2),
         (f"{UNREADABLE} --verbose --workers 2 2> /dev/full | head -0", 2),
-        (f"{RNNDIAG} inspect sick0.pt {QUICK} --verbose | head -1", 0),
+        (f"{RNNDIAG} inspect sick.pt {QUICK} --verbose | head -1", 0),
         (f"{RNNDIAG} check --nonsense 2> /dev/full", 2),
         (f"{RNNDIAG} check --help | head -0", 0),
         (f"{RNNDIAG} check --help > /dev/full", 2),
@@ -96,7 +100,7 @@ def test_other_files_are_written_when_the_reader_of_stdout_has_gone(models: Path
 
 def test_a_stream_nobody_reads_ends_a_run_that_is_no_gate(models: Path) -> None:
     """Else a fleet would be measured for nobody; a gate still has its code to find out."""
-    command = [sys.executable, "-m", "rnndiag", "inspect", "sick0.pt", "unreadable.pt", *QUICK.split()]
+    command = [sys.executable, "-m", "rnndiag", "inspect", "sick.pt", "unreadable.pt", *QUICK.split()]
     reading, writing = os.pipe()
     os.close(reading)
     for more, code in ((["--format", "jsonl"], 0), (["--format", "jsonl", "--format", "json=/dev/null"], 2)):
@@ -147,11 +151,11 @@ ENVIRONMENTS = [
 @pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda each: next(iter(each.values())) or "empty")
 def test_odd_environments(models: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     path = tmp_path / "Größe 重み.pt"
-    path.write_bytes((models / "sick0.pt").read_bytes())
+    path.write_bytes((models / "sick.pt").read_bytes())
     told = [sys.executable, "-m", "rnndiag", "check", str(path), *QUICK.split()]
     given = {**os.environ, **environment}
     for format_ in ("table", "json", "junit"):
         done = subprocess.run([*told, "--format", format_], env=given, capture_output=True, check=False)
         assert (done.returncode, done.stderr) == (1, b"")
-        if format_ == "json":  # the same document in any encoding
-            assert json.loads(done.stdout.decode("latin-1"))["source"]["path"] == str(path)
+        if format_ == "json":  # JSON, whatever the encoding; where file names are ASCII, this one has bytes
+            assert os.fsencode(json.loads(done.stdout)["source"]["path"]) == os.fsencode(path)
