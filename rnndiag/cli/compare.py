@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rnndiag.cli import options as opt
 from rnndiag.cli.choices import Choices, choose
-from rnndiag.cli.output import check_writable, write_whole
+from rnndiag.cli.destinations import check_destinations
+from rnndiag.cli.inputs import read_by
+from rnndiag.cli.output import deliver, destinations, parse_targets, print_table, without_stdout
 from rnndiag.cli.progress import progress_bar
+from rnndiag.cli.short_text import counting
 from rnndiag.errors import BaselineError
 
 if TYPE_CHECKING:
     from rnndiag.report import Report
+
+FORMATS = ("table", "json")
 
 Measured = Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint, or a report written by --format json.")]
 
@@ -38,41 +45,35 @@ def compare(
     select: opt.Select = None,
     ignore: opt.Ignore = None,
     fail_on: opt.FailOn = None,
-    format_: Annotated[Literal["table", "json"], typer.Option("--format", rich_help_panel="Output")] = "table",
+    formats: opt.TableOrJson = None,
     output: opt.Output = None,
+    force: opt.Force = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
 ) -> int:
     """What changed from BASE to NEW, and what of it is significant; exits with 1 on a regression."""
     chosen = choose(locals(), config)
     del verbose  # of bugs' tracebacks only, which the caller shows
-    if output is not None:
-        check_writable(output, (base, new))
-    from rich.console import Console
-
+    targets = parse_targets(formats or (), output, FORMATS)
+    check_destinations(destinations(targets), read_by(chosen, (base, new)), force=force)
     from rnndiag.baseline import match
     from rnndiag.cli.check import FAILED
     from rnndiag.cli.gate import fails
     from rnndiag.compare import compare as compared
     from rnndiag.renderers import comparison as rendered
+    from rnndiag.renderers import failures
 
     one, two = (_report(path, chosen, quiet=quiet) for path in (base, new))
     result = compared(match(two, [one], base), two)
-    if output is not None or format_ == "json":
-        text = rendered.as_json(result)
-        if format_ == "table":
-            console = Console(width=100, highlight=False, markup=False, emoji=False)
-            with console.capture() as capture:
-                console.print(rendered.table(result))
-            text = capture.get()
-        if output is None:
-            typer.echo(text, nl=False)
-        else:
-            write_whole(output, text)
-    else:
-        Console(highlight=False, markup=False, emoji=False, no_color=True if quiet else None).print(
-            rendered.table(result)
-        )
+    try:
+        table = partial(rendered.table, result)
+        deliver(targets, lambda _: rendered.as_json(result), table, force=force, quiet=quiet)
+    finally:
+        if without_stdout(targets):
+            worse = counting(result.findings.worse, chosen["fail_on"])
+            total = failures.counted(Counter(finding.severity for finding in result.findings.worse), "nothing is worse")
+            last = f"Compared with {result.base}: {total}."
+            print_table(failures.render([(f"{result.new}: {result.verdicts[1]}", worse)], last=last), quiet=quiet)
     return FAILED if fails(result.findings.worse, chosen["fail_on"]) else 0
 
 

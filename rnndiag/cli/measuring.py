@@ -16,6 +16,8 @@ from rnndiag.cli.paths import UnfoundError
 from rnndiag.errors import RnndiagError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rnndiag.cli.choices import Choices
     from rnndiag.cli.output import Target
     from rnndiag.fleet.job import Failure
@@ -36,10 +38,18 @@ class Measured:
     several: bool
     """whether more than one file was asked for"""
     interrupted: bool = False
+    streamed: tuple[Path, ...] = ()
+    """the file to which results were written as they finished; empty after an interrupt, when it is not complete"""
 
     def shown(self, targets: Sequence[Target]) -> list[Target]:
         """Those targets that are written: after an interrupt no file, which is whole or not written."""
         return [target for target in targets if target.file is None or not self.interrupted]
+
+
+def unchanged(index: int, report: Report) -> Report:
+    """The report itself, whatever the place of its path."""
+    del index
+    return report
 
 
 def measure_models(
@@ -50,7 +60,7 @@ def measure_models(
     quiet: bool,
     verbose: bool,
     fleet: Fleet | None = None,
-    each: Callable[[int, Report], Report] = lambda index, report: report,
+    each: Callable[[int, Report], Report] = unchanged,
     held_to: str = "",
 ) -> Measured:
     """Measure the files found, or what the user's own code makes (``imported``, with each PATH if there are any).
@@ -99,7 +109,7 @@ def _gathered(
     from rnndiag.fleet.lines import line
 
     kept: dict[int, Report] = {}
-    code = 0
+    code, streamed = 0, not fleet.resume
     try:
         with fleet.lines(conditions) as write, interrupts, closing(outcomes):
             for outcome in outcomes:
@@ -116,11 +126,14 @@ def _gathered(
                     kept[outcome.index] = result
                 if write is not None and not outcome.known:
                     write(line(outcome.path, result, conditions))
+                    streamed = True
             with interrupts.waiting():
                 pass  # for one that came with the last outcome in hand
     except KeyboardInterrupt:
         code = INTERRUPTED
-    return Measured([kept[index] for index in sorted(kept)], code, several, code == INTERRUPTED)
+    interrupted = code == INTERRUPTED
+    files = fleet.streamed_files if streamed and not interrupted else ()
+    return Measured([kept[index] for index in sorted(kept)], code, several, interrupted, files)
 
 
 def _joint(conditions: str, held_to: str) -> str:
@@ -141,6 +154,11 @@ def refuse(error: RnndiagError, *, verbose: bool) -> None:
     if verbose:
         sys.stderr.write(behind(error))
     complain(str(error))
+
+
+def warn(message: str) -> None:
+    """One line on stderr about something that still works and will not always do so."""
+    print("rnndiag: warning:", " ".join(message.split()), file=sys.stderr)
 
 
 def complain(message: str) -> None:
