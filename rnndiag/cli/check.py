@@ -10,7 +10,7 @@ import typer
 
 from rnndiag.cli import options as opt
 from rnndiag.cli.choices import choose
-from rnndiag.cli.destinations import Destination, acknowledge, check_destinations, write
+from rnndiag.cli.destinations import Destination, check_destinations, write
 from rnndiag.cli.fleet import settle
 from rnndiag.cli.gate import Gate
 from rnndiag.cli.inputs import read_by
@@ -99,18 +99,23 @@ def check(
     measured = measure_models(
         chosen, found, imported=imported, quiet=quiet, verbose=verbose, fleet=fleet, each=each, held_to=gate.held_to
     )
-    table, shown = partial(lines.render, known=gate.known), measured.shown(fleet.rest)
-    written = list(measured.streamed)
+    written, brief = list(measured.streamed), None
+    if without_stdout(targets) and not measured.interrupted:
+        brief = partial(short.show, "Checked", "nothing new" if gate.known else "nothing found", quiet=quiet)
     try:
         if kept is not None:
             written += _write_baseline(kept, gate, measured, force=force)
-    finally:  # what was found is shown, whatever could not be written
-        try:
-            emit(shown, measured.reports, table=table, several=measured.several, force=force, quiet=quiet)
-        finally:
-            if without_stdout(targets) and not measured.interrupted:
-                short.show("Checked", "nothing new" if gate.known else "nothing found", quiet=quiet)
-            acknowledge(written, quiet=quiet)
+    finally:  # what was found is shown, whether or not the baseline could be written
+        emit(
+            measured.shown(fleet.rest),
+            measured.reports,
+            table=partial(lines.render, known=gate.known),
+            several=measured.several,
+            brief=brief,
+            also=written,
+            force=force,
+            quiet=quiet,
+        )
     return max(measured.code, FAILED if gate.failed else 0)
 
 

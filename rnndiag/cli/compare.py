@@ -19,6 +19,7 @@ from rnndiag.cli.short_text import counting
 from rnndiag.errors import BaselineError
 
 if TYPE_CHECKING:
+    from rnndiag.compare import Comparison
     from rnndiag.report import Report
 
 FORMATS = ("table", "json")
@@ -61,20 +62,22 @@ def compare(
     from rnndiag.cli.gate import fails
     from rnndiag.compare import compare as compared
     from rnndiag.renderers import comparison as rendered
-    from rnndiag.renderers import failures
 
     one, two = (_report(path, chosen, quiet=quiet) for path in (base, new))
     result = compared(match(two, [one], base), two)
-    try:
-        table = partial(rendered.table, result)
-        deliver(targets, lambda _: rendered.as_json(result), table, force=force, quiet=quiet)
-    finally:
-        if without_stdout(targets):
-            worse = counting(result.findings.worse, chosen["fail_on"])
-            total = failures.counted(Counter(finding.severity for finding in result.findings.worse), "nothing is worse")
-            last = f"Compared with {result.base}: {total}."
-            print_table(failures.render([(f"{result.new}: {result.verdicts[1]}", worse)], last=last), quiet=quiet)
+    brief = partial(_print_brief, result, chosen["fail_on"], quiet=quiet) if without_stdout(targets) else None
+    text, table = lambda _: rendered.as_json(result), partial(rendered.table, result)
+    deliver(targets, text, table, brief=brief, force=force, quiet=quiet)
     return FAILED if fails(result.findings.worse, chosen["fail_on"]) else 0
+
+
+def _print_brief(result: Comparison, fail_on: str, *, quiet: bool) -> None:
+    from rnndiag.renderers import failures
+
+    worse = result.findings.worse
+    total = failures.counted(Counter(finding.severity for finding in worse), "nothing is worse")
+    found = (f"{result.new}: {result.verdicts[1]}", counting(worse, fail_on))
+    print_table(failures.render([found], last=f"Compared with {result.base}: {total}."), quiet=quiet)
 
 
 def _report(path: str, chosen: Choices, *, quiet: bool) -> Report:

@@ -73,7 +73,7 @@ def check_destinations(
             _check_inputs(each, inputs)
             if saves and not force and each.kind == "report":
                 _check_name(each)
-            check_replaceable(each, force=force)
+            check_replaceable(each, force=force, saves=saves)
         except OSError as error:
             raise OutputError(f"{each.file}: cannot be written ({error.strerror})") from error
 
@@ -105,7 +105,7 @@ def is_regular(file: Path) -> bool:
     return descriptor_of(file) is None and (file.is_file() or not file.exists())
 
 
-def check_replaceable(destination: Destination, *, force: bool) -> None:
+def check_replaceable(destination: Destination, *, force: bool, saves: bool = False) -> None:
     """Refuse to replace an existing file that the destination's kind leaves alone; called again when it is written.
 
     Raises:
@@ -121,7 +121,8 @@ def check_replaceable(destination: Destination, *, force: bool) -> None:
         raise OutputError(f"{file}: exists already; name another file, or overwrite it with --force")
     if not file.exists() or not file.stat().st_size or _is_own(file):
         return
-    raise OutputError(f"{file}: exists and is {_described(file)}; {REPLACE}")
+    hint = " (--save FILE writes the model)" if saves else ""
+    raise OutputError(f"{file}: exists and is {_described(file)}; {REPLACE}{hint}")
 
 
 def write(destination: Destination, content: bytes, *, force: bool) -> None:
@@ -152,7 +153,7 @@ def acknowledge(files: Iterable[Path], detail: str = "", *, quiet: bool) -> None
 
     sys.stdout.flush()  # the line comes after what was printed before it
     for file in files:
-        if not quiet and is_regular(file):
+        if not quiet and (is_regular(file) or file.is_dir()):
             print(f"rnndiag: wrote {printable(str(file))}{detail}", file=sys.stderr)
 
 

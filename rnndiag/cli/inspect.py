@@ -6,7 +6,7 @@ from functools import partial
 
 from rnndiag.cli import options as opt
 from rnndiag.cli.choices import choose
-from rnndiag.cli.destinations import acknowledge, check_destinations
+from rnndiag.cli.destinations import check_destinations
 from rnndiag.cli.fleet import settle
 from rnndiag.cli.inputs import read_by
 from rnndiag.cli.measuring import measure_models, unchanged
@@ -57,11 +57,14 @@ def inspect(
     measured = measure_models(
         chosen, found, imported=imported, quiet=quiet, verbose=verbose, fleet=fleet, each=short.after(unchanged)
     )
-    draw, shown = partial(full_table, verbose=verbose), measured.shown(fleet.rest)
-    try:
-        emit(shown, measured.reports, table=draw, several=measured.several, force=force, quiet=quiet)
-    finally:
-        if fleet.only_stream and not measured.interrupted:
-            short.show("Measured", quiet=quiet)
-        acknowledge(measured.streamed, quiet=quiet)
+    emit(
+        measured.shown(fleet.rest),
+        measured.reports,
+        table=partial(full_table, verbose=verbose),
+        several=measured.several,
+        brief=partial(short.show, "Measured", quiet=quiet) if fleet.only_stream and not measured.interrupted else None,
+        also=measured.streamed,
+        force=force,
+        quiet=quiet,
+    )
     return measured.code

@@ -44,8 +44,8 @@ def parse_targets(formats: Sequence[str], output: Path | None, known: Sequence[s
     """What ``--format`` and ``--output`` ask for.
 
     Where each format has a file of its own, the text report is a target too: it stays on stdout, or goes to the file
-    of ``--output``. The exceptions are a format whose file is stdout, and JSON lines alone, which are made for more
-    models than a text is read for.
+    of ``--output``. The exceptions are ``table=FILE``, which says where the text goes, a format whose file is stdout,
+    and JSON lines alone, which are made for more models than a text is read for.
 
     Args:
         formats: each a name, or ``NAME=FILE``.
@@ -66,8 +66,8 @@ def parse_targets(formats: Sequence[str], output: Path | None, known: Sequence[s
             raise SettingsError(f"--format {text}: expected a file name after =, or {name} alone for stdout")
         targets.append(Target(name, Path(file), f"--format {name}") if file else Target(name, output, "--output"))
     if formats and all(target.option != "--output" for target in targets):
-        wanted = any(target.format != STREAMED for target in targets) and without_stdout(targets)
-        if output is not None or wanted:
+        named = {target.format for target in targets}
+        if output is not None or (named != {STREAMED} and "table" not in named and without_stdout(targets)):
             targets.append(Target("table", output, "--output"))
     for index, target in enumerate(targets):
         if any(_same(target.file, other.file) for other in targets[:index]):
@@ -113,6 +113,8 @@ def emit(
     *,
     table: Table,
     several: bool = False,
+    brief: Callable[[], None] | None = None,
+    also: Sequence[Path] = (),
     force: bool = False,
     quiet: bool = False,
 ) -> None:
@@ -123,12 +125,14 @@ def emit(
         reports: nothing is written where there is none.
         table: makes what rich prints for people.
         several: whether several models were asked for, however many could be read.
+        brief: as for ``deliver``.
+        also: as for ``deliver``.
         force: ``--force``.
         quiet: no color, and no lines about written files.
     """
-    if reports:
-        text = partial(_text, reports=reports, several=several)
-        deliver(targets, text, partial(table, reports), force=force, quiet=quiet)
+    text = partial(_text, reports=reports, several=several)
+    shown = targets if reports else ()
+    deliver(shown, text, partial(table, reports), brief=brief, also=also, force=force, quiet=quiet)
 
 
 def deliver(
@@ -136,6 +140,8 @@ def deliver(
     text: Callable[[str], str],
     table: Callable[[], RenderableType],
     *,
+    brief: Callable[[], None] | None = None,
+    also: Sequence[Path] = (),
     force: bool,
     quiet: bool,
 ) -> None:
@@ -145,6 +151,8 @@ def deliver(
         targets: formats and files.
         text: writes a format other than the table.
         table: makes what rich prints for people.
+        brief: prints a short text where no format goes to stdout; None: nothing.
+        also: other files that were written.
         force: ``--force``.
         quiet: no color, and no lines about written files.
 
@@ -167,7 +175,9 @@ def deliver(
             print_table(table(), quiet=quiet)
         elif target.file is None:
             sys.stdout.write(encodable(text(target.format)))
-    acknowledge(written, quiet=quiet)
+    if brief is not None:
+        brief()
+    acknowledge([*written, *also], quiet=quiet)
     if failed:
         raise failed[0]
 

@@ -11,7 +11,7 @@ import typer
 
 from rnndiag.cli import options as opt
 from rnndiag.cli.choices import choose
-from rnndiag.cli.destinations import Destination, acknowledge, check_destinations, write
+from rnndiag.cli.destinations import Destination, check_destinations, write
 from rnndiag.cli.inputs import read_by
 from rnndiag.cli.output import destinations, emit, full_table, parse_targets
 from rnndiag.cli.progress import progress_bar
@@ -97,7 +97,4 @@ def simulate(
             write(saved, buffer.getvalue(), force=force)
             written.append(saved.file)
     finally:  # the report is shown, whether or not the net could be written
-        try:
-            emit(targets, [report], table=partial(full_table, verbose=verbose), force=force, quiet=quiet)
-        finally:
-            acknowledge(written, quiet=quiet)
+        emit(targets, [report], table=partial(full_table, verbose=verbose), also=written, force=force, quiet=quiet)

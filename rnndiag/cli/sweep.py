@@ -11,7 +11,7 @@ import typer
 
 from rnndiag.cli import options as opt
 from rnndiag.cli.choices import choose
-from rnndiag.cli.destinations import Destination, acknowledge, check_destinations
+from rnndiag.cli.destinations import Destination, check_destinations
 from rnndiag.cli.inputs import read_by
 from rnndiag.cli.output import deliver, destinations, parse_targets
 from rnndiag.cli.progress import progress_bar
@@ -108,9 +108,10 @@ def sweep(
     with progress_bar("sweep", quiet=quiet) as progress:
         shown = None if progress is None else partial(_with_speed, progress, time.monotonic())
         result = measure(progress=shown)
-    deliver(targets, lambda format_: TEXTS[format_](result), partial(table, result), force=force, quiet=quiet)
-    if resume is not None and _size(resume) != size:
-        acknowledge([resume], quiet=quiet)
+    also = [] if resume is None or _size(resume) == size else [resume]
+    deliver(
+        targets, lambda format_: TEXTS[format_](result), partial(table, result), also=also, force=force, quiet=quiet
+    )
     return 0 if result.complete else INTERRUPTED
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,6 +18,9 @@ from rnndiag.cli.measuring import measure_models
 from rnndiag.cli.output import deliver, destinations, parse_targets, print_table, without_stdout
 from rnndiag.cli.paths import asked_for
 from rnndiag.cli.short_text import counting
+
+if TYPE_CHECKING:
+    from rnndiag.trend.data import Trend
 
 FORMATS = ("table", "json", "csv", "markdown")
 
@@ -76,8 +79,8 @@ def trend(
     from rnndiag import trend as run
     from rnndiag.cli.check import FAILED
     from rnndiag.cli.gate import fails
-    from rnndiag.renderers import failures, trend_text
     from rnndiag.renderers import trend as table
+    from rnndiag.renderers import trend_text
 
     fleet = settle(workers, scheduler, cache, resume=False, imported=imported, targets=targets)
     measured = measure_models(chosen, found, imported=imported, quiet=quiet, verbose=verbose, fleet=fleet)
@@ -86,13 +89,17 @@ def trend(
     if measured.code and not measured.reports:
         return measured.code  # each refusal has been told
     told = run.trend(measured.reports, order=order, policy=chosen.policy)
-    try:
-        deliver(targets, partial(trend_text.render, told), partial(table.render, told), force=force, quiet=quiet)
-    finally:
-        if without_stdout(targets):
-            found_bad = counting(told.findings, fail_on)
-            run_of = f"{told.points[0].path} to {told.points[-1].path}: {told.points[-1].verdict} at last"
-            total = failures.counted(Counter(finding.severity for finding in told.findings))
-            last = f"Measured {len(told.points)} checkpoints: {total}."
-            print_table(failures.render([(run_of, found_bad)], last=last), quiet=quiet)
+    brief = partial(_print_brief, told, fail_on, quiet=quiet) if without_stdout(targets) else None
+    text, drawn = partial(trend_text.render, told), partial(table.render, told)
+    deliver(targets, text, drawn, brief=brief, force=force, quiet=quiet)
     return max(measured.code, FAILED if fails(told.findings, fail_on) else 0)
+
+
+def _print_brief(told: Trend, fail_on: str, *, quiet: bool) -> None:
+    from rnndiag.renderers import failures
+
+    first, last = told.points[0].path, told.points[-1]
+    of_the_run = f"{first} to {last.path}: {last.verdict} at last"
+    total = failures.counted(Counter(finding.severity for finding in told.findings))
+    counted = f"Measured {len(told.points)} checkpoints: {total}."
+    print_table(failures.render([(of_the_run, counting(told.findings, fail_on))], last=counted), quiet=quiet)

@@ -39,7 +39,7 @@ _PATTERNS = (
     r"model +\S.*\n(?: .*\n)*probe +\w.*\bT=\d+, B=",
     r".+: \w+ at lag \d+; ",
     r"run +\S.*\n(?: .*\n)*order +\d+ checkpoints, ",
-    r"[\w., -]{1,300}\bprobe\s+\w+,\s+B\s+\d+,\s+\d+\s+nets?\s+a\s+point",
+    r"[\w.,\s-]{1,300}?\bprobe\s+\w+,\s+B\s+\d+,\s+\d+\s+nets?\s+a\s+point",
     r"(?:\S.*\n){1,50}?where +measure +base +new +change +significant",
 )
 _BEGINS = tuple(re.compile(pattern) for pattern in _PATTERNS)
