@@ -102,7 +102,7 @@ def _check_save(model: str | Path | nn.Module | RandomNet, take: str | None, sav
     if not all(TREATMENTS[name].same_architecture for name in members if name in TREATMENTS):
         raise OutputError(
             f"{save}: --take {take} makes another architecture, which cannot be written into the file: take one that"
-            " keeps the cell, or leave out -o"
+            " keeps the cell, or leave out --save"
         )
     from rnndiag.checkpoint.rewrite import check_written
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from rnndiag.checkpoint.archive import Archive
 from rnndiag.checkpoint.contents import MAX_TENSORS, Deferred, Leaf, Unusable, value_of
 from rnndiag.checkpoint.inert import InertUnpickler
+from rnndiag.checkpoint.parts import files_beneath
 from rnndiag.checkpoint.places import Place
 from rnndiag.checkpoint.reader import Candidate, Reader
 from rnndiag.checkpoint.rebuild import StandIn, is_count, is_short
@@ -293,4 +294,4 @@ def _accepts(candidate: Candidate) -> bool:
     return candidate.is_folder and any(name.endswith(METADATA) for name in candidate.names)
 
 
-READER: Final = Reader("distributed", _accepts, read, places)
+READER: Final = Reader("distributed", _accepts, read, places, parts=files_beneath)

@@ -81,6 +81,19 @@ def identify(path: Path) -> Reader:
     raise CheckpointError(f"{path}: {describe(candidate)}; {EXPECTED}")
 
 
+def parts(path: Path) -> Iterator[Path]:
+    """The other files that the model at a path may consist of; none for what is not a model.
+
+    Raises:
+        OSError: it is not there, or may not be read.
+    """
+    try:
+        reader = identify(path)
+    except CheckpointError:
+        return
+    yield from reader.parts(path)
+
+
 def read(path: Path) -> tuple[str, Contents]:
     """The name of a file's format, and what it holds; nothing that the file describes is executed.
 

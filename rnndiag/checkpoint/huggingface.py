@@ -9,6 +9,7 @@ import msgspec
 
 from rnndiag.checkpoint import sharded
 from rnndiag.checkpoint.model import Skipped
+from rnndiag.checkpoint.parts import files_beneath
 from rnndiag.checkpoint.progress import MOST
 from rnndiag.checkpoint.reader import Candidate, Reader, Using, addresses
 from rnndiag.checkpoint.text import listing
@@ -118,4 +119,4 @@ def _accepts(candidate: Candidate) -> bool:
     return candidate.is_folder and bool(_weights(list(candidate.names)))
 
 
-READER: Final = Reader("huggingface", _accepts, read, places)
+READER: Final = Reader("huggingface", _accepts, read, places, parts=files_beneath)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from rnndiag.checkpoint import isolated
+from rnndiag.checkpoint.parts import files_mentioned
 from rnndiag.checkpoint.reader import Candidate, Reader
 
 if TYPE_CHECKING:
@@ -93,4 +94,4 @@ def _varint(file: BinaryIO) -> int | None:
     return None
 
 
-READER: Final = Reader("onnx", _accepts, read, places)
+READER: Final = Reader("onnx", _accepts, read, places, parts=files_mentioned)

@@ -9,11 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from rnndiag.checkpoint.parts import no_parts
 from rnndiag.checkpoint.zips import SIGNATURE, members
 from rnndiag.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rnndiag.checkpoint.contents import Contents
     from rnndiag.checkpoint.places import Ledger
@@ -77,6 +78,8 @@ class Reader:
     """The same contents with addresses in place of numbers; None: nothing is written back in it."""
     otherwise: str = "save it as .safetensors, which is"
     """What to do where it is not."""
+    parts: Callable[[Path], Iterator[Path]] = no_parts
+    """The other files that a model of this format may consist of."""
 
     def contents(self, path: Path) -> Contents:
         """``read``, as ``Using`` has it."""

@@ -19,7 +19,7 @@ from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 SUFFIX: Final = ".index.json"
 MAX_INDEX: Final = 32 << 20
@@ -66,6 +66,19 @@ def read(path: pathlib.Path, using: Using = Reader.contents) -> Contents:
     in_order = {name: tensors[name] for name in index.weight_map}
     statements = dict.fromkeys(statement for part in parts for statement in part.statements)
     return Contents(sum(part.size for part in parts), (Container(Path(), in_order),), statements=tuple(statements))
+
+
+def parts(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The shards that an index names; none where the index is refused."""
+    if path.stat().st_size > MAX_INDEX:
+        return
+    try:
+        index = msgspec.json.decode(path.read_bytes(), type=_Index)
+    except msgspec.MsgspecError:
+        return
+    for name in dict.fromkeys(index.weight_map.values()):
+        if not any(c in name for c in "/\\\0"):
+            yield path.parent / name
 
 
 def locate(path: pathlib.Path, folder: pathlib.Path, name: str) -> pathlib.Path:
@@ -131,4 +144,4 @@ def _accepts(candidate: Candidate) -> bool:
     return is_json and (candidate.path.name.endswith(SUFFIX) or b'"weight_map"' in candidate.head)
 
 
-READER: Final = Reader("sharded", _accepts, read, otherwise="name the folder that it is in")
+READER: Final = Reader("sharded", _accepts, read, otherwise="name the folder that it is in", parts=parts)

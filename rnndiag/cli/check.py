@@ -10,11 +10,14 @@ import typer
 
 from rnndiag.cli import options as opt
 from rnndiag.cli.choices import choose
+from rnndiag.cli.destinations import Destination, check_destinations, write
 from rnndiag.cli.fleet import settle
 from rnndiag.cli.gate import Gate
-from rnndiag.cli.measuring import complain, measure_models
-from rnndiag.cli.output import check_writable, emit, parse_targets, write_whole
-from rnndiag.cli.paths import asked_for, read_by
+from rnndiag.cli.inputs import read_by
+from rnndiag.cli.measuring import Measured, complain, measure_models
+from rnndiag.cli.output import destinations, emit, parse_targets, without_stdout
+from rnndiag.cli.paths import asked_for
+from rnndiag.cli.short_text import ShortText
 from rnndiag.cli.streams import print_table
 from rnndiag.errors import SettingsError
 
@@ -66,6 +69,7 @@ def check(
     show_config: ShowConfig = False,
     formats: opt.Format = None,
     output: opt.Output = None,
+    force: opt.Force = False,
     workers: opt.Workers = None,
     scheduler: opt.Scheduler = None,
     cache: opt.Cache = None,
@@ -81,26 +85,56 @@ def check(
         print_table(config_table(chosen), quiet=quiet)
         return 0
     found = asked_for(chosen, imported)
-    inputs = read_by(chosen, found)
-    targets = parse_targets(formats or (), output, [*inputs, *([baseline] if baseline else [])])
+    targets = parse_targets(formats or (), output)
+    kept = None if write_baseline is None else _baseline_file(write_baseline, baseline)
+    inputs = [*read_by(chosen, found, imported=imported), *([baseline] if baseline else [])]
+    files = [*destinations(targets, resume=resume), *([kept] if kept else [])]
+    check_destinations(files, inputs, force=force)
     fleet = settle(workers, scheduler, cache, resume=resume, imported=imported, targets=targets)
     if resume and (baseline or write_baseline):
         raise SettingsError("--resume with a baseline: what was written before was held to none; leave out one of them")
     from rnndiag.renderers import lines
 
-    if write_baseline is not None:
-        check_writable(write_baseline, inputs)
-    gate = Gate(chosen, baseline, keep=write_baseline is not None)
+    gate, short = Gate(chosen, baseline, keep=kept is not None), ShortText(chosen["fail_on"])
+    each = short.after(gate)
     measured = measure_models(
-        chosen, found, imported=imported, quiet=quiet, verbose=verbose, fleet=fleet, each=gate, held_to=gate.held_to
+        chosen, found, imported=imported, quiet=quiet, verbose=verbose, fleet=fleet, each=each, held_to=gate.held_to
     )
-    if write_baseline is not None and measured.code:
-        complain(f"--write-baseline: {write_baseline} is not written, since not every model was measured")
-    elif write_baseline is not None:
-        from rnndiag.renderers.json import render
-
-        whole = [gate.whole[index] for index in sorted(gate.whole)]
-        write_whole(write_baseline, render(whole, array=measured.several))
-    table = partial(lines.render, known=gate.known)
-    emit(measured.shown(fleet.rest), measured.reports, table=table, several=measured.several, quiet=quiet)
+    written, brief = list(measured.streamed), None
+    if without_stdout(targets) and not measured.interrupted:
+        brief = partial(short.show, "Checked", "nothing new" if gate.known else "nothing found", quiet=quiet)
+    try:
+        if kept is not None:
+            written += _write_baseline(kept, gate, measured, force=force)
+    finally:  # what was found is shown, whether or not the baseline could be written
+        emit(
+            measured.shown(fleet.rest),
+            measured.reports,
+            table=partial(lines.render, known=gate.known),
+            several=measured.several,
+            brief=brief,
+            also=written,
+            force=force,
+            quiet=quiet,
+        )
     return max(measured.code, FAILED if gate.failed else 0)
+
+
+def _write_baseline(kept: Destination, gate: Gate, measured: Measured, *, force: bool) -> list[Path]:
+    """The file, if it was written."""
+    if measured.code:
+        complain(f"--write-baseline: {kept.file} is not written, since not every model was measured")
+        return []
+    from rnndiag.renderers.json import render
+
+    whole = [gate.whole[index] for index in sorted(gate.whole)]
+    write(kept, render(whole, array=measured.several).encode(), force=force)
+    return [kept.file]
+
+
+def _baseline_file(file: Path, baseline: Path | None) -> Destination:
+    """The file of --write-baseline. The report of --baseline may be it: this is how a new state is accepted."""
+    from rnndiag.baseline import is_report
+
+    accepted = baseline if baseline is not None and is_report(baseline) else None
+    return Destination(file, "--write-baseline", rewrites=accepted)

@@ -82,14 +82,25 @@ class Choices:
     def probe(self) -> Probe:
         """What to measure on; a file named in a config lies relative to it."""
         from rnndiag import api
-        from rnndiag.probes import GENERATED
 
-        spec = self["probe"]
-        if self.file is not None and self.origins["probe"] == str(self.file.path) and spec not in GENERATED:
-            spec = str(self.file.path.parent / spec)
+        spec = self["probe"] if self.probe_file is None else str(self.probe_file)
         return api.make_probe(
             spec, length=self["length"], batch=self["batch"], scale=self["scale"], settings=self.settings
         )
+
+    @property
+    def probe_file(self) -> Path | None:
+        """The file of the probe; None for a probe that is generated."""
+        if self.origins["probe"] == "default":
+            return None
+        from rnndiag.probes import GENERATED
+
+        spec = self["probe"]
+        if spec in GENERATED:
+            return None
+        if self.file is not None and self.origins["probe"] == str(self.file.path):
+            return self.file.path.parent / str(spec)
+        return Path(str(spec))
 
     @property
     def paths(self) -> list[str]:

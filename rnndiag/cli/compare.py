@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rnndiag.cli import options as opt
 from rnndiag.cli.choices import Choices, choose
-from rnndiag.cli.output import check_writable, print_or_write
+from rnndiag.cli.destinations import check_destinations
+from rnndiag.cli.inputs import read_by
+from rnndiag.cli.output import deliver, destinations, parse_targets, without_stdout
 from rnndiag.cli.progress import progress_bar
+from rnndiag.cli.short_text import counting
+from rnndiag.cli.streams import print_table
 from rnndiag.errors import BaselineError
 
 if TYPE_CHECKING:
+    from rnndiag.compare import Comparison
     from rnndiag.report import Report
+
+FORMATS = ("table", "json")
 
 Measured = Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint, or a report written by --format json.")]
 
@@ -38,16 +47,17 @@ def compare(
     select: opt.Select = None,
     ignore: opt.Ignore = None,
     fail_on: opt.FailOn = None,
-    format_: Annotated[Literal["table", "json"], typer.Option("--format", rich_help_panel="Output")] = "table",
+    formats: opt.TableOrJson = None,
     output: opt.Output = None,
+    force: opt.Force = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
 ) -> int:
     """What changed from BASE to NEW, and what of it is significant; exits with 1 on a regression."""
     chosen = choose(locals(), config)
     del verbose  # of bugs' tracebacks only, which the caller shows
-    if output is not None:
-        check_writable(output, (base, new))
+    targets = parse_targets(formats or (), output, FORMATS)
+    check_destinations(destinations(targets), read_by(chosen, (base, new)), force=force)
     from rnndiag.baseline import match
     from rnndiag.cli.check import FAILED
     from rnndiag.cli.gate import fails
@@ -56,9 +66,19 @@ def compare(
 
     one, two = (_report(path, chosen, quiet=quiet) for path in (base, new))
     result = compared(match(two, [one], base), two)
-    shown = rendered.as_json(result) if format_ == "json" else rendered.table(result)
-    print_or_write(format_, shown, output, quiet=quiet)
+    brief = partial(_print_brief, result, chosen["fail_on"], quiet=quiet) if without_stdout(targets) else None
+    text, table = lambda _: rendered.as_json(result), partial(rendered.table, result)
+    deliver(targets, text, table, brief=brief, force=force, quiet=quiet)
     return FAILED if fails(result.findings.worse, chosen["fail_on"]) else 0
+
+
+def _print_brief(result: Comparison, fail_on: str, *, quiet: bool) -> None:
+    from rnndiag.renderers import failures
+
+    worse = result.findings.worse
+    total = failures.counted(Counter(finding.severity for finding in worse), "nothing is worse")
+    found = (f"{result.new}: {result.verdicts[1]}", counting(worse, fail_on))
+    print_table(failures.render([found], last=f"Compared with {result.base}: {total}."), quiet=quiet)
 
 
 def _report(path: str, chosen: Choices, *, quiet: bool) -> Report:

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rnndiag.cli.output import STREAMED
 from rnndiag.cli.streams import print_now
 from rnndiag.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
     from rnndiag.cli.output import Target
-
-STREAMED = "jsonl"
 
 MOST_ON_WINDOWS = 61
 """Processes that a pool can wait for there."""
@@ -44,6 +43,16 @@ class Fleet:
     def at_terminal(self) -> bool:
         """Whether lines run over the terminal, where a bar would be in their way."""
         return self.stream is not None and self.stream.file is None and sys.stdout.isatty()
+
+    @property
+    def only_stream(self) -> bool:
+        """Whether results go to a file as they finish, and nowhere else."""
+        return self.stream is not None and self.stream.file is not None and not self.rest
+
+    @property
+    def streamed_files(self) -> tuple[Path, ...]:
+        """The file that results go to as they finish, if there is one."""
+        return () if self.stream is None or self.stream.file is None else (self.stream.file,)
 
     @contextmanager
     def lines(self, conditions: str) -> Iterator[Callable[[str], None] | None]:

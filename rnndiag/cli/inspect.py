@@ -6,10 +6,13 @@ from functools import partial
 
 from rnndiag.cli import options as opt
 from rnndiag.cli.choices import choose
+from rnndiag.cli.destinations import check_destinations
 from rnndiag.cli.fleet import settle
-from rnndiag.cli.measuring import measure_models
-from rnndiag.cli.output import emit, full_table, parse_targets
-from rnndiag.cli.paths import asked_for, read_by
+from rnndiag.cli.inputs import read_by
+from rnndiag.cli.measuring import measure_models, unchanged
+from rnndiag.cli.output import destinations, emit, full_table, parse_targets
+from rnndiag.cli.paths import asked_for
+from rnndiag.cli.short_text import ShortText
 
 
 def inspect(
@@ -33,6 +36,7 @@ def inspect(
     treat: opt.Treat = None,
     formats: opt.Format = None,
     output: opt.Output = None,
+    force: opt.Force = False,
     workers: opt.Workers = None,
     scheduler: opt.Scheduler = None,
     cache: opt.Cache = None,
@@ -46,9 +50,20 @@ def inspect(
     """
     chosen = choose(locals(), config)
     found = asked_for(chosen, imported)
-    targets = parse_targets(formats or (), output, read_by(chosen, found))
+    targets = parse_targets(formats or (), output)
+    check_destinations(destinations(targets, resume=resume), read_by(chosen, found, imported=imported), force=force)
     fleet = settle(workers, scheduler, cache, resume=resume, imported=imported, targets=targets)
-    measured = measure_models(chosen, found, imported=imported, quiet=quiet, verbose=verbose, fleet=fleet)
-    draw = partial(full_table, verbose=verbose)
-    emit(measured.shown(fleet.rest), measured.reports, table=draw, several=measured.several, quiet=quiet)
+    short = ShortText()
+    each = short.after(unchanged) if fleet.only_stream else None
+    measured = measure_models(chosen, found, imported=imported, quiet=quiet, verbose=verbose, fleet=fleet, each=each)
+    emit(
+        measured.shown(fleet.rest),
+        measured.reports,
+        table=partial(full_table, verbose=verbose),
+        several=measured.several,
+        brief=partial(short.show, "Measured", quiet=quiet) if fleet.only_stream and not measured.interrupted else None,
+        also=measured.streamed,
+        force=force,
+        quiet=quiet,
+    )
     return measured.code

@@ -16,6 +16,8 @@ from rnndiag.cli.streams import is_read, say, say_lines
 from rnndiag.errors import RnndiagError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rnndiag.cli.choices import Choices
     from rnndiag.cli.output import Target
     from rnndiag.fleet.job import Failure
@@ -36,10 +38,18 @@ class Measured:
     several: bool
     """whether more than one file was asked for"""
     interrupted: bool = False
+    streamed: tuple[Path, ...] = ()
+    """the file to which results were written as they finished; empty after an interrupt, when it is not complete"""
 
     def shown(self, targets: Sequence[Target]) -> list[Target]:
         """Those targets that are written: after an interrupt no file, which is whole or not written."""
         return [target for target in targets if target.file is None or not self.interrupted]
+
+
+def unchanged(index: int, report: Report) -> Report:
+    """The report itself, whatever the place of its path."""
+    del index
+    return report
 
 
 def measure_models(
@@ -100,7 +110,7 @@ def _gathered(
     from rnndiag.fleet.lines import line
 
     kept: dict[int, Report] = {}
-    code = 0
+    code, streamed = 0, not fleet.resume
     try:
         with fleet.lines(conditions) as write, interrupts, closing(outcomes):
             for outcome in outcomes:
@@ -117,13 +127,16 @@ def _gathered(
                     kept[outcome.index] = result
                 if write is not None and not outcome.known:
                     write(line(outcome.path, result, conditions))
+                    streamed = True
                 if each is None and not fleet.keeps and fleet.stream is not None and not _is_wanted(fleet.stream):
                     break
             with interrupts.waiting():
                 pass  # for one that came with the last outcome in hand
     except KeyboardInterrupt:
         code = INTERRUPTED
-    return Measured([kept[index] for index in sorted(kept)], code, several, code == INTERRUPTED)
+    interrupted = code == INTERRUPTED
+    files = fleet.streamed_files if streamed and not interrupted else ()
+    return Measured([kept[index] for index in sorted(kept)], code, several, interrupted, files)
 
 
 def _is_wanted(stream: Target) -> bool:
@@ -149,6 +162,11 @@ def refuse(error: RnndiagError, *, verbose: bool) -> None:
     if verbose:
         say_lines(behind(error))
     complain(str(error))
+
+
+def warn(message: str) -> None:
+    """One line on stderr about something that still works and will not always do so."""
+    say(message, "warning")
 
 
 def complain(message: str) -> None:

@@ -120,13 +120,28 @@ Format = Annotated[
     list[str] | None,
     typer.Option("--format", metavar="FMT[=FILE]", rich_help_panel=_OUTPUT, show_default="table",
                  help="table, json, jsonl (a line as each model is done), github, markdown, junit or sarif; repeat "
-                 "with =FILE to write several."),
+                 "with =FILE to write several. The table stays on stdout unless another format goes there."),
+]  # fmt: skip
+TableOrJson = Annotated[
+    list[str] | None,
+    typer.Option("--format", metavar="FMT[=FILE]", rich_help_panel=_OUTPUT, show_default="table",
+                 help="table or json; repeat with =FILE to write both. The table stays on stdout unless another format "
+                 "goes there."),
 ]  # fmt: skip
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE", rich_help_panel=_OUTPUT, help="Write there, not to stdout."),
+    typer.Option("--output", "-o", metavar="FILE", rich_help_panel=_OUTPUT, help="Write the report to FILE."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", rich_help_panel=_OUTPUT, help="No progress bar, no colour.")]
+Force = Annotated[
+    bool,
+    typer.Option("--force", rich_help_panel=_OUTPUT,
+                 help="Replace existing files that are not reports of rnndiag; an input is never replaced."),
+]  # fmt: skip
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", rich_help_panel=_OUTPUT,
+                 help="No progress bar, no lines about written files, no color."),
+]  # fmt: skip
 Verbose = Annotated[
     bool,
     typer.Option("--verbose", "-v", rich_help_panel=_OUTPUT, help="Every step, every block; tracebacks of bugs."),

@@ -1,9 +1,8 @@
-"""Where results go: formats, files written whole or not at all, and the terminal."""
+"""Where results go: formats, files and the terminal."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -11,10 +10,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rnndiag.cli.destinations import Destination, acknowledge, is_stdout, same_file, write
 from rnndiag.cli.streams import plain_table, print_table, print_text
 from rnndiag.errors import OutputError, SettingsError
 from rnndiag.renderers import TEXT_FORMATS
-from rnndiag.whole_file import replace_whole
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from rnndiag.report import Report
 
 FORMATS = ("table", *TEXT_FORMATS)
+STREAMED = "jsonl"
 
 Table = Callable[[Sequence["Report"]], "RenderableType"]
 
@@ -32,42 +32,63 @@ class Target:
 
     format: str
     file: Path | None
+    option: str = "--format"
+    """that names the file"""
 
 
-def parse_targets(
-    formats: Sequence[str],
-    output: Path | None,
-    inputs: Sequence[str | Path] = (),
-    known: Sequence[str] = FORMATS,
-) -> tuple[Target, ...]:
-    """What ``--format`` and ``--output`` ask for, checked before anything is measured.
+def parse_targets(formats: Sequence[str], output: Path | None, known: Sequence[str] = FORMATS) -> tuple[Target, ...]:
+    """What ``--format`` and ``--output`` ask for.
+
+    Where each format has a file of its own, the text report is a target too: it stays on stdout, or goes to the file
+    of ``--output``. The exceptions are ``table=FILE``, which says where the text goes, a format whose file is stdout,
+    and JSON lines alone, which are made for more models than a text is read for.
 
     Args:
         formats: each a name, or ``NAME=FILE``.
         output: where a format without a file goes; None: stdout.
-        inputs: files that no output may overwrite.
         known: the command's formats.
 
     Raises:
-        SettingsError: for an unknown format, or two formats for one stream.
-        OutputError: for a file that cannot be written.
+        SettingsError: for an unknown format, an empty file name, or two formats for one stream.
     """
     targets = []
     for text in formats or ("table",):
-        name, _, file = text.partition("=")
+        name, equals, file = text.partition("=")
         if name not in known:
             near = get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise SettingsError(f"--format {name!r}: expected one of {', '.join(known)}{hint}")
-        targets.append(Target(name, Path(file) if file else output))
-    files = [target.file for target in targets]
-    for destination in files:
-        if files.count(destination) > 1:
-            where = "stdout" if destination is None else str(destination)
+        if equals and not file:
+            raise SettingsError(f"--format {text}: expected a file name after =, or {name} alone for stdout")
+        targets.append(Target(name, Path(file), f"--format {name}") if file else Target(name, output, "--output"))
+    if formats and all(target.option != "--output" for target in targets):
+        named = {target.format for target in targets}
+        if output is not None or (named != {STREAMED} and "table" not in named and without_stdout(targets)):
+            targets.append(Target("table", output, "--output"))
+    for index, target in enumerate(targets):
+        if any(_same(target.file, other.file) for other in targets[:index]):
+            where = "stdout" if target.file is None else str(target.file)
             raise SettingsError(f"--format: two formats for {where}; name a file as --format json=FILE")
-        if destination is not None:
-            check_writable(destination, inputs)
     return tuple(targets)
+
+
+def without_stdout(targets: Sequence[Target]) -> bool:
+    """Whether no format goes to stdout."""
+    return not any(target.file is None or is_stdout(target.file) for target in targets)
+
+
+def destinations(targets: Sequence[Target], *, resume: bool = False) -> list[Destination]:
+    """The files of the targets; with ``resume`` the file of JSON lines is continued."""
+    return [_destination(target, resume=resume) for target in targets if target.file is not None]
+
+
+def _destination(target: Target, *, resume: bool = False) -> Destination:
+    assert target.file is not None  # the caller has looked
+    return Destination(target.file, target.option, "continued" if resume and target.format == STREAMED else "report")
+
+
+def _same(one: Path | None, other: Path | None) -> bool:
+    return one == other if one is None or other is None else same_file(one, other)
 
 
 def full_table(reports: Sequence[Report], *, verbose: bool) -> RenderableType:
@@ -77,63 +98,15 @@ def full_table(reports: Sequence[Report], *, verbose: bool) -> RenderableType:
     return table.render(reports, verbose=verbose)
 
 
-def check_writable(file: Path, inputs: Iterable[str | Path] = ()) -> None:
-    """Find out now what would else be found out after the work.
-
-    Raises:
-        OutputError: where the folder is missing or closed, the file is a directory, or it is one of the
-            inputs.
-    """
-    try:
-        if file.is_dir():
-            raise OutputError(f"{file}: expected a file to write, got a directory")
-        if file.exists() and _is_part(file, inputs):
-            raise OutputError(f"{file}: is one of the inputs, and would be overwritten; name another file")
-        if file.exists() and not file.is_file():
-            return  # a pipe or a device is written to as it is
-        folder = file.resolve().parent
-        if not folder.is_dir():
-            raise OutputError(f"{file}: the folder {folder} does not exist; make it first")
-        if not os.access(folder, os.W_OK):
-            raise OutputError(f"{file}: the folder {folder} is not writable")
-    except OSError as error:
-        raise OutputError(f"{file}: cannot be written ({error.strerror})") from error
-
-
-def write_whole(file: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all.
-
-    A link is followed; a pipe or a device is written to as it is.
-
-    Raises:
-        OutputError: where the system refuses; an older file of that name is then untouched.
-    """
-    data = content if isinstance(content, bytes) else content.encode()
-    try:
-        if file.exists() and not file.is_file():
-            file.write_bytes(data)
-            return
-        replace_whole(file.resolve(), data)
-    except OSError as error:
-        raise OutputError(f"{file}: could not be written ({error.strerror})") from error
-
-
-def print_or_write(format_: str, result: RenderableType, output: Path | None, *, quiet: bool) -> None:
-    """Write what a command made, the text of a format or a table, to stdout or into a file."""
-    if output is not None:
-        write_whole(output, result if isinstance(result, str) else plain_table(result))
-    elif isinstance(result, str):
-        print_text(result, format_)
-    else:
-        print_table(result, quiet=quiet)
-
-
 def emit(
     targets: Sequence[Target],
     reports: Sequence[Report],
     *,
     table: Table,
     several: bool = False,
+    brief: Callable[[], None] | None = None,
+    also: Sequence[Path] = (),
+    force: bool = False,
     quiet: bool = False,
 ) -> None:
     """Write the reports to each target.
@@ -143,27 +116,61 @@ def emit(
         reports: nothing is written where there is none.
         table: makes what rich prints for people.
         several: whether several models were asked for, however many could be read.
-        quiet: no colour.
+        brief: as for ``deliver``.
+        also: as for ``deliver``.
+        force: ``--force``.
+        quiet: no color, and no lines about written files.
     """
-    if reports:
-        text = partial(_text, reports=reports, several=several)
-        deliver(targets, text, partial(table, reports), quiet=quiet)
+    text = partial(_text, reports=reports, several=several)
+    shown = targets if reports else ()
+    deliver(shown, text, partial(table, reports), brief=brief, also=also, force=force, quiet=quiet)
 
 
 def deliver(
-    targets: Sequence[Target], text: Callable[[str], str], table: Callable[[], RenderableType], *, quiet: bool
+    targets: Sequence[Target],
+    text: Callable[[str], str],
+    table: Callable[[], RenderableType],
+    *,
+    brief: Callable[[], None] | None = None,
+    also: Sequence[Path] = (),
+    force: bool,
+    quiet: bool,
 ) -> None:
-    """Write a result to each target.
+    """Write a result to each target, files first: neither a reader that has gone nor a full disk costs another target.
 
     Args:
         targets: formats and files.
         text: writes a format other than the table.
         table: makes what rich prints for people.
-        quiet: no colour.
+        brief: prints a short text where no format goes to stdout; None: nothing.
+        also: other files that were written.
+        force: ``--force``.
+        quiet: no color, and no lines about written files.
+
+    Raises:
+        OutputError: for the first file that could not be written, after all others were.
     """
+    failed: list[OutputError] = []
+    written: list[Path] = []
     for target in targets:
-        result = table() if target.format == "table" else text(target.format)
-        print_or_write(target.format, result, target.file, quiet=quiet)
+        if target.file is not None:
+            content = plain_table(table()) if target.format == "table" else text(target.format)
+            try:
+                write(_destination(target), content.encode(), force=force)
+            except OutputError as error:
+                failed.append(error)
+            else:
+                written.append(target.file)
+    for target in targets:
+        if target.file is None and target.format == "table":
+            print_table(table(), quiet=quiet)
+        elif target.file is None:
+            print_text(text(target.format), target.format)
+    if brief is not None:
+        brief()
+    acknowledge([*written, *also], quiet=quiet)
+    if failed:
+        raise failed[0]
 
 
 def _text(format_: str, *, reports: Sequence[Report], several: bool) -> str:
@@ -173,25 +180,3 @@ def _text(format_: str, *, reports: Sequence[Report], several: bool) -> str:
         return json.render(reports, array=several)
     text: str = import_module(f"rnndiag.renderers.{format_}").render(reports)
     return text
-
-
-def _is_part(file: Path, inputs: Iterable[str | Path]) -> bool:
-    """Whether a file is one of the inputs, or one of the files of a model that is a folder."""
-    from stat import S_ISDIR
-
-    # By device and inode, each input looked at once: there may be a million.
-    own, *above = (file.stat(), *(folder.stat() for folder in file.resolve().parents))
-    folders = {(each.st_dev, each.st_ino) for each in above}
-    for each in inputs:
-        try:
-            told = os.stat(each)  # noqa: PTH116  # a Path of each takes longer than its stat
-        except (OSError, ValueError):  # not there, or a URL
-            continue
-        if os.path.samestat(told, own):
-            return True
-        if S_ISDIR(told.st_mode) and (told.st_dev, told.st_ino) in folders:
-            from rnndiag.checkpoint.formats import is_model
-
-            if is_model(Path(each)):
-                return True
-    return False

@@ -33,13 +33,6 @@ def asked_for(chosen: Choices, imported: str | None) -> tuple[str | UnfoundError
     return tuple(chosen["paths"]) if chosen.origins["paths"] == "--paths" else ()
 
 
-def read_by(chosen: Choices, found: Sequence[str | UnfoundError]) -> list[str | Path]:
-    """The files that a command reads, none of which it may overwrite: its models, its config, its probe."""
-    files: list[str | Path] = [path for path in found if isinstance(path, str)]
-    files += [] if chosen.file is None else [chosen.file.path]
-    return [*files, chosen["probe"]]
-
-
 def expand(paths: Sequence[str]) -> Iterator[str | UnfoundError]:
     """Each file once, in the order given; an error in place of a path that leads nowhere.
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rnndiag.cli import options as opt
 from rnndiag.cli.choices import choose
-from rnndiag.cli.output import check_writable, print_or_write
+from rnndiag.cli.destinations import Destination, acknowledge, check_destinations
+from rnndiag.cli.inputs import read_by
+from rnndiag.cli.measuring import warn
+from rnndiag.cli.output import deliver, destinations, parse_targets
 from rnndiag.cli.progress import progress_bar
-from rnndiag.cli.streams import say
-from rnndiag.errors import OutputError
+from rnndiag.errors import SettingsError
 
 if TYPE_CHECKING:
     from rnndiag.prescription import Prescription
@@ -30,18 +33,22 @@ Take = Annotated[
 ]  # fmt: skip
 Save = Annotated[
     Path | None,
-    typer.Option("-o", "--save", metavar="FILE", rich_help_panel=_TREATMENT,
+    typer.Option("--save", metavar="FILE", rich_help_panel=_TREATMENT,
                  help="Write the model under the chosen treatment, in its own format."),
 ]  # fmt: skip
-Force = Annotated[bool, typer.Option("--force", rich_help_panel=_TREATMENT, help="Let --save overwrite a file.")]
+OldSave = Annotated[
+    Path | None,
+    typer.Option("-o", metavar="FILE", rich_help_panel=_TREATMENT, help="Deprecated name of --save."),
+]
 Layer = Annotated[
     str | None,
     typer.Option("--layer", metavar="GLOB", show_default="*", rich_help_panel=_TREATMENT,
                  help="Report and treat only these layers; a stack is measured whole."),
 ]  # fmt: skip
 Output = Annotated[
-    Path | None, typer.Option("--output", metavar="FILE", rich_help_panel="Output", help="Write there, not to stdout.")
+    Path | None, typer.Option("--output", metavar="FILE", rich_help_panel="Output", help="Write the report to FILE.")
 ]
+FORMATS = ("table", "json")
 
 
 def prescribe(
@@ -49,7 +56,7 @@ def prescribe(
     treatment: Treatments = "*",
     take: Take = None,
     save: Save = None,
-    force: Force = False,
+    old_save: OldSave = None,
     length: opt.Length = None,
     lag: opt.Lag = None,
     batch: opt.Batch = None,
@@ -65,21 +72,25 @@ def prescribe(
     config: opt.Config = None,
     select: opt.Select = None,
     ignore: opt.Ignore = None,
-    format_: Annotated[Literal["table", "json"], typer.Option("--format", rich_help_panel="Output")] = "table",
+    formats: opt.TableOrJson = None,
     output: Output = None,
+    force: opt.Force = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
 ) -> int:
-    """Try what would help a model on copies of it, measure each, and rank them; -o writes the best."""
+    """Try what would help a model on copies of it, measure each, and rank them; --save writes the best."""
     chosen = choose(locals(), config)
-    if output is not None:
-        check_writable(output, (path,))
-    if save is not None and output is not None and output.resolve() == save.resolve():
-        raise OutputError(f"{save}: cannot hold both the model (-o) and the report; name two files")
+    if save is not None and old_save is not None:
+        raise SettingsError("-o and --save: -o is the deprecated name of --save; leave out -o")
+    target = save or old_save
+    saved = [] if target is None else [Destination(target, "--save" if save else "-o", "model", model=path)]
+    targets = parse_targets(formats or (), output, FORMATS)
+    check_destinations([*destinations(targets), *saved], read_by(chosen, [path]), force=force, saves=True)
     from rnndiag import api
     from rnndiag.renderers import prescription as rendered
 
     results: list[Prescription] = []
+    written: list[Path] = []
     try:
         with progress_bar(path, quiet=quiet) as progress:
             api.prescribe(
@@ -91,15 +102,25 @@ def prescribe(
                 policy=chosen.policy,
                 treatments=treatment,
                 take=take,
-                save=save,
+                save=target,
                 force=force,
                 progress=progress,
                 measured=results.append,
             )
-    finally:  # what was measured is told, whether or not the model could be written
-        for result in results:
-            text = rendered.as_json(result) if format_ == "json" else rendered.table(result, verbose=verbose)
-            print_or_write(format_, text, output, quiet=quiet)
-    if save is not None and not quiet:
-        say(f"{save}: the model under {results[0].chosen}, in its own format")
+        written += [] if target is None else [target]
+    finally:  # the report is shown, whether or not the model could be written, and the other way round
+        try:
+            for result in results:
+                table = partial(rendered.table, result, verbose=verbose)
+                deliver(targets, partial(_text, result), table, force=force, quiet=quiet)
+        finally:
+            acknowledge(written, f": the model under {results[0].chosen}" if results else "", quiet=quiet)
+    if old_save is not None:
+        warn(f"-o is a deprecated name of --save here and will mean --output, as elsewhere: use --save {old_save}")
     return 0
+
+
+def _text(result: Prescription, format_: str) -> str:
+    from rnndiag.renderers.prescription import as_json
+
+    return {"json": as_json}[format_](result)

@@ -11,9 +11,10 @@ import typer
 
 from rnndiag.cli import options as opt
 from rnndiag.cli.choices import choose
-from rnndiag.cli.output import check_writable, emit, full_table, parse_targets, write_whole
+from rnndiag.cli.destinations import Destination, check_destinations, write
+from rnndiag.cli.inputs import read_by
+from rnndiag.cli.output import destinations, emit, full_table, parse_targets
 from rnndiag.cli.progress import progress_bar
-from rnndiag.errors import OutputError
 
 _NET = "Random net"
 
@@ -69,16 +70,16 @@ def simulate(
     treat: opt.Treat = None,
     formats: opt.Format = None,
     output: opt.Output = None,
+    force: opt.Force = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
 ) -> None:  # fmt: skip
     """Build a random net and diagnose it like a saved one."""
     chosen = choose(locals(), config)
     targets = parse_targets(formats or (), output)
-    if save is not None:
-        check_writable(save)
-        if any(target.file is not None and target.file.resolve() == save.resolve() for target in targets):
-            raise OutputError(f"{save}: cannot hold both the net (--save) and the report; name two files")
+    saved = None if save is None else Destination(save, "--save", "model")
+    files = [*destinations(targets), *([saved] if saved else [])]
+    check_destinations(files, read_by(chosen, ()), force=force, saves=True)
     from rnndiag import api
     from rnndiag.random_nets import RandomNet, checkpoint
 
@@ -86,10 +87,14 @@ def simulate(
     probe_, policy = chosen.probe, chosen.policy
     with progress_bar("simulate", quiet=quiet) as progress:
         report = api.simulate(net, probe=probe_, settings=chosen.settings, policy=policy, progress=progress)
-    if save is not None:
-        import torch
+    written: list[Path] = []
+    try:
+        if saved is not None:
+            import torch
 
-        buffer = io.BytesIO()
-        torch.save(checkpoint(net), buffer)
-        write_whole(save, buffer.getvalue())
-    emit(targets, [report], table=partial(full_table, verbose=verbose), quiet=quiet)
+            buffer = io.BytesIO()
+            torch.save(checkpoint(net), buffer)
+            write(saved, buffer.getvalue(), force=force)
+            written.append(saved.file)
+    finally:  # the report is shown, whether or not the net could be written
+        emit(targets, [report], table=partial(full_table, verbose=verbose), also=written, force=force, quiet=quiet)

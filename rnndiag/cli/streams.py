@@ -17,6 +17,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rnndiag.printable import escaped, json_escaped, log_text, message_line, without_commands
+from rnndiag.whole_file import write_all
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -161,6 +162,21 @@ def print_now(line: str) -> None:
     else:
         # Python's own buffer drops the rest of a line during which a signal came.
         raw.write(line.encode())
+
+
+def write_descriptor(descriptor: int, content: bytes) -> None:
+    """Write all of some bytes to an open descriptor, after what was printed before.
+
+    Raises:
+        OSError: where the system refuses; never for stdout and stderr, which outlast their readers.
+    """
+    sys.stdout.flush()
+    stream = {1: sys.stdout, 2: sys.stderr}.get(descriptor)
+    raw = None if stream is None else _lasting(stream)
+    if raw is None:
+        write_all(descriptor, content)
+    else:
+        raw.write(content)
 
 
 def print_table(table: RenderableType, *, quiet: bool = False) -> None:

@@ -11,9 +11,10 @@ import typer
 
 from rnndiag.cli import options as opt
 from rnndiag.cli.choices import choose
-from rnndiag.cli.output import check_writable, deliver, parse_targets
+from rnndiag.cli.destinations import Destination, check_destinations
+from rnndiag.cli.inputs import read_by
+from rnndiag.cli.output import deliver, destinations, parse_targets
 from rnndiag.cli.progress import progress_bar
-from rnndiag.errors import OutputError
 
 if TYPE_CHECKING:
     from rnndiag.diagnose import Progress
@@ -78,19 +79,17 @@ def sweep(
     formats: Annotated[
         list[str] | None,
         typer.Option("--format", metavar="FMT[=FILE]", rich_help_panel="Output", show_default="table",
-                     help="table, json or csv; repeat with =FILE to write several."),
+                     help="table, json or csv; repeat with =FILE to write several. The table stays on stdout unless "
+                     "another format goes there."),
     ] = None,
     output: opt.Output = None,
+    force: opt.Force = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
 ) -> int:  # fmt: skip
     """A phase diagram of random nets: where gradients vanish and explode, with theory's critical line."""
     del verbose  # of bugs' tracebacks only, which the caller shows
-    targets = parse_targets(formats or (), output, known=FORMATS)
-    if resume is not None:
-        check_writable(resume)
-        if any(target.file is not None and target.file.resolve() == resume.resolve() for target in targets):
-            raise OutputError(f"{resume}: cannot hold both the sweep so far (--resume) and the result; name two files")
+    targets = parse_targets(formats or (), output, FORMATS)
     from rnndiag import api
     from rnndiag.renderers.sweep import TEXTS, table
     from rnndiag.sweep.axes import longest, parse_axes
@@ -99,6 +98,9 @@ def sweep(
             "cell": cell, "init": init}  # fmt: skip
     axes = parse_axes({name: text for name, text in told.items() if text is not None})
     chosen = choose({**locals(), "length": longest(axes)}, config)
+    continued = [] if resume is None else [Destination(resume, "--resume", "continued")]
+    check_destinations([*destinations(targets), *continued], read_by(chosen, ()), force=force)
+    size = _size(resume)
     measure = partial(
         api.sweep, axes, nets=nets, input_size=input_size, forget_bias=forget_bias, probe=chosen.probe,
         settings=chosen.settings, workers=workers, resume=resume,
@@ -106,8 +108,15 @@ def sweep(
     with progress_bar("sweep", quiet=quiet) as progress:
         shown = None if progress is None else partial(_with_speed, progress, time.monotonic())
         result = measure(progress=shown)
-    deliver(targets, lambda format_: TEXTS[format_](result), partial(table, result), quiet=quiet)
+    also = [] if resume is None or _size(resume) == size else [resume]
+    deliver(
+        targets, lambda format_: TEXTS[format_](result), partial(table, result), also=also, force=force, quiet=quiet
+    )
     return 0 if result.complete else INTERRUPTED
+
+
+def _size(file: Path | None) -> int:
+    return file.stat().st_size if file is not None and file.exists() else -1
 
 
 def _with_speed(progress: Progress, start: float, name: str, done: int, total: int) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from rnndiag.cli import options as opt
 from rnndiag.cli.choices import choose
+from rnndiag.cli.destinations import check_destinations
 from rnndiag.cli.fleet import settle
+from rnndiag.cli.inputs import read_by
 from rnndiag.cli.measuring import measure_models
-from rnndiag.cli.output import deliver, parse_targets
-from rnndiag.cli.paths import asked_for, read_by
+from rnndiag.cli.output import deliver, destinations, parse_targets, without_stdout
+from rnndiag.cli.paths import asked_for
+from rnndiag.cli.short_text import counting
+from rnndiag.cli.streams import print_table
+
+if TYPE_CHECKING:
+    from rnndiag.trend.data import Trend
 
 FORMATS = ("table", "json", "csv", "markdown")
 
@@ -25,7 +33,8 @@ By = Annotated[
 Format = Annotated[
     list[str] | None,
     typer.Option("--format", metavar="FMT[=FILE]", rich_help_panel="Output", show_default="table",
-                 help="table, json, csv or markdown; repeat with =FILE to write several."),
+                 help="table, json, csv or markdown; repeat with =FILE to write several. The table stays on stdout "
+                 "unless another format goes there."),
 ]  # fmt: skip
 FailOn = Annotated[
     Literal["error", "warning", "info", "never"],
@@ -55,6 +64,7 @@ def trend(
     fail_on: FailOn = "never",
     formats: Format = None,
     output: opt.Output = None,
+    force: opt.Force = False,
     workers: opt.Workers = None,
     scheduler: opt.Scheduler = None,
     cache: opt.Cache = None,
@@ -65,7 +75,8 @@ def trend(
     chosen = choose(locals(), config, of_runs=True)
     chosen = replace(chosen, values={**chosen.values, "treat": False})  # a trend makes no suggestions
     found = asked_for(chosen, imported)
-    targets = parse_targets(formats or (), output, read_by(chosen, found), FORMATS)
+    targets = parse_targets(formats or (), output, FORMATS)
+    check_destinations(destinations(targets), read_by(chosen, found, imported=imported), force=force)
     from rnndiag import trend as run
     from rnndiag.cli.check import FAILED
     from rnndiag.cli.gate import fails
@@ -79,5 +90,17 @@ def trend(
     if measured.code and not measured.reports:
         return measured.code  # each refusal has been told
     told = run.trend(measured.reports, order=order, policy=chosen.policy)
-    deliver(targets, partial(trend_text.render, told), partial(table.render, told), quiet=quiet)
+    brief = partial(_print_brief, told, fail_on, quiet=quiet) if without_stdout(targets) else None
+    text, drawn = partial(trend_text.render, told), partial(table.render, told)
+    deliver(targets, text, drawn, brief=brief, force=force, quiet=quiet)
     return max(measured.code, FAILED if fails(told.findings, fail_on) else 0)
+
+
+def _print_brief(told: Trend, fail_on: str, *, quiet: bool) -> None:
+    from rnndiag.renderers import failures
+
+    first, last = told.points[0].path, told.points[-1]
+    of_the_run = f"{first} to {last.path}: {last.verdict} at last"
+    total = failures.counted(Counter(finding.severity for finding in told.findings))
+    counted = f"Measured {len(told.points)} checkpoints: {total}."
+    print_table(failures.render([(of_the_run, counting(told.findings, fail_on))], last=counted), quiet=quiet)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from rnndiag.descriptors import descriptor_of
 from rnndiag.errors import OutputError, SettingsError
 from rnndiag.fleet.job import Failure
 from rnndiag.printable import json_escaped
@@ -21,6 +22,9 @@ from rnndiag.whole_file import write_all
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+
+_BEGINS = b'{"path": "'
+"""How a file of results begins, and how a first line that is torn begins too."""
 
 PIECE = 1 << 20
 """Bytes that are copied at once."""
@@ -52,7 +56,11 @@ def appending(file: Path, *, fresh: bool) -> Iterator[Callable[[str], None]]:
         OutputError: where the system refuses.
     """
     try:
-        descriptor = os.open(file, _APPENDING | (os.O_TRUNC if fresh else 0), 0o666)
+        named = descriptor_of(file)
+        if named is not None:
+            descriptor = os.dup(named)
+        else:
+            descriptor = os.open(file, _APPENDING | (os.O_TRUNC if fresh else 0), 0o666)
     except OSError as error:
         raise OutputError(f"{file}: could not be written ({error.strerror})") from error
 
@@ -118,6 +126,8 @@ def _stays(old: BinaryIO, file: Path, conditions: str) -> Iterator[tuple[int, in
     seen: set[str] = set()
     start = end = 0
     for number, text in enumerate(old, 1):
+        if number == 1 and not (text.startswith(_BEGINS) or _BEGINS.startswith(text.removesuffix(b"\n"))):
+            raise _foreign(file, number)
         head = _head(text, file, number) if text.endswith(b"\n") else None
         if head is None or head.error is not None or head.path in seen:
             if start < end:
@@ -154,6 +164,8 @@ def _head(text: bytes, file: Path, number: int) -> _Head:
     try:
         return decoded(text, _Head)
     except msgspec.MsgspecError:
-        raise SettingsError(
-            f"--resume: line {number} of {file} is no result of --format jsonl; name another file"
-        ) from None
+        raise _foreign(file, number) from None
+
+
+def _foreign(file: Path, number: int) -> SettingsError:
+    return SettingsError(f"--resume: line {number} of {file} is no result of --format jsonl; name another file")

@@ -45,7 +45,7 @@ def test_an_output_never_overwrites_an_input(cli: Cli, saved: Path, tmp_path: Pa
 
 def test_links_are_followed_and_pipes_written_to(cli: Cli, saved: Path, tmp_path: Path) -> None:
     target, link, pipe = tmp_path / "target.json", tmp_path / "link.json", tmp_path / "pipe"
-    target.write_text("old", encoding="utf-8")
+    target.touch()
     link.symlink_to(target)
     assert cli("inspect", saved, *QUICK, "--format", f"json={link}").code == 0
     assert link.is_symlink()

@@ -56,8 +56,8 @@ def test_an_output_never_overwrites_a_part_of_a_model(cli: Cli, places: Path) ->
     assert "is one of the inputs" in done.err
     assert part.read_bytes() == before
     report = places / "report.txt"
-    report.write_text("old", encoding="utf-8")
-    assert cli("check", places, *QUICK, "--fail-on", "never", "-o", report).code == 0
+    for _ in range(2):
+        assert cli("check", places, *QUICK, "--fail-on", "never", "-o", report).code == 0
 
 
 def test_a_folder_without_models(cli: Cli, tmp_path: Path) -> None:

@@ -52,7 +52,9 @@ def test_they_are_measured_and_written_in_every_format(odd: list[Path], tmp_path
     files = {name: tmp_path / f"out.{name}" for name in ("json", "table", "markdown", "junit", "sarif", "jsonl")}
     formats = [word for name, file in files.items() for word in ("--format", f"{name}={file}")]
     done = rnndiag("check", *odd, *QUICK, "--fail-on", "never", *formats)
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"Checked 4 models: ")
+    assert sorted(done.stderr.splitlines()) == sorted(f"rnndiag: wrote {each}".encode() for each in files.values())
     told = json.loads(files["json"].read_bytes())
     lines = [json.loads(line) for line in files["jsonl"].read_bytes().splitlines()]
     assert [each["source"]["path"] for each in told] == [line["path"] for line in lines] == [str(path) for path in odd]
@@ -67,13 +69,14 @@ def test_they_are_kept_and_gone_on_with(odd: list[Path], tmp_path: Path) -> None
     out, kept = tmp_path / "out.jsonl", tmp_path / "kept.json"
     told = ("check", *odd, *QUICK, "--fail-on", "never", "--cache", tmp_path / "cache")
     first = rnndiag(*told, "--format", f"jsonl={out}")
-    assert (first.returncode, first.stderr) == (0, b"")
+    wrote = f"rnndiag: wrote {out}\n".encode()
+    assert (first.returncode, first.stderr) == (0, wrote)
     before = out.read_bytes()
     assert len(list((tmp_path / "cache").rglob("*.json"))) == len(odd)
     again = rnndiag(*told, "--format", f"jsonl={out}", "--resume")
     assert (again.returncode, again.stderr, out.read_bytes()) == (0, b"", before)
     cached = rnndiag(*told, "--format", f"jsonl={out}")
-    assert (cached.returncode, cached.stderr, out.read_bytes()) == (0, b"", before)
+    assert (cached.returncode, cached.stderr, out.read_bytes()) == (0, wrote, before)
     assert rnndiag(*told, "--write-baseline", kept).returncode == 0
     done = rnndiag(*told, "--baseline", kept, "--fail-on", "info")
     assert (done.returncode, done.stderr) == (0, b"")

@@ -31,16 +31,16 @@ def test_the_table_says_what_was_tried_chosen_and_left(cli: Cli) -> None:
 
 def test_json_goes_to_a_file_and_the_model_to_another(cli: Cli, tmp_path: Path) -> None:
     report, model = tmp_path / "report.json", tmp_path / "cured.pt"
-    done = cli("prescribe", ILL, "--T", "64", "--format", "json", "--output", str(report), "-o", str(model))
+    done = cli("prescribe", ILL, "--T", "64", "--format", "json", "--output", str(report), "--save", str(model))
     assert (done.code, done.out) == (0, "")
-    assert done.err == f"rnndiag: {model}: the model under rescale, in its own format\n"
+    assert done.err == f"rnndiag: wrote {report}\nrnndiag: wrote {model}: the model under rescale\n"
     document = json.loads(report.read_text(encoding="utf-8"))
     assert (document["chosen"], document["after"]["verdict"]) == ("rescale", "healthy")
     assert cli("check", str(model), "--T", "64").code == 0
-    refused = cli("prescribe", ILL, "--T", "64", "-o", str(model))
+    refused = cli("prescribe", ILL, "--T", "64", "--save", str(model))
     assert refused.code == 2
     assert "--force" in refused.err
-    assert cli("prescribe", ILL, "--T", "64", "-o", str(model), "--force", "--treatment", "rescale").code == 0
+    assert cli("prescribe", ILL, "--T", "64", "--save", str(model), "--force", "--treatment", "rescale").code == 0
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,8 @@ def test_json_goes_to_a_file_and_the_model_to_another(cli: Cli, tmp_path: Path) 
     [
         (["--treatment", "nothing"], "--treatment 'nothing' matches none"),
         (["--take", "clip"], "it changes training, not the model"),
-        (["-o", ILL], "is the model itself"),
-        (["--output", "same", "-o", "same"], "name two files"),
+        (["--save", ILL], "is the model itself"),
+        (["--output", "same", "--save", "same"], "name two files"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
@@ -107,13 +107,13 @@ def archive(tmp_path: Path) -> str:
 @pytest.mark.parametrize(
     ("model", "arguments", "message"),
     [
-        (lambda _: "-", ["-o", "new.pt"], "-: expected a file or folder on this machine"),
-        (lambda _: "https://host/model.pt", ["-o", "new.pt"], "expected a file or folder on this machine"),
-        (archive, ["-o", "new.pt"], "unpack it first"),
-        (lambda _: ILL, ["--take", "gru+chrono", "-o", "new.pt"], "another architecture, which cannot be written"),
-        (lambda _: f"file://{ILL}", ["-o", ILL], "is the model itself"),
-        (lambda _: ILL, ["-o", "missing/new.pt"], "does not exist; make it first"),
-        (lambda _: ILL, ["-o", "/proc/new.pt"], "/proc/new.pt: cannot be written in its folder"),
+        (lambda _: "-", ["--save", "new.pt"], "-: expected a file or folder on this machine"),
+        (lambda _: "https://host/model.pt", ["--save", "new.pt"], "expected a file or folder on this machine"),
+        (archive, ["--save", "new.pt"], "unpack it first"),
+        (lambda _: ILL, ["--take", "gru+chrono", "--save", "new.pt"], "another architecture, which cannot be written"),
+        (lambda _: f"file://{ILL}", ["--save", ILL], "is the model itself"),
+        (lambda _: ILL, ["--save", "missing/new.pt"], "does not exist; make it first"),
+        (lambda _: ILL, ["--save", "/proc/new.pt"], "/proc/new.pt: cannot be written in its folder"),
     ],
 )
 def test_what_cannot_be_written_is_refused_before_it_is_measured(
@@ -136,14 +136,14 @@ def test_what_cannot_be_written_is_refused_before_it_is_measured(
 
 def test_a_file_url_is_written_back(cli: Cli, tmp_path: Path) -> None:
     target = tmp_path / "new.pt"
-    assert cli("prescribe", f"file://{ILL}", "--T", "20", "--take", "rescale", "-o", str(target)).code == 0
+    assert cli("prescribe", f"file://{ILL}", "--T", "20", "--take", "rescale", "--save", str(target)).code == 0
     assert target.exists()
 
 
 @pytest.mark.parametrize("format_", ["json", "table"])
 def test_the_report_stands_where_nothing_is_written(cli: Cli, tmp_path: Path, format_: str) -> None:
     well = str(SAMPLES / "gru.pt")
-    done = cli("prescribe", well, "--T", "20", "-o", str(tmp_path / "new.pt"), "--format", format_)
+    done = cli("prescribe", well, "--T", "20", "--save", str(tmp_path / "new.pt"), "--format", format_)
     assert done.code == 2
     assert "not written: the model is healthy" in done.err
     assert done.err.count("\n") == 1

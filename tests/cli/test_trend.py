@@ -87,7 +87,9 @@ def test_markdown_is_markdown(cli: Cli, run: Path) -> None:
 def test_several_formats_at_once(cli: Cli, run: Path, tmp_path: Path) -> None:
     files = {name: tmp_path / f"out.{name}" for name in ("table", "json", "csv", "markdown")}
     formats = [word for name, file in files.items() for word in ("--format", f"{name}={file}")]
-    assert cli("trend", run, *SHORT, *formats) == Done(0, "", "")
+    done = cli("trend", run, *SHORT, *formats)
+    assert (done.code, done.err) == (0, "".join(f"rnndiag: wrote {file}\n" for file in files.values()))
+    assert done.out.splitlines()[-1].startswith("Measured 10 checkpoints: ")
     for file in files.values():
         assert "log10" in file.read_text(encoding="utf-8")
     done = cli("trend", run, "--format", "junit")

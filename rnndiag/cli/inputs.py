@@ -1,0 +1,110 @@
+"""The files that a command reads, none of which it may overwrite, and whether a file is one of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rnndiag.cli.paths import UnfoundError
+
+if TYPE_CHECKING:
+    from rnndiag.cli.choices import Choices
+
+STDIN = "-"
+
+Input = str | Path
+"""A path, a URL, or ``-`` for stdin."""
+
+
+def read_by(chosen: Choices, models: Sequence[str | UnfoundError], *, imported: str | None = None) -> list[Input]:
+    """The models, the config file, the probe's file, and the module of ``--import``."""
+    files: list[Input] = [path for path in models if isinstance(path, str)]
+    files += [] if chosen.file is None else [chosen.file.path]
+    files += [] if chosen.probe_file is None else [chosen.probe_file]
+    return files if imported is None else [*files, *_sources(imported)]
+
+
+def input_of(file: Path, inputs: Sequence[Input]) -> Input | None:
+    """The input that an existing file is, by whatever path or link; None if it is none of them.
+
+    Raises:
+        OSError: the file cannot be looked at.
+    """
+    own = file.stat()
+    # By device and inode, and each input is looked at once: there may be a million.
+    for each in inputs:
+        for name in _local_names(each):
+            status = _status(name)
+            if status is not None and os.path.samestat(status, own):
+                return each
+    return None
+
+
+def model_with(file: Path, inputs: Sequence[Input]) -> Input | None:
+    """The input that is a model in several files of which an existing file is one; None if there is none.
+
+    Raises:
+        OSError: the file cannot be looked at.
+    """
+    own, real = file.stat(), file.resolve()
+    near: dict[str, bool] = {}
+    for each in inputs:
+        for name in _local_names(each):
+            if name == STDIN or _status(name) is None:
+                continue
+            folder = name if os.path.isdir(name) else os.path.dirname(name)  # noqa: PTH112, PTH120  # a million of them
+            if folder not in near:
+                near[folder] = own.st_nlink > 1 or _may_hold(Path(folder), real)
+            if near[folder] and _consists_of(Path(name), own):
+                return each
+    return None
+
+
+def _local_names(given: Input) -> Iterator[str]:
+    """The files on this machine that an input leads to; of a chained URL of fsspec, each of its links."""
+    text = os.fspath(given)
+    if "://" not in text or isinstance(given, Path):
+        yield text
+        return
+    from rnndiag.checkpoint.at_hand import on_this_machine
+
+    for link in text.split("::"):
+        path = on_this_machine(link)
+        if path is not None:
+            yield str(path)
+
+
+def _status(name: str) -> os.stat_result | None:
+    try:
+        # A Path of each would take longer than its stat.
+        return os.fstat(0) if name == STDIN else os.stat(name)  # noqa: PTH116
+    except (OSError, ValueError):  # it is not there, or is no path
+        return None
+
+
+def _may_hold(folder: Path, file: Path) -> bool:
+    """Whether a model in a folder may consist of a file: one beneath it, or in the blobs of a Hugging Face cache."""
+    home = folder.resolve()
+    return file.is_relative_to(home.parent.parent if home.parent.name == "snapshots" else home)
+
+
+def _consists_of(model: Path, own: os.stat_result) -> bool:
+    from rnndiag.checkpoint import formats
+
+    try:
+        statuses = map(_status, map(str, formats.parts(model)))
+        return any(status is not None and os.path.samestat(status, own) for status in statuses)
+    except OSError:  # what cannot be read is not an input
+        return False
+
+
+def _sources(imported: str) -> Iterator[Path]:
+    """Where the module of ``--import`` may lie."""
+    parts = imported.partition(":")[0].split(".")
+    if all(part.isidentifier() for part in parts):
+        for folder in ("", *sys.path):
+            yield Path(folder, *parts).with_suffix(".py")
+            yield Path(folder, *parts, "__init__.py")

@@ -1,0 +1,72 @@
+"""What is printed where the report goes to a file: a command that fails never prints nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from rnndiag.cli.streams import print_table
+
+if TYPE_CHECKING:
+    from rnndiag.renderers.failures import Failure
+    from rnndiag.report import Report
+    from rnndiag.rules.base import Finding
+
+    Each = Callable[[int, Report], Report]
+
+MAX_SHOWN = 20
+"""Models whose findings are kept and shown; the others are counted."""
+
+
+def counting(findings: Iterable[Finding], fail_on: str) -> list[Finding]:
+    """The findings at or above a severity; errors where none makes the command fail."""
+    from rnndiag.cli.gate import fails
+
+    return [finding for finding in findings if fails([finding], "error" if fail_on == "never" else fail_on)]
+
+
+class ShortText:
+    """The findings that count of the first models that have any, and the number of all findings."""
+
+    def __init__(self, fail_on: str = "error") -> None:
+        self._fail_on = fail_on
+        self._shown: list[Failure] = []
+        self._more = self._models = 0
+        self._findings: Counter[str] = Counter()
+
+    def add(self, report: Report) -> None:
+        """Take note of a report."""
+        self._models += 1
+        self._findings.update(finding.severity for finding in report.findings)
+        found = counting(report.findings, self._fail_on)
+        if found and len(self._shown) < MAX_SHOWN:
+            self._shown.append((f"{report.source.path}: {report.verdict}", found))
+        elif found:
+            self._more += 1
+
+    def after(self, each: Each) -> Each:
+        """``each`` with a note of every report that it returns."""
+
+        def noted(index: int, report: Report) -> Report:
+            shown = each(index, report)
+            self.add(shown)
+            return shown
+
+        return noted
+
+    def show(self, verb: str, none: str = "nothing found", *, quiet: bool) -> None:
+        """Print it; nothing where there was no report.
+
+        Args:
+            verb: what was done to the models: ``Checked``.
+            none: what is said where there are no findings.
+            quiet: no color.
+        """
+        if not self._models:
+            return
+        from rnndiag.renderers.failures import counted, render
+
+        models = "1 model" if self._models == 1 else f"{self._models} models"
+        last = f"{verb} {models}: {counted(self._findings, none)}."
+        print_table(render(self._shown, more=self._more, last=last), quiet=quiet)

@@ -1,0 +1,96 @@
+"""A report may be written again without --force: each format of each command is known by how it begins."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rnndiag.renderers import TEXT_FORMATS
+from rnndiag.renderers.own_reports import is_own_report
+from tests.cli.conftest import Done
+from tests.fleets import save
+
+Cli = Callable[..., Done]
+QUICK = ("--T", "12", "--batch", "3")
+REPORTS = [
+    *((command, format_) for command in ("inspect", "check") for format_ in ("table", *TEXT_FORMATS)),
+    *(("simulate", format_) for format_ in ("table", "json")),
+    *(("sweep", format_) for format_ in ("table", "json", "csv")),
+    *(("trend", format_) for format_ in ("table", "json", "csv", "markdown")),
+    *((command, format_) for command in ("compare", "prescribe") for format_ in ("table", "json")),
+]
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for i in range(3):
+        save(tmp_path / f"m{i}.pt", i)
+    return tmp_path
+
+
+def arguments(command: str) -> tuple[str, ...]:
+    return {
+        "simulate": ("simulate", "--hidden", "8", "--input-size", "2", *QUICK),
+        "sweep": ("sweep", "--sigma", "1,2", "--bias-scale", "0,0.5", "--hidden", "8", "--nets", "1", *QUICK),
+        "trend": ("trend", "m0.pt", "m1.pt", "m2.pt", "--order", "name", *QUICK),
+        "compare": ("compare", "m0.pt", "m1.pt", "--fail-on", "never", *QUICK),
+        "check": ("check", "m0.pt", "m1.pt", "--fail-on", "never", *QUICK),
+    }.get(command, (command, "m0.pt", *QUICK))
+
+
+@pytest.mark.parametrize(("command", "format_"), REPORTS)
+def test_a_report_is_recognized_and_replaced(cli: Cli, models: Path, command: str, format_: str) -> None:
+    report = models / "report"
+    for _ in range(2):
+        done = cli(*arguments(command), "--format", f"{format_}={report}")
+        assert (done.code, done.err) == (0, f"rnndiag: wrote {report}\n")
+        assert is_own_report(report)
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+@pytest.mark.parametrize("command", ["inspect", "check", "prescribe", "trend", "sweep", "compare"])
+def test_a_redirected_table_is_recognized(models: Path, command: str, width: int) -> None:
+    """Such a table is as wide as COLUMNS says, and the name of the model may not fit into it."""
+    long = "a" * 90 + ".pt"
+    (models / "m0.pt").rename(models / long)
+    told = [long if each == "m0.pt" else each for each in arguments(command)]
+    with (models / "report").open("wb") as out:
+        env = {"COLUMNS": str(width), "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+        subprocess.run([sys.executable, "-m", "rnndiag", *told], stdout=out, check=True, env=env)
+    assert is_own_report(models / "report")
+
+
+FOREIGN = {
+    "junit of pytest": '<?xml version="1.0" encoding="utf-8"?><testsuites name="pytest tests"><testsuite/></testsuites>',
+    "sarif of another tool": '{"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", '
+    '"runs": [{"tool": {"driver": {"name": "ruff"}}}]}',
+    "json": '{"schema_version": "1", "points": []}',
+    "json lines": '{"path": "a.pt", "size": 3}\n{"path": "b.pt", "size": 4}\n',
+    "csv": "path,step,loss\na,1,2\n",
+    "markdown": "## A heading: healthy\n\nText.\n",
+    "notes": "model a.pt is the best one so far\nprobe it again\n",
+    "log of a sweep": '{"format":"rnndiag sweep 1","axes":{"sigma":[1.0]}}\n',
+    "annotations": "::error file=app.js,line=1::Missing semicolon\n",
+    "blanks": " " * 20_000,
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
+def test_a_file_of_another_program_is_not(cli: Cli, models: Path, content: str) -> None:
+    other = models / "other"
+    other.write_text(content, encoding="utf-8")
+    assert not is_own_report(other)
+    done = cli("inspect", "m0.pt", *QUICK, "-o", other)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        f"rnndiag: error: {other}: exists and is not a report of rnndiag; name another file, or replace it with "
+        "--force\n"
+    )
+    assert other.read_text(encoding="utf-8") == content
+    assert cli("inspect", "m0.pt", *QUICK, "-o", other, "--force").code == 0
+    assert is_own_report(other)
