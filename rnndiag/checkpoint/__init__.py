@@ -86,7 +86,8 @@ def _archived(found: AtHand) -> tuple[str, Contents]:
         try:
             format_, parts[name] = formats.read(path)
         except CheckpointError as error:
-            skipped.append(Skipped(printable(name), str(error).removeprefix(f"{path}: ")))
+            reason = str(error).removeprefix(f"{path}: ")
+            skipped.append(Skipped(printable(name), reason, recurrent=True))  # it may hold a recurrent layer
     if not parts and len(skipped) == 1:
         raise CheckpointError(f"{found.content / name}: {skipped[0].reason}")
     if not parts:

@@ -43,7 +43,7 @@ def load(module: nn.Module, *, nonlinearity: Nonlinearity | None = None) -> Mode
     contents = _contents(module, name)
     findings = find(contents, nonlinearity)
     if not findings.stacks:
-        near = [f"{each.name} ({each.reason})" for each in findings.skipped if each.reason.startswith("recurrent")]
+        near = [f"{each.name} ({each.reason})" for each in findings.skipped if each.recurrent]
         raise ModelError(
             f"{name}: no nn.RNN, nn.LSTM, nn.GRU or one of their cells in it{', but ' if near else ''}"
             f"{listing(near, 3)}; measure a recurrence of your own by its step: rnndiag.inspect(step, state0, inputs)"

@@ -13,6 +13,8 @@ class Skipped:
 
     name: str
     reason: str
+    recurrent: bool = False
+    """Whether it looks like a recurrent layer, so that a gate has to say that it was not judged."""
 
 
 @dataclass(frozen=True, slots=True)

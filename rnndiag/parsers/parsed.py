@@ -42,8 +42,8 @@ class Parsed:
     ``<its name>.weight``"""
     facts: dict[str, Facts] = field(default_factory=dict)
     """by module: the dotted name without its last component"""
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    """what was passed over, by name, and why"""
+    skipped: list[tuple[str, str, bool]] = field(default_factory=list)
+    """what was skipped: its name, the reason, and whether it is a recurrent layer that was not measured"""
     notes: list[str] = field(default_factory=list)
     """conversions and assumptions, such as an order of gates; one sentence each"""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from rnndiag.rules.base import Finding, LayerRule, Subject, Suggestion, Thresholds
+from rnndiag.rules.base import Finding, LayerRule, Subject, Suggestion, Thresholds, not_lstm
 
 if TYPE_CHECKING:
     from rnndiag.measures.layer import LayerMeasures
@@ -42,6 +42,9 @@ class ForgetBiasNearZero(LayerRule):
     cause = "PyTorch draws both forget biases around zero"
     thresholds: ClassVar = {"bias": 1.0}
     needs = ("saturation",)
+
+    def excludes_layer(self, layer: LayerMeasures) -> str | None:
+        return not_lstm(layer)
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         bias, gate = layer.forget_bias, (layer.gates or {}).get("forget")
@@ -96,9 +99,12 @@ class ScaleOffCritical(LayerRule):
     thresholds: ClassVar = {"low": 0.8, "high": 1.25, "saturation": 0.2}
     needs = ("gradient", "saturation", "recurrent_weight")
 
+    def excludes_layer(self, layer: LayerMeasures) -> str | None:
+        return None if layer.cell in ("tanh", "custom") else f"it is about tanh layers, not about {layer.cell} layers"
+
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         gradient, saturation, weight = layer.gradient, layer.saturation, layer.recurrent_weight
-        if gradient is None or saturation is None or weight is None or layer.cell != "tanh":
+        if gradient is None or saturation is None or weight is None:
             return
         unlike = at["low"] <= gradient.multiplier <= at["high"] or saturation.rate >= at["saturation"]
         if unlike or not {layer.verdict, subject.stack.verdict} <= {"vanishing", "exploding"}:
