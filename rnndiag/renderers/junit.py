@@ -7,15 +7,17 @@ from collections.abc import Sequence
 
 from junitparser import Failure, JUnitXml, Skipped, SystemOut, TestCase, TestSuite
 
-from rnndiag.renderers.cases import Case, cases, explained, visible
+from rnndiag.checkpoint.model import Skipped as NotMeasured
+from rnndiag.renderers.cases import Case, cases, explained, unjudged, visible
 from rnndiag.report import Report
 
 
 def render(reports: Sequence[Report]) -> str:
     """The document, with its counts.
 
-    Errors and warnings fail, infos pass with what they say as output, and what could not be assessed
-    is skipped with the reason.
+    Errors and warnings fail, and infos pass with what they say as output. A rule that could not be assessed, does not
+    apply or is switched off is skipped with the reason, and so is a recurrent layer that was not measured. The output
+    of a suite holds what was assumed.
     """
     document = JUnitXml("rnndiag")
     for report in reports:
@@ -32,7 +34,16 @@ def _suite(report: Report) -> TestSuite:
     suite.add_property("verdict", report.verdict)
     suite.add_property("summary", visible(report.summary))
     suite.add_testcases([_test(case, report.source.path) for case in cases(report)])
+    suite.add_testcases([_unjudged(skipped, report.source.path) for skipped in unjudged(report)])
+    if report.notes:
+        suite.append(SystemOut("\n".join(visible(note) for note in report.notes)))  # type: ignore[no-untyped-call]
     return suite
+
+
+def _unjudged(skipped: NotMeasured, path: str) -> TestCase:
+    test = TestCase("recurrent layer", visible(f"{path}: {skipped.name}"))
+    test.result = Skipped(visible(skipped.reason))
+    return test
 
 
 def _test(case: Case, path: str) -> TestCase:
