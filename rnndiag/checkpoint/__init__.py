@@ -21,7 +21,7 @@ from rnndiag.checkpoint.model import Model, Skipped, Source
 from rnndiag.checkpoint.spellings import likely, mapping_for
 from rnndiag.checkpoint.steady import steadily
 from rnndiag.checkpoint.text import listing, printable
-from rnndiag.errors import CheckpointError
+from rnndiag.errors import CheckpointError, NotAModelError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +49,7 @@ def load(path: str | Path, *, nonlinearity: Nonlinearity | None = None, maps: Se
         At least one stack, what was passed over and why, and the assumptions made; the digest is of what was read.
 
     Raises:
+        NotAModelError: the file was written next to a model and holds no weights, such as optimizer state.
         CheckpointError: the file cannot be read, is refused, or holds no recurrent layer; the message is
             one line that begins with the path.
     """
@@ -67,6 +68,8 @@ def _loaded(path: str, nonlinearity: Nonlinearity | None, maps: Sequence[RoleMap
         raise CheckpointError(f"{path}: no such file{_nearest(Path(path))}") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if contents.auxiliary and not findings.stacks:
+        raise NotAModelError(path, contents.auxiliary)
     if findings.unmatched:
         names = [printable(name, 80) for part in contents.containers for name in part.tensors]
         raise CheckpointError(f"{path}: {findings.unmatched[0]}; the file holds {listing(names, 8) or 'no tensors'}")

@@ -118,6 +118,8 @@ class Contents:
     """What the reader took for granted or converted, such as an order of gates; one sentence each."""
     progress: Mapping[str, int] = field(default_factory=dict)
     """Counters of training steps or epochs that the file holds, by their names (``progress.KEYS``)."""
+    auxiliary: str = ""
+    """What the file holds where it is no model but written next to one, such as ``optimizer state only``."""
 
 
 def combined(parts: Mapping[str, Contents]) -> Contents:
