@@ -193,7 +193,7 @@ def _report(
 ) -> Report:
     layers = tuple(la for s in measured for la in s.layers if fnmatchcase(la.name, settings.layers))
     shown = {layer.name for layer in layers} | {subject.stack.name for subject in measured}
-    assessment = assess(measured, policy)
+    assessment = assess([replace(subject, framework=source.framework) for subject in measured], policy)
     return Report(
         schema_version=SCHEMA_VERSION,
         rnndiag_version=rnndiag.__version__,

@@ -96,6 +96,7 @@ def _parse(format_: str, path: pathlib.Path, extra: str, what: str = "") -> tupl
         (Container(Path(), tensors, facts),),
         tuple(Skipped(printable(name), printable(reason), lost) for name, reason, lost in header["skipped"]),
         notes=tuple(printable(note) for note in header["notes"]),
+        framework=header["framework"],
     )
     return contents, header
 

@@ -32,6 +32,8 @@ class Source:
     sha256: str = ""
     skipped: tuple[Skipped, ...] = ()
     progress: dict[str, int] = field(default_factory=dict)
+    framework: str = ""
+    """The framework that the model was built with, as people write it, such as ``PyTorch``; empty: not known."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -79,6 +79,7 @@ def walk(root: object, size: int, describe: Callable[[StandIn], ModuleFacts] = f
         tuple(walker.skipped),
         tuple(walker.statements),
         progress=walker.progress,
+        framework="PyTorch",
         auxiliary=auxiliary(root, walker.containers, has_optimizer=walker.has_optimizer),
     )
     if not any(isinstance(leaf, Dequantised) for each in walker.containers for leaf in each.tensors.values()):

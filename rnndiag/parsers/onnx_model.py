@@ -39,6 +39,8 @@ MAX_LISTED: Final = 20
 
 _W, _R, _B, _P = 1, 2, 3, 7  # inputs of an operator, the last of an LSTM only
 _INITIAL = slice(5, 7)
+_PRODUCERS = {"pytorch": "PyTorch", "keras2onnx": "Keras", "tf2onnx": "TensorFlow"}
+"""The framework whose models a program exports, by the name that the program leaves in the file."""
 
 
 def parse(path: Path, places: Places | None = None) -> Parsed:
@@ -60,7 +62,10 @@ def parse(path: Path, places: Places | None = None) -> Parsed:
         raise RefusedError("an ONNX model that is damaged or cut short: copy it again") from None
     if not model.HasField("graph"):
         raise RefusedError("an ONNX model without a graph, perhaps cut short: copy it again")
-    return _Reading(Graphs(model), Budget(Tensors(path, Spans(path, places) if places is not None else None))).parsed
+    budget = Budget(Tensors(path, Spans(path, places) if places is not None else None))
+    parsed = _Reading(Graphs(model), budget).parsed
+    parsed.framework = _PRODUCERS.get(model.producer_name, "")
+    return parsed
 
 
 class _Reading:

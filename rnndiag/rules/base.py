@@ -67,6 +67,8 @@ class Subject:
 
     stack: StackMeasures
     layers: tuple[LayerMeasures, ...]
+    framework: str = ""
+    """the framework that the model was built with, such as ``PyTorch``; empty: not known"""
 
     @property
     def cells(self) -> str:

@@ -39,7 +39,12 @@ class ForgetBiasNearZero(LayerRule):
     """
 
     code, name, severity = "INI001", "forget-bias-near-zero", "warning"
-    cause = "PyTorch draws both forget biases around zero"
+    cause = "the forget bias was initialised near zero, or training moved it there"
+    causes: ClassVar = {
+        "PyTorch": "PyTorch draws both forget biases around zero",
+        "Keras": "the layer was built with unit_forget_bias=False, or training moved the bias away from Keras's 1",
+    }
+    """the likely cause by the framework that the model was built with"""
     thresholds: ClassVar = {"bias": 1.0}
     needs = ("saturation",)
 
@@ -64,7 +69,8 @@ class ForgetBiasNearZero(LayerRule):
             treatment="chrono",
         )
         evidence = {"forget_bias": bias, "time_constant": gate.time_constant}
-        yield self.finding(layer.name, message, evidence, (suggestion,))
+        cause = self.causes.get(subject.framework, "")
+        yield self.finding(layer.name, message, evidence, (suggestion,), cause=cause)
 
 
 class ScaleOffCritical(LayerRule):
