@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import permutations
 from math import prod
 from typing import TYPE_CHECKING, Final
 
@@ -61,9 +62,11 @@ def hint(tensors: Mapping[str, Leaf]) -> str:
     if len(tensors) > MAX_TENSORS:
         return ""
     shapes = {name: tuple(leaf.shape) for name, leaf in tensors.items() if not isinstance(leaf, Unusable)}
-    modules = _modules(shapes)
-    for home, names in modules.items():
-        options = list(_options({name: shapes[name] for name in names}))
+    # A weight may be a module of its own (h2h.weight): there the names have to tell the roles.
+    places = [(home, names, 0) for home, names in _modules(shapes, 1).items()]
+    places += [(home, names, 1) for home, names in _modules(shapes, 2).items()]
+    for home, names, least in places:
+        options = _options({name: shapes[name] for name in names}, least)
         if not options:
             continue
         if len(options) > MAX_OPTIONS or not all(map(_can_be_written, options)):
@@ -82,37 +85,41 @@ def option_for(names: Mapping[str, str], tensors: Mapping[str, Leaf]) -> str:
     return _spelled(option, [], option.roles) if len(kinds) == 1 and _can_be_written(option) else ""
 
 
-def _modules(shapes: Shapes) -> dict[tuple[str, ...], list[str]]:
-    """The names by the module that they are in; the wrapper of a module and the module itself are one."""
+def _modules(shapes: Shapes, up: int) -> dict[tuple[str, ...], list[str]]:
+    """The names by the module that they are in, so many levels up; a wrapper and the module in it are one."""
     modules: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
     for name in shapes:
-        modules[unwrapped(re.split(r"[./]", name)[:-1])].append(name)
+        path = re.split(r"[./]", name)
+        if len(path) >= up:
+            modules[unwrapped(path[:-up])].append(name)
     return modules
 
 
-def _options(shapes: Shapes) -> Iterator[_Option]:
-    """The readings of one module's tensors whose names speak most for them."""
+def _options(shapes: Shapes, least: int) -> list[_Option]:
+    """The readings of one module's tensors whose names speak most for them, ``least`` of them or more."""
     matrices = [name for name, shape in shapes.items() if len(shape) == 2][:MAX_SIBLINGS]
+    roles, sides = {name: _role(name) for name in matrices}, {name: _side(name) for name in matrices}
     found: list[tuple[int, _Option]] = []
-    for recurrent in matrices:
-        for feeding in matrices:
-            roles = _role(recurrent), _role(feeding)
-            if recurrent == feeding or _side(recurrent) != _side(feeding):
-                continue
-            if roles[0] in ("ih", "out") or roles[1] in ("hh", "out"):
-                continue
-            fits = readings(shapes[recurrent], shapes[feeding])
-            for kind in dict.fromkeys(kind for kind, _, _ in fits):
-                layouts = tuple(layout for each, layout, _ in fits if each == kind)
-                rows = max(shapes[recurrent])
-                biases, unclear = _biases(shapes, recurrent, rows)
-                option = _Option({"hh": recurrent, "ih": feeding} | biases, kind, layouts, unclear)
-                found.append(((roles[0] == "hh") + (roles[1] == "ih"), option))
+    for recurrent, feeding in permutations(matrices, 2):
+        of_recurrent, of_feeding = roles[recurrent], roles[feeding]
+        if sides[recurrent] != sides[feeding] or of_recurrent in ("ih", "out") or of_feeding in ("hh", "out"):
+            continue
+        fits = readings(shapes[recurrent], shapes[feeding])
+        for kind in dict.fromkeys(kind for kind, _, _ in fits):
+            layouts = tuple(layout for each, layout, _ in fits if each == kind)
+            score = (of_recurrent == "hh") + (of_feeding == "ih")
+            found.append((score, _Option({"hh": recurrent, "ih": feeding}, kind, layouts)))
     best = max((score for score, _ in found), default=0)
-    options = [option for score, option in found if score == best]
+    options = [option for score, option in found if score == best >= least]
     # Levels and directions of one module are as many layers: the first of them is an example of the others.
-    first = _side(options[0].roles["hh"]) if options else None
-    yield from (option for option in options if _side(option.roles["hh"]) == first)
+    options = [option for option in options if sides[option.roles["hh"]] == sides[options[0].roles["hh"]]]
+    return options if len(options) > MAX_OPTIONS else [_with_biases(option, shapes) for option in options]
+
+
+def _with_biases(option: _Option, shapes: Shapes) -> _Option:
+    recurrent = option.roles["hh"]
+    biases, unclear = _biases(shapes, recurrent, max(shapes[recurrent]))
+    return replace(option, roles=option.roles | biases, open_biases=unclear)
 
 
 def _biases(shapes: Shapes, recurrent: str, rows: int) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -134,7 +141,9 @@ def _biases(shapes: Shapes, recurrent: str, rows: int) -> tuple[dict[str, str], 
 
 
 def _own(name: str) -> str:
-    return re.split(r"[./]", name)[-1]
+    """The part of a name that may tell the role: of a weight that is a module of its own, the module's name too."""
+    *above, own = re.split(r"[./]", name)
+    return f"{above[-1]}.{own}" if above and own in ("weight", "kernel", "bias") else own
 
 
 def _tokens(name: str) -> list[str]:
@@ -145,7 +154,7 @@ def _tokens(name: str) -> list[str]:
 
 def _role(name: str) -> str:
     """``hh``, ``ih`` or ``out`` where a name tells; empty where it does not."""
-    if _own(name) in ("W", "kernel"):
+    if _own(name) == "W":
         return "ih"
     for token in _tokens(name):
         if token not in _WORDLESS:
@@ -157,9 +166,9 @@ def _role(name: str) -> str:
 
 def _side(name: str) -> tuple[bool, tuple[str, ...]]:
     """The direction and the level that a name tells."""
-    tokens = _tokens(name)
-    numbers = tuple(token for token in tokens if token.isdigit()) if len(tokens) > 1 else ()
-    return not _BACKWARD.isdisjoint(tokens), numbers
+    own = re.split(r"[./]", name)[-1]
+    numbers = () if own.isdigit() else tuple(re.findall(r"\d+", re.sub(r"(?<=[a-zA-Z])2(?=[a-zA-Z])", "", own)))
+    return not _BACKWARD.isdisjoint(_tokens(name)), numbers
 
 
 def _is_bias(name: str) -> bool:
@@ -241,7 +250,8 @@ def _caveats(option: _Option, left_out: Sequence[str]) -> Iterator[str]:
 
 
 def _is_pytorchs(option: _Option) -> bool:
-    return all(PARAMETER.fullmatch(_own(name).removesuffix("_raw")) for name in option.roles.values())
+    named = all(PARAMETER.fullmatch(_own(name).removesuffix("_raw")) for name in option.roles.values())
+    return named and option.layouts[0] == "rows"
 
 
 def _undecided(options: Sequence[_Option], shapes: Shapes) -> str:
