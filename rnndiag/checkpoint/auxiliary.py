@@ -68,6 +68,9 @@ def _is_plain(root: object) -> bool:
         if isinstance(part, StandIn):
             if part.module.partition(".")[0] == "numpy" and part.name == "_reconstruct":
                 return False
+            # How a pickle of protocol 2, which torch.save writes, holds bytes.
+            if part.module == "_codecs" and any(isinstance(a, str) and len(a) > MAX_BYTES for a in part.args):
+                return False
             within = [part.state, *part.args, *(part.items or {}).values(), *(part.elements or ())]
         elif isinstance(part, dict):
             within = list(part.values())

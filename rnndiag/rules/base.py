@@ -94,12 +94,12 @@ class Subject:
 def not_elman(layer: LayerMeasures) -> str | None:
     """Why a rule about Elman nets does not apply to a layer; None where it applies."""
     # A step function may be an Elman net: there the rule cannot be assessed.
-    return None if layer.cell in ("tanh", "relu", "custom") else f"a {layer.cell} layer has gates"
+    return None if layer.cell in ("tanh", "relu", "custom") else f"{layer.cell} layers have gates"
 
 
 def not_lstm(layer: LayerMeasures) -> str | None:
     """Why a rule about the forget gate does not apply to a layer; None where it applies."""
-    return None if layer.cell in ("lstm", "custom") else f"a {layer.cell} layer has no forget gate"
+    return None if layer.cell in ("lstm", "custom") else f"{layer.cell} layers have no forget gate"
 
 
 UNSEEN = frozenset({"recurrent_weight", "saturation"})

@@ -192,7 +192,7 @@ class GatesStuck(LayerRule):
     needs = ("saturation",)
 
     def excludes_layer(self, layer: LayerMeasures) -> str | None:
-        return f"a {layer.cell} layer has no gates" if layer.cell in ("tanh", "relu") else None
+        return f"{layer.cell} layers have no gates" if layer.cell in ("tanh", "relu") else None
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         shares = {name: gate.open + gate.closed for name, gate in (layer.gates or {}).items()}
