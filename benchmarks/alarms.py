@@ -57,7 +57,8 @@ def edited(edit: Callable[[RecurrentLayer], None], **options: object) -> Callabl
 
 
 def sample(name: str) -> Callable[[int], Model]:
-    model = checkpoint.load(SAMPLES / f"{name}.pt")
+    # A bare state_dict does not say that it is of a tanh net.
+    model = checkpoint.load(SAMPLES / f"{name}.pt", nonlinearity="tanh" if name.endswith("_tanh") else None)
     return lambda seed: model
 
 

@@ -19,6 +19,7 @@ from rnndiag.config import Settings
 from rnndiag.errors import ProbeError, SettingsError
 from rnndiag.estimate import LONG, check_memory, cost, gemm_rate
 from rnndiag.machine import device_of, measuring
+from rnndiag.measures.alternative import as_assumed, with_alternative
 from rnndiag.measures.layer import STAGES, LayerMeasures, measure_layer, measure_stack
 from rnndiag.measures.step_norms import VECTORS, estimates_rms
 from rnndiag.measures.thinning import thinned_layer, thinned_stack
@@ -90,7 +91,7 @@ def diagnose(
     report = _report(source, model.notes, probe, settings, measured, policy or Policy())
     if not settings.treat:
         return report
-    ill = {stack.name for stack in report.stacks if stack.verdict != "healthy"}
+    ill = {stack.name for stack in report.stacks if as_assumed(stack).verdict != "healthy"}
     dear = [s.name for s in stacks if s.name in ill and cost(s, probe, settings).seconds(SLOW) > DEAR]
     report = replace(report, notes=(*report.notes, *map(UNTRIED.format, dear)))
     ill -= set(dear)
@@ -192,7 +193,7 @@ def _report(
 ) -> Report:
     layers = tuple(la for s in measured for la in s.layers if fnmatchcase(la.name, settings.layers))
     shown = {layer.name for layer in layers} | {subject.stack.name for subject in measured}
-    assessment = assess(measured, policy)
+    assessment = assess([replace(subject, framework=source.framework) for subject in measured], policy)
     return Report(
         schema_version=SCHEMA_VERSION,
         rnndiag_version=rnndiag.__version__,
@@ -209,6 +210,7 @@ def _report(
         not_assessed=tuple(n for n in assessment.not_assessed if n.layer in shown),
         switched_off=tuple(n for n in assessment.switched_off if n.layer in shown),
         notes=notes,
+        not_applicable=tuple(n for n in assessment.not_applicable if n.layer in shown),
     )
 
 
@@ -219,7 +221,8 @@ def _measure(
     in_precision = Stack(stack.name, tuple(tuple(la.to(dtype, device) for la in level) for level in stack.levels))
     _check_fit(stack, in_precision, probe, settings)
     step(f"{stack.name}: states")
-    levels = run_stack(in_precision, probe.inputs(stack).to(device, dtype))
+    inputs = probe.inputs(stack).to(device, dtype)
+    levels = run_stack(in_precision, inputs)
     runs = [run for level in levels for run in level]
     layers: list[LayerMeasures] = []
     adjoint = None
@@ -236,6 +239,8 @@ def _measure(
     step(f"{stack.name}: gradient through all layers")
     lone = adjoint if len(runs) == 1 else None
     judged = measure_stack(stack.name, levels, layers, lone, lag, settings)
+    del levels, runs, run, adjoint, lone  # the states take much of the memory, and more states follow
+    judged, layers = with_alternative(judged, layers, in_precision, inputs, lag, settings)
     return Subject(judged, tuple(layers))
 
 
@@ -256,7 +261,7 @@ def _chosen(model: Model, glob: str) -> list[Stack]:
 def _fitting(stacks: list[Stack], probe: Probe) -> tuple[list[Stack], list[Skipped]]:
     reasons = [(stack, probe.misfit(stack)) for stack in stacks]
     fitting = [stack for stack, reason in reasons if reason is None]
-    unfit = [Skipped(stack.name, reason) for stack, reason in reasons if reason is not None]
+    unfit = [Skipped(stack.name, reason, recurrent=True) for stack, reason in reasons if reason is not None]
     if not fitting:
         raise ProbeError("; ".join(skipped.reason for skipped in unfit))
     return fitting, unfit

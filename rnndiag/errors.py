@@ -25,6 +25,19 @@ class CheckpointError(RnndiagError):
     """A file that could not be read, was refused, or holds no recurrent layer."""
 
 
+class NotAModelError(CheckpointError):
+    """A file that training writes next to a model, such as optimizer state.
+
+    Args:
+        path: of the file.
+        reason: what it holds.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}: there is no recurrent layer in it to measure; name the model's own file")
+        self.reason = reason
+
+
 class ModelError(RnndiagError):
     """A module or step function given from Python that cannot be measured, or the code that should make one."""
 

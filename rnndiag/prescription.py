@@ -13,6 +13,7 @@ from rnndiag.checkpoint.model import Model
 from rnndiag.config import Settings, Thresholds
 from rnndiag.diagnose import Progress, diagnose, measuring_of, patients
 from rnndiag.errors import SettingsError
+from rnndiag.measures.alternative import as_assumed
 from rnndiag.measures.verdict import Verdict, worst
 from rnndiag.probes import Probe
 from rnndiag.report import Report
@@ -114,7 +115,7 @@ def prescribe(
     settings = replace(settings or Settings(), treat=False)
     names = _named(treatments, take)
     before = diagnose(model, probe, settings, policy=policy, progress=progress)
-    ill = {stack.name for stack in before.stacks if stack.verdict != "healthy"}
+    ill = {stack.name for stack in before.stacks if as_assumed(stack).verdict != "healthy"}
     if take is not None and not ill:
         ill = {stack.name for stack in before.stacks}  # as asked, though all are well
     trials: list[Trials] = []

@@ -60,8 +60,11 @@ class Report:
     switched_off: tuple[NotAssessed, ...]
     """rules that selection or configuration kept from a layer or stack"""
     notes: tuple[str, ...]
+    """what was assumed or estimated, one sentence each"""
     theory: Theory | None = None
     """what mean field predicts, beside what was measured; None: not a random net"""
+    not_applicable: tuple[NotAssessed, ...] = ()
+    """rules that are about another kind of layer or stack, such as a rule on forget gates for a tanh layer"""
 
 
 def to_builtins(report: Report) -> dict[str, Any]:

@@ -17,11 +17,11 @@ from rnndiag.checkpoint.at_hand import at_hand
 from rnndiag.checkpoint.contents import combined
 from rnndiag.checkpoint.find import find
 from rnndiag.checkpoint.folders import models_in
+from rnndiag.checkpoint.hints import hint
 from rnndiag.checkpoint.model import Model, Skipped, Source
-from rnndiag.checkpoint.spellings import likely, mapping_for
 from rnndiag.checkpoint.steady import steadily
 from rnndiag.checkpoint.text import listing
-from rnndiag.errors import CheckpointError
+from rnndiag.errors import CheckpointError, NotAModelError
 from rnndiag.printable import printable
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def load(path: str | Path, *, nonlinearity: Nonlinearity | None = None, maps: Se
         At least one stack, what was passed over and why, and the assumptions made; the digest is of what was read.
 
     Raises:
+        NotAModelError: the file was written next to a model and holds no weights, such as optimizer state.
         CheckpointError: the file cannot be read, is refused, or holds no recurrent layer; the message is
             one line that begins with the path.
     """
@@ -68,12 +69,16 @@ def _loaded(path: str, nonlinearity: Nonlinearity | None, maps: Sequence[RoleMap
         raise CheckpointError(f"{path}: no such file{_nearest(Path(path))}") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if contents.auxiliary and not findings.stacks:
+        raise NotAModelError(path, contents.auxiliary)
     if findings.unmatched:
         names = [printable(name, 80) for part in contents.containers for name in part.tensors]
         raise CheckpointError(f"{path}: {findings.unmatched[0]}; the file holds {listing(names, 8) or 'no tensors'}")
     if not findings.stacks:
-        raise CheckpointError(f"{path}: {_nothing_found(findings.skipped)}{_mapping_to_try(contents)}")
-    source = Source(path, format_, digest, findings.skipped, dict(contents.progress))
+        raise CheckpointError(
+            f"{path}: {_nothing_found(findings.skipped, contents.framework)}{_mapping_to_try(contents)}"
+        )
+    source = Source(path, format_, digest, findings.skipped, dict(contents.progress), contents.framework)
     return Model(source, findings.stacks, (*contents.notes, *findings.notes))
 
 
@@ -87,7 +92,8 @@ def _archived(found: AtHand) -> tuple[str, Contents]:
         try:
             format_, parts[name] = formats.read(path)
         except CheckpointError as error:
-            skipped.append(Skipped(printable(name), str(error).removeprefix(f"{path}: ")))
+            reason = str(error).removeprefix(f"{path}: ")
+            skipped.append(Skipped(printable(name), reason, recurrent=True))  # it may hold a recurrent layer
     if not parts and len(skipped) == 1:
         raise CheckpointError(f"{found.content / name}: {skipped[0].reason}")
     if not parts:
@@ -132,16 +138,16 @@ def _nearest(path: Path) -> str:
 
 
 def _mapping_to_try(contents: Contents) -> str:
-    pairs = (likely(container.tensors) for container in contents.containers)
-    names = next((pair for pair in pairs if pair), None)
-    return f"; if it has a layer under other names, say which: {mapping_for(names)}" if names else ""
+    return next((told for container in contents.containers if (told := hint(container.tensors))), "")
 
 
-def _nothing_found(skipped: tuple[Skipped, ...]) -> str:
+_LAYERS: Final = {"Keras": "a SimpleRNN, GRU or LSTM layer"}
+"""What is looked for in a model of a framework; of others, PyTorch's names."""
+
+
+def _nothing_found(skipped: tuple[Skipped, ...], framework: str) -> str:
     saw = [f"{each.name} ({each.reason.removeprefix('not recurrent: ')})" for each in skipped]
     # What comes close is the likeliest answer to the user's question.
     saw.sort(key=lambda line: "(recurrent, but" not in line)
-    return (
-        "no recurrent layer: expected weight_ih and weight_hh of an nn.RNN, nn.LSTM, nn.GRU or one of their"
-        f" cells, saw {listing(saw, 6) or 'no tensors at all'}"
-    )
+    expected = _LAYERS.get(framework, "weight_ih and weight_hh of an nn.RNN, nn.LSTM, nn.GRU or one of their cells")
+    return f"no recurrent layer: expected {expected}, saw {listing(saw, 6) or 'no tensors at all'}"

@@ -111,14 +111,7 @@ def _reading(shapes: Mapping[str, tuple[int, ...]], known: Convention) -> tuple[
     recurrent, feeding = shapes["hh"], shapes["ih"]
     if len(recurrent) != 2 or len(feeding) != 2 or 0 in recurrent + feeding:
         raise UnfitError(f"expected two matrices, got hh {shape_of(recurrent)} and ih {shape_of(feeding)}")
-    layouts: tuple[Layout, ...] = ("rows", "columns")
-    fits: list[tuple[str, Layout, int]] = []
-    for layout in layouts:
-        tall = recurrent if layout == "rows" else recurrent[::-1]
-        fed = feeding[0] if layout == "rows" else feeding[1]
-        gates, rest = divmod(tall[0], tall[1])
-        if not rest and gates in GATES_OF and fed == tall[0]:
-            fits.append((GATES_OF[gates], layout, tall[1]))
+    fits = readings(recurrent, feeding)
     fits = [fit for fit in fits if known.cell in (None, fit[0]) and known.layout in (None, fit[1])]
     if not fits:
         wanted = f"a {known.cell}" if known.cell else "1, 3 or 4 gates"
@@ -129,6 +122,21 @@ def _reading(shapes: Mapping[str, tuple[int, ...]], known: Convention) -> tuple[
     if len(fits) > 1:
         raise AmbiguousError(f"hh {shape_of(recurrent)} and ih {shape_of(feeding)} may be used as W h or as h W")
     return fits[0]
+
+
+def readings(recurrent: tuple[int, ...], feeding: tuple[int, ...]) -> list[tuple[str, Layout, int]]:
+    """The cell, layout and number of units of each reading that the shapes of ``hh`` and ``ih`` admit."""
+    if len(recurrent) != 2 or len(feeding) != 2 or 0 in recurrent + feeding:
+        return []
+    layouts: tuple[Layout, ...] = ("rows", "columns")
+    fits: list[tuple[str, Layout, int]] = []
+    for layout in layouts:
+        tall = recurrent if layout == "rows" else recurrent[::-1]
+        fed = feeding[0] if layout == "rows" else feeding[1]
+        gates, rest = divmod(tall[0], tall[1])
+        if not rest and gates in GATES_OF and fed == tall[0]:
+            fits.append((GATES_OF[gates], layout, tall[1]))
+    return fits
 
 
 def _biases(

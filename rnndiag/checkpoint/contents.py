@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from rnndiag.checkpoint.model import Skipped
 
@@ -118,6 +118,10 @@ class Contents:
     """What the reader took for granted or converted, such as an order of gates; one sentence each."""
     progress: Mapping[str, int] = field(default_factory=dict)
     """Counters of training steps or epochs that the file holds, by their names (``progress.KEYS``)."""
+    framework: str = ""
+    """The framework that the model was built with, as people write it (``PyTorch``); empty: not known."""
+    auxiliary: str = ""
+    """What the file holds where it is no model but written next to one, such as ``optimizer state only``."""
 
 
 def combined(parts: Mapping[str, Contents]) -> Contents:
@@ -138,4 +142,11 @@ def combined(parts: Mapping[str, Contents]) -> Contents:
         tuple(skipped for contents in each for skipped in contents.skipped),
         tuple(statement for contents in each for statement in contents.statements),
         tuple(dict.fromkeys(note for contents in each for note in contents.notes)),
+        framework=common_framework(each),
     )
+
+
+def common_framework(parts: Iterable[Contents]) -> str:
+    """The framework of all parts; empty where one does not tell, or they differ."""
+    frameworks = {contents.framework for contents in parts}
+    return frameworks.pop() if len(frameworks) == 1 else ""

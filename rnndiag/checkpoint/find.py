@@ -17,7 +17,7 @@ from rnndiag.checkpoint.names import Place, name_modules, prefixes, shown, unwra
 from rnndiag.checkpoint.nonlinearity import Choice
 from rnndiag.checkpoint.parametrised import effective
 from rnndiag.checkpoint.renamed import Renamed
-from rnndiag.checkpoint.shapes import PARAMETER, RecurrentModule, UnfitError, read_module
+from rnndiag.checkpoint.shapes import PARAMETER, RecurrentModule, SharedError, UnfitError, read_module
 from rnndiag.checkpoint.spellings import respell
 from rnndiag.checkpoint.text import listing, shape_of
 from rnndiag.printable import printable
@@ -86,7 +86,8 @@ def find(
     stacks = [_stack(f, name, choice, copies) for f, name in zip(search.found, names, strict=True)]
     skipped = [*_named(search), *contents.skipped]
     if len(skipped) > MAX_SKIPPED:
-        skipped[MAX_SKIPPED - 1 :] = [Skipped(f"{len(skipped) - MAX_SKIPPED + 1} more", "not listed")]
+        rest = skipped[MAX_SKIPPED - 1 :]
+        skipped[MAX_SKIPPED - 1 :] = [Skipped(f"{len(rest)} more", "not listed", any(s.recurrent for s in rest))]
     notes = (*_class_notes(search.found, stacks), *search.notes, *choice.notes)
     return Findings(tuple(stacks), tuple(skipped), notes, search.unmatched)
 
@@ -103,7 +104,8 @@ class _Search:
     def __init__(self, size: int, maps: Sequence[RoleMap], *, tables: bool) -> None:
         self._tables = tables
         self.found: list[_Found] = []
-        self.passed_over: list[tuple[Place, str]] = []
+        self.passed_over: list[tuple[Place, str, bool]] = []
+        """where, why, and whether it is a recurrent layer that was not measured"""
         self.notes: list[str] = []
         self._problems = {each.text: "no two tensors answer to hh and ih with the same *" for each in maps}
         self._maps = maps
@@ -119,7 +121,7 @@ class _Search:
         tables = Tables()
         start = len(self.found)
         renamed = self._renamed(container)
-        self.passed_over += [(Place(path, name), reason) for name, reason in renamed.misfits]
+        self.passed_over += [(Place(path, name), reason, True) for name, reason in renamed.misfits]
         for name, parameters in _modules(renamed.tensors).items():
             place, facts = Place(path, name), renamed.facts.get(name)
             if any(map(PARAMETER.fullmatch, parameters)):
@@ -130,7 +132,7 @@ class _Search:
         if self._tables:
             self._furnish(start, tables)
         read = {found.table for found in self.found[start:]}
-        self.passed_over += [(p, _other(parameters, p.module in read)) for p, parameters in others]
+        self.passed_over += [(p, _other(parameters, p.module in read), False) for p, parameters in others]
 
     @property
     def unmatched(self) -> tuple[str, ...]:
@@ -160,7 +162,7 @@ class _Search:
             module = read_module(parameters)
             self._admit(place, module)
         except UnfitError as unfit:
-            self.passed_over.append((place, f"recurrent, but {unfit}"))
+            self.passed_over.append((place, f"recurrent, but {unfit}", not isinstance(unfit, SharedError)))
         else:
             self.found.append(_Found(place, module, facts))
 
@@ -176,7 +178,7 @@ class _Search:
         views = tuple(map(_view, module.tensors))
         first = self._places.get(views)
         if first is not None:
-            raise UnfitError(f"its weights are those of {shown((*first.container, first.module)) or 'the top level'}")
+            raise SharedError(f"its weights are those of {shown((*first.container, first.module)) or 'the top level'}")
         if len(self.found) >= MAX_STACKS:
             raise UnfitError(f"the file has more than {MAX_STACKS} recurrent modules")
         if not self._spend(module.tensors):
@@ -269,8 +271,8 @@ def _named(search: _Search) -> list[Skipped]:
     """The passed-over modules under the names that they would have beside the stacks."""
     heads = prefixes(found.place.container for found in search.found)
     return [
-        Skipped(shown((*heads.get(p.container, p.container), *unwrapped(p.parts))) or "(top level)", reason)
-        for p, reason in search.passed_over
+        Skipped(shown((*heads.get(p.container, p.container), *unwrapped(p.parts))) or "(top level)", reason, recurrent)
+        for p, reason, recurrent in search.passed_over
     ]
 
 

@@ -94,8 +94,9 @@ def _parse(format_: str, path: pathlib.Path, extra: str, what: str = "") -> tupl
     contents = Contents(
         sum(tensor.nbytes for tensor in tensors.values()),
         (Container(Path(), tensors, facts),),
-        tuple(Skipped(printable(name), printable(reason)) for name, reason in header["skipped"]),
+        tuple(Skipped(printable(name), printable(reason), lost) for name, reason, lost in header["skipped"]),
         notes=tuple(printable(note) for note in header["notes"]),
+        framework=header["framework"],
     )
     return contents, header
 

@@ -43,12 +43,14 @@ def load(module: nn.Module, *, nonlinearity: Nonlinearity | None = None) -> Mode
     contents = _contents(module, name)
     findings = find(contents, nonlinearity)
     if not findings.stacks:
-        near = [f"{each.name} ({each.reason})" for each in findings.skipped if each.reason.startswith("recurrent")]
+        near = [f"{each.name} ({each.reason})" for each in findings.skipped if each.recurrent]
         raise ModelError(
             f"{name}: no nn.RNN, nn.LSTM, nn.GRU or one of their cells in it{', but ' if near else ''}"
             f"{listing(near, 3)}; measure a recurrence of your own by its step: rnndiag.inspect(step, state0, inputs)"
         )
-    return Model(Source(name, "module", skipped=findings.skipped), findings.stacks, findings.notes)
+    return Model(
+        Source(name, "module", skipped=findings.skipped, framework=contents.framework), findings.stacks, findings.notes
+    )
 
 
 def _contents(root: nn.Module, name: str) -> Contents:
@@ -71,7 +73,7 @@ def _contents(root: nn.Module, name: str) -> Contents:
             kept = on_cpu.setdefault(id(tensor), (tensor, _leaf(tensor)))
             tensors[f"{path}.{key}" if path else key] = kept[1]
     size = sum(leaf.numel() * leaf.element_size() for leaf in tensors.values() if isinstance(leaf, Tensor))
-    return Contents(size, (Container(Path(), tensors, facts),))
+    return Contents(size, (Container(Path(), tensors, facts),), framework="PyTorch")
 
 
 def _effective(module: nn.Module) -> Mapping[str, Tensor]:

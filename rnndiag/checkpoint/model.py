@@ -13,6 +13,8 @@ class Skipped:
 
     name: str
     reason: str
+    recurrent: bool = False
+    """Whether it looks like a recurrent layer, so that a gate has to say that it was not judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Source:
     sha256: str = ""
     skipped: tuple[Skipped, ...] = ()
     progress: dict[str, int] = field(default_factory=dict)
+    framework: str = ""
+    """The framework that the model was built with, as people write it, such as ``PyTorch``; empty: not known."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -51,6 +51,10 @@ DTYPES: Final = {
 """The types that a weight or a counter beside weights may have; the others are passed over by name."""
 
 
+FRAMEWORKS: Final = {"pt": "PyTorch", "tf": "TensorFlow", "flax": "Flax", "mlx": "MLX"}
+"""The framework of a file by ``format`` in its metadata, as transformers and MLX write it."""
+
+
 def read(path: pathlib.Path) -> Contents:
     """Check the header; each tensor stays in the file until a layer needs it.
 
@@ -74,9 +78,11 @@ def read(path: pathlib.Path) -> Contents:
             skipped.append(Skipped(printable(name, 60), f"a name of {len(name)} characters"))
         else:
             tensors[name] = _leaf(file, name)
-    stated = (file.metadata() or {}).get("nonlinearity")
+    metadata = file.metadata() or {}
+    stated = metadata.get("nonlinearity")
     statements = (("__metadata__.nonlinearity", stated),) if is_nonlinearity(stated) else ()
-    return Contents(size, (Container(Path(), tensors),), tuple(skipped), statements)
+    framework = FRAMEWORKS.get(metadata.get("format", ""), "")
+    return Contents(size, (Container(Path(), tensors),), tuple(skipped), statements, framework=framework)
 
 
 def places(path: pathlib.Path, ledger: Ledger) -> Contents:

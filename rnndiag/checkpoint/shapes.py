@@ -34,6 +34,10 @@ class UnfitError(Exception):
     """Parameters that look recurrent and do not fit together; the message is the reason."""
 
 
+class SharedError(UnfitError):
+    """The parameters are those of another module, which is measured."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RecurrentModule:
     """The parameters of one recurrent module, their shapes verified against each other."""

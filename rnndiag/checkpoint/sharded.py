@@ -10,7 +10,7 @@ import msgspec
 
 from rnndiag.checkpoint import safetensors, torch_legacy, torch_zip
 from rnndiag.checkpoint.allowance import current
-from rnndiag.checkpoint.contents import MAX_NAME, MAX_TENSORS, Container, Contents, Leaf, Path
+from rnndiag.checkpoint.contents import MAX_NAME, MAX_TENSORS, Container, Contents, Leaf, Path, common_framework
 from rnndiag.checkpoint.foreign import describe
 from rnndiag.checkpoint.reader import Candidate, Reader, Using
 from rnndiag.checkpoint.text import listing
@@ -65,7 +65,12 @@ def read(path: pathlib.Path, using: Using = Reader.contents) -> Contents:
         tensors |= _pick(path, shard, parts[-1], wanted)
     in_order = {name: tensors[name] for name in index.weight_map}
     statements = dict.fromkeys(statement for part in parts for statement in part.statements)
-    return Contents(sum(part.size for part in parts), (Container(Path(), in_order),), statements=tuple(statements))
+    return Contents(
+        sum(part.size for part in parts),
+        (Container(Path(), in_order),),
+        statements=tuple(statements),
+        framework=common_framework(parts),
+    )
 
 
 def parts(path: pathlib.Path) -> Iterator[pathlib.Path]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 from rnndiag.checkpoint.arrange import CANONICAL, AmbiguousError, Convention
 from rnndiag.checkpoint.contents import Unusable
 from rnndiag.checkpoint.gate_tensors import gate_sets, join
-from rnndiag.checkpoint.shapes import GATES_OF, UnfitError
+from rnndiag.checkpoint.hints import option_for
+from rnndiag.checkpoint.shapes import UnfitError
 from rnndiag.checkpoint.text import listing
 from rnndiag.printable import printable
 
@@ -46,8 +47,6 @@ _CUSTOM: Final = {
 """What a GRU's names leave open."""
 MAX_TENSORS: Final = 20_000
 """Of a container whose names are looked at; beyond, only PyTorch's own are recognised."""
-MAX_SIBLINGS: Final = 20
-"""Matrices of one module that are looked at for a likely pair."""
 MAX_TELLING: Final = 100
 """Characters at the end of a name that are looked at, so that a long one takes no long search."""
 _LEVEL: Final = re.compile(r"_l(?:0|[1-9][0-9]{0,2})(?:_reverse)?")
@@ -89,7 +88,8 @@ def respell(container: Renamed, taken: Container_[str]) -> None:
             known = _convention(module, keras, container.tensors)
             arranged = container.take(module.names, known, path, suffix)
         except UnfitError as error:
-            hint = f"; say how with {mapping_for(module.names)}" if isinstance(error, AmbiguousError) else ""
+            option = option_for(module.names, container.tensors) if isinstance(error, AmbiguousError) else ""
+            hint = f"; say how with {option}" if option else ""
             container.misfits.append((path, f"recurrent, but {error}{hint}"))
             container.drop(module.names)
         else:
@@ -126,29 +126,6 @@ def _join_gates(container: Renamed, modules: dict[tuple[str, str], _Module]) -> 
 
 def _with_gate(name: str, tail: str) -> str:
     return name.removesuffix(tail) + tail.replace(tail.strip("_"), "{gate}")
-
-
-def mapping_for(names: Mapping[str, str]) -> str:
-    """The option that would settle what these tensors, given by role, are."""
-    roles = ",".join(f"{role}={printable(name, 200)}" for role, name in names.items())
-    return f'--map "{roles},layout=rows,cell=tanh" (or layout=columns; cell relu, gru, lstm)'
-
-
-def likely(tensors: Mapping[str, Leaf]) -> dict[str, str] | None:
-    """Two tensors of one module whose shapes would make them its ``hh`` and ``ih``; None without such a pair."""
-    siblings: defaultdict[str, list[tuple[str, tuple[int, ...]]]] = defaultdict(list)
-    for name, leaf in tensors.items():
-        if len(shape := _shape(leaf)) == 2:
-            siblings[name.rpartition(".")[0]].append((name, shape))
-    for matrices in siblings.values():
-        for recurrent, shape in matrices[:MAX_SIBLINGS]:
-            gates, rest = divmod(max(shape), max(min(shape), 1))
-            if rest or gates not in GATES_OF:
-                continue
-            others = (name for name, other in matrices[:MAX_SIBLINGS] if name != recurrent and max(shape) in other)
-            if feeding := next(others, None):
-                return {"hh": recurrent, "ih": feeding}
-    return None
 
 
 def _modules(tensors: Mapping[str, Leaf], taken: Container_[str]) -> dict[tuple[str, str], _Module]:

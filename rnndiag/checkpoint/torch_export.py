@@ -127,7 +127,7 @@ def _read(path: pathlib.Path) -> tuple[Archive, Contents]:
     models = {match[1]: name for name in archive.members if (match := PROGRAM.fullmatch(name))}
     if OLD_PROGRAM in archive.members:
         models = {"model": OLD_PROGRAM}
-    contents = Contents(archive.size, ())
+    contents = Contents(archive.size, (), framework="PyTorch")
     for model, program in models.items():
         place = Path().child(model) if len(models) > 1 else Path()
         tensors = _weights(archive, model)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, cast
 from torch import Tensor
 
 from rnndiag.checkpoint.allowance import current
+from rnndiag.checkpoint.auxiliary import auxiliary
 from rnndiag.checkpoint.contents import (
     MAX_NAME,
     Container,
@@ -78,6 +79,8 @@ def walk(root: object, size: int, describe: Callable[[StandIn], ModuleFacts] = f
         tuple(walker.skipped),
         tuple(walker.statements),
         progress=walker.progress,
+        framework="PyTorch",
+        auxiliary=auxiliary(root, walker.containers, has_optimizer=walker.has_optimizer),
     )
     if not any(isinstance(leaf, Dequantised) for each in walker.containers for leaf in each.tensors.values()):
         return found
@@ -97,6 +100,7 @@ class _Walker:
         self._todo: list[tuple[Path, object]] = []
         self._optimizers: list[tuple[Path, object]] = []
         self._in_optimizer = False
+        self.has_optimizer = False
 
     def run(self, root: object) -> None:
         (self._optimizers if _is_optimizer(root) else self._todo).append((Path(), root))
@@ -109,6 +113,8 @@ class _Walker:
             self._drain()
             if len(self.containers) > found:
                 self._skip(path, "optimizer state")
+            # One that has made no update yet holds no tensors.
+            self.has_optimizer |= len(self.containers) > found or _is_optimizer(part)
             del self.containers[found:], self.statements[stated:]
 
     def _drain(self) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Container, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rnndiag.cli.fleet import Fleet
 from rnndiag.cli.interrupts import Interrupts
 from rnndiag.cli.outcomes import behind, made, read
-from rnndiag.cli.paths import UnfoundError
+from rnndiag.cli.paths import UnfoundError, expand
 from rnndiag.cli.streams import is_read, say, say_lines
-from rnndiag.errors import RnndiagError
+from rnndiag.errors import CheckpointError, RnndiagError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +40,8 @@ class Measured:
     interrupted: bool = False
     streamed: tuple[Path, ...] = ()
     """the file to which results were written as they finished; empty after an interrupt, when it is not complete"""
+    skipped: frozenset[str] = frozenset()
+    """files of folders and patterns that are no models but were written next to one"""
 
     def shown(self, targets: Sequence[Target]) -> list[Target]:
         """Those targets that are written: after an interrupt no file, which is whole or not written."""
@@ -91,9 +93,17 @@ def measure_models(
     job = Job(probe, settings, policy, chosen["nonlinearity"], tuple(maps), cache)
     several = len(chosen["paths"]) > 1 or len(found) > 1
     outcomes = read(found, job, fleet, interrupts, quiet=quiet)
-    return _gathered(
-        outcomes, interrupts, fleet, each, verbose=verbose, several=several, conditions=_joint(job.conditions, held_to)
+    measured = _gathered(
+        outcomes,
+        interrupts,
+        fleet,
+        each,
+        verbose=verbose,
+        several=several,
+        conditions=_joint(job.conditions, held_to),
+        named=frozenset(chosen["paths"]),
     )
+    return replace(measured, code=max(measured.code, _without_models(chosen["paths"], measured.skipped)))
 
 
 def _gathered(
@@ -105,11 +115,14 @@ def _gathered(
     verbose: bool,
     several: bool,
     conditions: str = "",
+    named: Container[str] = (),
 ) -> Measured:
+    """Go through the outcomes; ``named`` are the paths as the user gave them, whose files must be models."""
     from rnndiag.fleet.job import Failure
     from rnndiag.fleet.lines import line
 
     kept: dict[int, Report] = {}
+    skipped: set[str] = set()
     code, streamed = 0, not fleet.resume
     try:
         with fleet.lines(conditions) as write, interrupts, closing(outcomes):
@@ -120,6 +133,10 @@ def _gathered(
                         result = each(outcome.index, result)
                     except RnndiagError as error:
                         result = Failure(str(error), error.exit_code)
+                if isinstance(result, Failure) and result.not_a_model and outcome.path not in named:
+                    remark(f"skipped {outcome.path}: {result.not_a_model}")
+                    skipped.add(outcome.path)
+                    continue
                 if isinstance(result, Failure):
                     fail(result, verbose=verbose)
                     code = max(code, result.code)
@@ -136,12 +153,25 @@ def _gathered(
         code = INTERRUPTED
     interrupted = code == INTERRUPTED
     files = fleet.streamed_files if streamed and not interrupted else ()
-    return Measured([kept[index] for index in sorted(kept)], code, several, interrupted, files)
+    reports = [kept[index] for index in sorted(kept)]
+    return Measured(reports, code, several, interrupted, files, frozenset(skipped))
 
 
 def _is_wanted(stream: Target) -> bool:
     """Whether results still reach somebody."""
     return stream.file is not None or is_read()
+
+
+def _without_models(paths: Sequence[str], skipped: frozenset[str]) -> int:
+    """The exit code for folders and patterns of which every file was skipped, each of which is reported."""
+    code = 0
+    for path in paths if skipped else ():
+        found = [each for each in expand([path]) if isinstance(each, str)]
+        if found and skipped.issuperset(found):
+            files = "its only file was" if len(found) == 1 else f"all {len(found)} files were"
+            complain(f"{path}: no model to measure: {files} skipped")
+            code = CheckpointError.exit_code
+    return code
 
 
 def _joint(conditions: str, held_to: str) -> str:
@@ -167,6 +197,11 @@ def refuse(error: RnndiagError, *, verbose: bool) -> None:
 def warn(message: str) -> None:
     """One line on stderr about something that still works and will not always do so."""
     say(message, "warning")
+
+
+def remark(message: str) -> None:
+    """One line on stderr that is not an error."""
+    say(message, "note")
 
 
 def complain(message: str) -> None:

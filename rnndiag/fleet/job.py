@@ -17,7 +17,7 @@ from rnndiag import checkpoint
 from rnndiag.checkpoint.mapping import RoleMap
 from rnndiag.config import Settings
 from rnndiag.diagnose import Progress, diagnose
-from rnndiag.errors import OutputError, RnndiagError
+from rnndiag.errors import NotAModelError, OutputError, RnndiagError
 from rnndiag.fleet import cache
 from rnndiag.probes import Probe
 from rnndiag.rules.policy import Policy
@@ -52,6 +52,8 @@ class Failure:
     """the exit code it asks for"""
     trace: str = ""
     """the traceback of a bug"""
+    not_a_model: str = ""
+    """what the file holds, where it was written next to a model; in a folder of models it is skipped"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +91,8 @@ def attempt(work: Work, path: str, progress: Progress | None = None) -> Report |
         return work.report(path, progress)
     except OutputError:
         raise
+    except NotAModelError as error:
+        return Failure(str(error), error.exit_code, not_a_model=error.reason)
     except RnndiagError as error:
         return Failure(str(error), error.exit_code)
     except Exception as error:  # thousands of other models are still to be measured

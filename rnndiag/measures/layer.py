@@ -13,6 +13,7 @@ from rnndiag.cells.custom import Layer
 from rnndiag.cells.layer import CellKind, Direction, RecurrentLayer
 from rnndiag.config import Settings
 from rnndiag.measures.adjoint import Adjoint, layer_adjoint, stack_adjoint
+from rnndiag.measures.alternative import Alternative
 from rnndiag.measures.gradient import GradientThroughTime, LayerGradient, layer_through_time, through_time
 from rnndiag.measures.lyapunov import Lyapunov, lyapunov
 from rnndiag.measures.numerics import Numerics, parameter_health, state_health
@@ -59,6 +60,9 @@ class LayerMeasures:
     numerics: Numerics
     reset_after: bool | None = None
     """whether a GRU's reset gate multiplies ``W_hn h- + b_hn``, as in PyTorch, or ``h-`` itself; None: no GRU"""
+    alternative: Alternative | None = None
+    """the verdict under the other nonlinearity, where one was assumed in the stack; ``verdict`` is ``inconclusive``
+    where the two differ"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,9 @@ class StackMeasures:
     gradient: GradientThroughTime | None
     trainability: Trainability | None = None
     """None: not determined"""
+    alternative: Alternative | None = None
+    """the verdict under the other nonlinearity, where one was assumed; ``verdict`` is ``inconclusive`` where the two
+    differ"""
 
 
 def measure_layer(

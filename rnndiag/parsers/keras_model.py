@@ -51,7 +51,7 @@ def parse(path: Path, places: Places | None = None) -> Parsed:
 
 
 def _parse(file: hdf5.Hdf5, config: Any) -> Parsed:
-    parsed = Parsed()
+    parsed = Parsed(framework="Keras")
     legacy = _legacy_root(file.root)
     if config is None:
         (text, *_) = hdf5.texts(file.root, "model_config") or ["null"]

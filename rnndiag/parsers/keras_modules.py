@@ -53,16 +53,16 @@ class Modules:
         """One layer: its tensors, or why there are none. Tables come after the layers that read them."""
         name = part.name.encode(errors="replace").decode()
         if len(name) > MAX_NAME:
-            self._skip(name, "too long a name")
+            self._skip(name, "too long a name", recurrent=isinstance(part, Recurrent))
         elif isinstance(part, Recurrent):
             try:
                 self._recurrent(part, name)
             except (UnfitError, hdf5.UnreadableError) as fault:
-                self._skip(name, f"recurrent, but {fault}")
+                self._skip(name, f"recurrent, but {fault}", recurrent=True)
         elif isinstance(part, Table):
             self._table(part, name)
         else:
-            self._skip(name, f"not recurrent: {part.what}")
+            self._skip(name, f"not recurrent: {part.what}", recurrent=False)
 
     def finish(self) -> None:
         """Write down what was noted."""
@@ -126,13 +126,13 @@ class Modules:
         datasets = self._weights.variables(part.path)
         shapes = [tuple(dataset.shape) for dataset in datasets]
         if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][1] not in self._widths:
-            self._skip(name, "not recurrent: Embedding")
+            self._skip(name, "not recurrent: Embedding", recurrent=False)
             return
         try:
             self._file.check(datasets[0])
             array = self._file.read(datasets[0])
         except hdf5.UnreadableError as error:
-            self._skip(name, f"embedding, but {error}")
+            self._skip(name, f"embedding, but {error}", recurrent=False)
             return
         # The finder knows a table by its name.
         name = self._unique(name if "emb" in name.rpartition(".")[2].lower() else dotted(name, "embeddings"))
@@ -147,8 +147,8 @@ class Modules:
         self._names.add(unique)
         return unique
 
-    def _skip(self, name: str, reason: str) -> None:
-        self._parsed.skipped.append((name[:MAX_NAME], reason))
+    def _skip(self, name: str, reason: str, *, recurrent: bool) -> None:
+        self._parsed.skipped.append((name[:MAX_NAME], reason, recurrent))
 
     def _say(self, sentence: str, name: str) -> None:
         self._said.setdefault(sentence, []).append(name)

@@ -39,6 +39,8 @@ MAX_LISTED: Final = 20
 
 _W, _R, _B, _P = 1, 2, 3, 7  # inputs of an operator, the last of an LSTM only
 _INITIAL = slice(5, 7)
+_PRODUCERS = {"pytorch": "PyTorch", "keras2onnx": "Keras", "tf2onnx": "TensorFlow"}
+"""The framework whose models a program exports, by the name that the program leaves in the file."""
 
 
 def parse(path: Path, places: Places | None = None) -> Parsed:
@@ -60,7 +62,10 @@ def parse(path: Path, places: Places | None = None) -> Parsed:
         raise RefusedError("an ONNX model that is damaged or cut short: copy it again") from None
     if not model.HasField("graph"):
         raise RefusedError("an ONNX model without a graph, perhaps cut short: copy it again")
-    return _Reading(Graphs(model), Budget(Tensors(path, Spans(path, places) if places is not None else None))).parsed
+    budget = Budget(Tensors(path, Spans(path, places) if places is not None else None))
+    parsed = _Reading(Graphs(model), budget).parsed
+    parsed.framework = _PRODUCERS.get(model.producer_name, "")
+    return parsed
 
 
 class _Reading:
@@ -106,7 +111,9 @@ class _Reading:
         if first is operator:
             self._operators.append(operator)
         elif site.scope is first.site.scope and operator.name != first.name:
-            self._skip(operator.name.path, f"its weights are those of {first.name.path or 'the top level'}")
+            # The weights are measured under the other name.
+            reason = f"its weights are those of {first.name.path or 'the top level'}"
+            self._skip(operator.name.path, reason, measured=True)
 
     def _layer(self, site: Site) -> tuple[Layer, frozenset[str]]:
         values = Values(self._budget)
@@ -170,7 +177,7 @@ class _Reading:
         try:
             found = onnx_levels.table(operator, self._budget)
         except UnfitError as unfit:
-            self.parsed.skipped.append((name, f"an embedding, but {unfit}"))
+            self.parsed.skipped.append((name, f"an embedding, but {unfit}", False))
             return
         if found:
             stored_as, constant = found
@@ -200,8 +207,8 @@ class _Reading:
         if self._quantised:
             self.parsed.notes.append("quantised weights were taken as the model's DequantizeLinear restores them")
 
-    def _skip(self, name: str, reason: str) -> None:
-        self.parsed.skipped.append((name, f"recurrent, but {reason}"))
+    def _skip(self, name: str, reason: str, *, measured: bool = False) -> None:
+        self.parsed.skipped.append((name, f"recurrent, but {reason}", not measured))
 
     def _unique(self, path: str) -> str:
         name = path
@@ -215,7 +222,7 @@ class _Reading:
         skipped = self.parsed.skipped
         if skipped:
             by_reason: dict[str, list[str]] = {}
-            for name, reason in skipped:
+            for name, reason, _ in skipped:
                 by_reason.setdefault(reason, []).append(name)
             saw = [f"{', '.join(names[:3])}{_more(names, 3)} ({reason})" for reason, names in by_reason.items()]
             return f"{expected}, saw {'; '.join(saw[:3])}{_more(saw, 3)}"

@@ -42,8 +42,10 @@ class Parsed:
     ``<its name>.weight``"""
     facts: dict[str, Facts] = field(default_factory=dict)
     """by module: the dotted name without its last component"""
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    """what was passed over, by name, and why"""
+    skipped: list[tuple[str, str, bool]] = field(default_factory=list)
+    """what was skipped: its name, the reason, and whether it is a recurrent layer that was not measured"""
+    framework: str = ""
+    """the framework that the model was built with, as people write it; empty: not known"""
     notes: list[str] = field(default_factory=list)
     """conversions and assumptions, such as an order of gates; one sentence each"""
 
@@ -53,6 +55,7 @@ class Parsed:
             "facts": {name: asdict(facts) for name, facts in self.facts.items()},
             "skipped": self.skipped,
             "notes": self.notes,
+            "framework": self.framework,
             # safetensors has an order of its own.
             "dtypes": {name: "bfloat16" if a.dtype == BFLOAT16 else a.dtype.name for name, a in self.tensors.items()},
         }

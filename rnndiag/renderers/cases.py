@@ -1,4 +1,4 @@
-"""What the formats for machines share: each rule on each stack or layer, and the text of a finding."""
+"""What the formats of a gate share: each rule on each stack or layer, what was not judged, a finding in text."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from rnndiag.checkpoint.model import Skipped
 from rnndiag.printable import escaped
 from rnndiag.report import Report
 from rnndiag.rules import RULES
@@ -14,7 +15,7 @@ from rnndiag.rules.base import Finding, StackRule
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One rule on one stack or layer: it failed, could not be assessed, or found nothing."""
+    """One rule on one stack or layer: it failed, was not applied, or found nothing."""
 
     code: str
     name: str
@@ -22,7 +23,7 @@ class Case:
     """name of the stack or layer"""
     findings: tuple[Finding, ...] = ()
     reason: str | None = None
-    """why it could not be assessed"""
+    """why it was not applied: it could not be assessed, does not apply, or is switched off"""
 
 
 def cases(report: Report) -> Iterator[Case]:
@@ -35,7 +36,7 @@ def cases(report: Report) -> Iterator[Case]:
     reasons: dict[tuple[str, str], list[str]] = defaultdict(list)
     for finding in report.findings:
         findings[finding.rule, finding.layer].append(finding)
-    for item in (*report.not_assessed, *report.switched_off):
+    for item in (*report.not_assessed, *report.switched_off, *report.not_applicable):
         reasons[item.rule, item.layer].append(item.reason)
     names = {rule.code: rule.name for rule in RULES} | {finding.rule: finding.name for finding in report.findings}
 
@@ -48,6 +49,11 @@ def cases(report: Report) -> Iterator[Case]:
         for layer in stack.layers:
             yield from [case(rule.code, layer) for rule in RULES if not isinstance(rule, StackRule)]
     yield from [case(*key) for key in dict.fromkeys((*findings, *reasons))]
+
+
+def unjudged(report: Report) -> tuple[Skipped, ...]:
+    """The recurrent layers of a model that were not measured: a verdict says nothing about them."""
+    return tuple(each for each in report.source.skipped if each.recurrent)
 
 
 def explained(finding: Finding) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What was passed over in reading a model and what was taken for granted: all that its numbers rest on."""
+"""What was skipped in reading a model, and what was assumed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ MOST_SKIPPED = 6
 
 
 def add_caveats(grid: Table, report: Report, *, verbose: bool) -> None:
-    """Rows of two columns; ``verbose``: all that was passed over, not only the first of it."""
-    skipped = report.source.skipped
+    """Rows of two columns; ``verbose``: everything that was skipped, not only the first entries.
+
+    Recurrent layers come first.
+    """
+    skipped = sorted(report.source.skipped, key=lambda each: not each.recurrent)
     shown = skipped if verbose else skipped[:MOST_SKIPPED]
     for each in shown:
-        grid.add_row("passed over", Text.assemble(each.name, (f"  {each.reason}", "dim")))
+        style = "yellow" if each.recurrent else "dim"
+        grid.add_row("skipped", Text.assemble(each.name, (f"  {each.reason}", style)))
     if len(shown) < len(skipped):
         grid.add_row("", f"and {len(skipped) - len(shown)} more (--verbose lists them)")
     for note in report.notes:

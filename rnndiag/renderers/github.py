@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rnndiag.printable import escaped, without_commands
+from rnndiag.renderers.cases import unjudged
 from rnndiag.report import Report
 from rnndiag.rules.base import Finding
 
@@ -15,7 +16,7 @@ COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}
 
 
 def render(reports: Sequence[Report]) -> str:
-    """A line for each finding, and one for each model with its verdict; nothing for no reports."""
+    """Lines for each finding, for the recurrent layers that were skipped, and for each model's verdict."""
     return "".join(f"{line}\n" for report in reports for line in _lines(report))
 
 
@@ -24,6 +25,10 @@ def _lines(report: Report) -> Iterator[str]:
     for finding in report.findings:
         title = f"{finding.rule} {finding.name} ({finding.layer})"
         yield _command(COMMANDS[finding.severity], path, title, _message(finding))
+    if missing := unjudged(report):
+        # GitHub shows ten annotations of a kind for each step: one for each model.
+        listed = "\n".join(f"{skipped.name}: {skipped.reason}" for skipped in missing)
+        yield _command("warning", path, "rnndiag: recurrent layers were skipped", listed)
     yield _command("notice", path, f"rnndiag: {report.verdict}", "\n".join(_verdict(report)))
 
 
@@ -35,6 +40,7 @@ def _message(finding: Finding) -> str:
 
 def _verdict(report: Report) -> Iterator[str]:
     yield report.summary
+    yield from (f"Note: {note}" for note in report.notes)
     if report.not_assessed:
         rules = ", ".join(dict.fromkeys(item.rule for item in report.not_assessed))
         reasons = "; ".join(dict.fromkeys(f"{item.layer}: {item.reason}" for item in report.not_assessed))

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from junitparser import Failure, JUnitXml, Skipped, SystemOut, TestCase, TestSuite
 
+from rnndiag.checkpoint.model import Skipped as NotMeasured
 from rnndiag.printable import escaped_strings
-from rnndiag.renderers.cases import Case, cases, explained
+from rnndiag.renderers.cases import Case, cases, explained, unjudged
 from rnndiag.report import Report
 
 # What CI systems would obey in a log; a character reference is the same text to whoever parses the document.
@@ -19,8 +20,9 @@ _COMMAND = re.compile(r"^([ \t]*):(?=:)|#(?=#)", re.MULTILINE)
 def render(reports: Sequence[Report]) -> str:
     """The document, with its counts.
 
-    Errors and warnings fail, infos pass with what they say as output, and what could not be assessed
-    is skipped with the reason.
+    Errors and warnings fail, and infos pass with what they say as output. A rule that could not be assessed, does not
+    apply or is switched off is skipped with the reason, and so is a recurrent layer that was not measured. The output
+    of a suite holds what was assumed.
     """
     document = JUnitXml("rnndiag")
     for report in map(escaped_strings, reports):
@@ -37,7 +39,16 @@ def _suite(report: Report) -> TestSuite:
     suite.add_property("verdict", report.verdict)
     suite.add_property("summary", report.summary)
     suite.add_testcases([_test(case, report.source.path) for case in cases(report)])
+    suite.add_testcases([_unjudged(skipped, report.source.path) for skipped in unjudged(report)])
+    if report.notes:
+        suite.append(SystemOut("\n".join(report.notes)))  # type: ignore[no-untyped-call]
     return suite
+
+
+def _unjudged(skipped: NotMeasured, path: str) -> TestCase:
+    test = TestCase("recurrent layer", f"{path}: {skipped.name}")
+    test.result = Skipped(skipped.reason)
+    return test
 
 
 def _test(case: Case, path: str) -> TestCase:

@@ -1,4 +1,4 @@
-"""The gate's output: a line a model, and under it each finding with the first thing to try."""
+"""The gate's text: a line per model, its findings with the first thing to try, what was skipped and assumed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from rnndiag.printable import escaped_strings
+from rnndiag.renderers.cases import unjudged
 from rnndiag.renderers.styles import SEVERITY_STYLES, VERDICT_STYLES
 from rnndiag.report import Report
 from rnndiag.rules.base import Finding
@@ -25,7 +26,9 @@ def render(reports: Sequence[Report], *, known: int = 0) -> RenderableType:
     models = "1 model" if len(reports) == 1 else f"{len(reports)} models"
     counted = _counted(total, "nothing new" if known else "nothing found")
     left_out = f" Known from the baseline: {known}." if known else ""
-    return Group(*lines, Text(f"Checked {models}: {counted}.{left_out}", style="bold"))
+    missing = sum(len(unjudged(report)) for report in reports)
+    skipped = f" Skipped recurrent layers: {missing}." if missing else ""
+    return Group(*lines, Text(f"Checked {models}: {counted}.{left_out}{skipped}", style="bold"))
 
 
 def _model(report: Report, *, beside_baseline: bool) -> list[RenderableType]:
@@ -39,9 +42,16 @@ def _model(report: Report, *, beside_baseline: bool) -> list[RenderableType]:
         no_wrap=True,  # a path broken in two is found by no one who searches a log for it
         overflow="ignore",
     )
+    skipped = [_caveat(f"skipped {each.name}: {each.reason}", "yellow") for each in unjudged(report)]
+    notes = [_caveat(f"note: {note}", "dim") for note in report.notes]
     missed = sorted({item.rule for item in report.not_assessed})
-    tail = [Padding(Text(f"not assessed: {', '.join(missed)}", style="dim"), (0, 0, 0, 2))] if missed else []
-    return [head, *(Padding(_finding(finding), (0, 0, 0, 2)) for finding in report.findings), *tail]
+    tail = [_caveat(f"not assessed: {', '.join(missed)}", "dim")] if missed else []
+    findings = (Padding(_finding(finding), (0, 0, 0, 2)) for finding in report.findings)
+    return [head, *findings, *skipped, *notes, *tail]
+
+
+def _caveat(text: str, style: str) -> RenderableType:
+    return Padding(Text(text, style=style), (0, 0, 0, 2))
 
 
 def _finding(finding: Finding) -> RenderableType:

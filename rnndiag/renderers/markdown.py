@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rnndiag.measures.layer import LayerMeasures
 from rnndiag.printable import escaped, escaped_strings
+from rnndiag.renderers.cases import unjudged
 from rnndiag.renderers.numbers import percent, short, signed
 from rnndiag.renderers.tables import cell_and_size
 from rnndiag.renderers.theory import markdown_blocks
@@ -39,6 +40,9 @@ def _blocks(report: Report) -> Iterator[str]:
     yield f"## {code(report.source.path)}: {report.verdict}"
     yield f"**Summary:** {prose(report.summary)}"
     yield "\n".join(_table(report))
+    if missing := unjudged(report):
+        lines = (f"- Skipped recurrent layer {code(each.name)}: {prose(each.reason)}" for each in missing)
+        yield "\n".join(lines)
     if report.notes:
         yield "\n".join(f"- Note: {prose(note)}" for note in report.notes)
     if report.theory is not None:

@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from rnndiag.measures.alternative import as_assumed
 from rnndiag.prescription import Prescription, Treatment
 from rnndiag.printable import escaped_strings, json_text
 from rnndiag.renderers.caveats import add_caveats
@@ -18,6 +19,7 @@ from rnndiag.renderers.numbers import percent, signed
 from rnndiag.renderers.styles import VERDICT_STYLES
 from rnndiag.renderers.tables import titled_table
 from rnndiag.report import Report, finite
+from rnndiag.rules.assumptions import NonlinearityUndecided
 
 
 def table(prescription: Prescription, *, verbose: bool = False) -> RenderableType:
@@ -65,6 +67,9 @@ def _header(before: Report, verbose: bool) -> RenderableType:
         told = Text.assemble(f"{stack.name}: ", (stack.verdict, VERDICT_STYLES[stack.verdict]))
         grid.add_row("before", told.append(f" at lag {stack.lag}, {gain}"))
     add_caveats(grid, before, verbose=verbose)
+    for finding in before.findings:
+        if finding.rule == NonlinearityUndecided.code:
+            grid.add_row(finding.severity, Text(f"{finding.layer}: {finding.message}", style="yellow"))
     return grid
 
 
@@ -115,8 +120,10 @@ def _training(treatments: list[Treatment]) -> RenderableType:
 def _choice(prescription: Prescription) -> Iterator[RenderableType]:
     before, after = prescription.before, prescription.after
     if after is None:
-        healthy = before.verdict == "healthy"
+        healthy = all(as_assumed(stack).verdict == "healthy" for stack in before.stacks)
         said = "Healthy: nothing to treat." if healthy else "Nothing is chosen: no treatment of the layers helps."
+        if healthy and before.verdict != "healthy":
+            said = "Healthy under the assumption that is noted above: nothing to treat."
         yield Text(f"\n{said}", style="bold green" if healthy else "bold yellow")
         return
     (chosen,) = (each for each in prescription.treatments if each.name == prescription.chosen)

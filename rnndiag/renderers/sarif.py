@@ -15,8 +15,9 @@ from typing import Any
 from urllib.parse import quote
 
 import rnndiag
+from rnndiag.checkpoint.model import Skipped
 from rnndiag.printable import escaped, json_text
-from rnndiag.renderers.cases import explained
+from rnndiag.renderers.cases import explained, unjudged
 from rnndiag.report import Report, to_builtins
 from rnndiag.rules import RULES
 from rnndiag.rules.base import Finding, NotAssessed, Rule
@@ -29,7 +30,11 @@ Json = dict[str, Any]
 
 
 def render(reports: Sequence[Report]) -> str:
-    """One run over all the models; what could not be assessed is a notification of the run."""
+    """One run over all the models.
+
+    What could not be assessed, which recurrent layers were not measured and what was assumed are notifications of the
+    run.
+    """
     artifacts: list[Json] = []
     results: list[Json] = []
     notifications: list[Json] = []
@@ -42,6 +47,8 @@ def render(reports: Sequence[Report]) -> str:
         built = to_builtins(report)["findings"]
         results += [_result(f, b["evidence"], report, where) for f, b in zip(report.findings, built, strict=True)]
         notifications += [_notification(item, where) for item in report.not_assessed]
+        notifications += [_unjudged(skipped, where) for skipped in unjudged(report)]
+        notifications += [_note(note, where) for note in report.notes]
     versions = dict.fromkeys(report.rnndiag_version for report in reports) or [rnndiag.__version__]
     driver = {"name": "rnndiag", "version": ", ".join(versions), "rules": [_descriptor(rule) for rule in RULES]}
     run = {
@@ -121,6 +128,23 @@ def _notification(item: NotAssessed, where: Json) -> Json:
         "message": {"text": _message(escaped(text))},
         "locations": [_location(item.layer, where)],
         "associatedRule": _rule(item.rule, "id", "index"),
+    }
+
+
+def _unjudged(skipped: Skipped, where: Json) -> Json:
+    text = f"the recurrent layer {skipped.name} was skipped: {skipped.reason}"
+    return {
+        "level": "warning",
+        "message": {"text": _message(escaped(text))},
+        "locations": [_location(skipped.name, where)],
+    }
+
+
+def _note(note: str, where: Json) -> Json:
+    return {
+        "level": "note",
+        "message": {"text": _message(escaped(note))},
+        "locations": [{"physicalLocation": {"artifactLocation": where}}],
     }
 
 

@@ -40,7 +40,7 @@ def _sections(report: Report, *, verbose: bool) -> Iterator[RenderableType]:
         yield _gates(gated)
     if verbose and any(layer.recurrent_weight for layer in report.layers):
         yield weight_table(report.layers)
-    untrained = untrained_lines(report.layers, verbose=verbose)
+    untrained = untrained_lines(report.layers, report.source.framework, verbose=verbose)
     if untrained is not None and report.theory is None:  # a random net is what it was drawn as
         yield untrained
     judged = [stack for stack in report.stacks if stack.gradient is not None]

@@ -16,7 +16,7 @@ FEWEST_UNITS = 16
 """Under it any law fits the few entries that there are, and a line on it would say nothing."""
 
 LAWS = {
-    "pytorch_uniform": "PyTorch's default, U(±1/√H)",
+    "pytorch_uniform": "U(±1/√H)",
     "xavier_uniform": "Xavier's uniform",
     "xavier_normal": "Xavier's (LeCun's) normal",
     "xavier_normal_truncated": "Xavier's (LeCun's) truncated normal",
@@ -36,19 +36,25 @@ LAWS = {
 """What people call each law."""
 
 
-def untrained_lines(layers: Sequence[LayerMeasures], *, verbose: bool) -> Text | None:
+DEFAULTS = {"PyTorch": "pytorch_uniform", "Keras": "orthogonal"}
+"""How a framework draws ``W_hh`` unless it is told otherwise."""
+
+
+def untrained_lines(layers: Sequence[LayerMeasures], framework: str, *, verbose: bool) -> Text | None:
     """A line for each layer whose ``W_hh`` still looks freshly drawn; with ``verbose`` for every layer."""
-    lines = list(_lines(layers, verbose=verbose))
+    lines = list(_lines(layers, framework, verbose=verbose))
     return Text("\n" + "\n".join(lines)) if lines else None
 
 
-def _lines(layers: Sequence[LayerMeasures], *, verbose: bool) -> Iterator[str]:
+def _lines(layers: Sequence[LayerMeasures], framework: str, *, verbose: bool) -> Iterator[str]:
     for layer in layers:
         closest = layer.recurrent_weight.closest_init if layer.recurrent_weight else None
         if closest is None or layer.hidden_size < FEWEST_UNITS:
             continue
         if closest.p_value >= REJECTED:
-            yield f"{layer.name}: W_hh still looks like {LAWS[closest.name]}: p = {short(closest.p_value, 2)}"
+            default = f"{framework}'s default, " if DEFAULTS.get(framework) == closest.name else ""
+            p_value = short(closest.p_value, 2)
+            yield f"{layer.name}: W_hh still looks like {default}{LAWS[closest.name]}: p = {p_value}"
         elif verbose:
             p_value = _below(closest.p_value)
             yield f"{layer.name}: W_hh fits no known initialisation (closest {closest.name}: p {p_value})"

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import product
 
+from rnndiag.rules.assumptions import NonlinearityUndecided
 from rnndiag.rules.base import Finding, ModelRule, NotAssessed, Rule, Subject, TrendRule
 from rnndiag.rules.credit import CreditIsRecent, HorizonShortOfLag
 from rnndiag.rules.exploding import ChaoticDynamics, GradientExplodes, SingleStepSpikes
@@ -44,6 +45,7 @@ RULES: tuple[ModelRule, ...] = (
     NonfiniteWeights(),
     NonfiniteStates(),
     GradientUnderflows(),
+    NonlinearityUndecided(),
 )
 
 TREND_RULES: tuple[TrendRule, ...] = (
@@ -71,6 +73,8 @@ class Assessment:
     """rules that lacked a measure"""
     switched_off: tuple[NotAssessed, ...]
     """rules that the policy did not want"""
+    not_applicable: tuple[NotAssessed, ...] = ()
+    """rules that are about another kind of layer or stack"""
 
 
 def assess(subjects: Iterable[Subject], policy: Policy) -> Assessment:
@@ -78,10 +82,15 @@ def assess(subjects: Iterable[Subject], policy: Policy) -> Assessment:
     findings: list[Finding] = []
     not_assessed: list[NotAssessed] = []
     switched_off: list[NotAssessed] = []
+    not_applicable: list[NotAssessed] = []
     for subject, rule in product(subjects, RULES):
         for name, reason in rule.targets(subject):
             if not policy.wants(rule, name):
                 switched_off.append(NotAssessed(rule.code, name, "switched off"))
+                continue
+            excluded = rule.excludes(name, subject)
+            if excluded is not None:
+                not_applicable.append(NotAssessed(rule.code, name, excluded))
                 continue
             if reason is not None:
                 not_assessed.append(NotAssessed(rule.code, name, reason))
@@ -90,4 +99,4 @@ def assess(subjects: Iterable[Subject], policy: Policy) -> Assessment:
             found = rule.assess(name, subject, policy.thresholds(rule, name))
             findings += (replace(finding, severity=severity) for finding in found)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))  # stable: catalogue order within
-    return Assessment(tuple(findings), tuple(not_assessed), tuple(switched_off))
+    return Assessment(tuple(findings), tuple(not_assessed), tuple(switched_off), tuple(not_applicable))

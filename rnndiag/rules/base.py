@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # the catalogue is printed without torch; only annotations ne
 
 Severity = Literal["error", "warning", "info"]
 
-Checklist = Literal["clipping", "gated", "attention", "init", "learning-rate", "saturation", "truncation"]
+Checklist = Literal["clipping", "gated", "attention", "init", "learning-rate", "saturation", "truncation", "assumption"]
 """The items of the checklist that suggestions come from."""
 
 Thresholds = Mapping[str, float]
@@ -54,7 +54,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class NotAssessed:
-    """A rule that could not be applied, and why."""
+    """A rule that was not applied to a layer or stack, and why."""
 
     rule: str
     layer: str
@@ -67,6 +67,8 @@ class Subject:
 
     stack: StackMeasures
     layers: tuple[LayerMeasures, ...]
+    framework: str = ""
+    """the framework that the model was built with, such as ``PyTorch``; empty: not known"""
 
     @property
     def cells(self) -> str:
@@ -87,6 +89,17 @@ class Subject:
     def shows_weights(self) -> bool:
         """False for a step function, of which neither weights nor gates are known."""
         return all(layer.cell != "custom" for layer in self.layers)
+
+
+def not_elman(layer: LayerMeasures) -> str | None:
+    """Why a rule about Elman nets does not apply to a layer; None where it applies."""
+    # A step function may be an Elman net: there the rule cannot be assessed.
+    return None if layer.cell in ("tanh", "relu", "custom") else f"{layer.cell} layers have gates"
+
+
+def not_lstm(layer: LayerMeasures) -> str | None:
+    """Why a rule about the forget gate does not apply to a layer; None where it applies."""
+    return None if layer.cell in ("lstm", "custom") else f"{layer.cell} layers have no forget gate"
 
 
 UNSEEN = frozenset({"recurrent_weight", "saturation"})
@@ -130,6 +143,10 @@ class ModelRule(Rule):
     def targets(self, subject: Subject) -> Iterator[tuple[str, str | None]]:
         """What the rule looks at, by name, each with the reason why it cannot be assessed, if there is one."""
 
+    def excludes(self, name: str, subject: Subject) -> str | None:
+        """Why the rule does not apply to a target, whatever its numbers are; None where it applies."""
+        return None
+
     @abstractmethod
     def assess(self, name: str, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         """The findings on a target that can be assessed; none where all is well.
@@ -156,6 +173,14 @@ class LayerRule(ModelRule):
     @abstractmethod
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         """The findings on one layer that has all the measures the rule needs."""
+
+    def excludes_layer(self, layer: LayerMeasures) -> str | None:
+        """Why the rule does not apply to a layer of this kind; None where it applies."""
+        return None
+
+    def excludes(self, name: str, subject: Subject) -> str | None:
+        (layer,) = (layer for layer in subject.layers if layer.name == name)
+        return self.excludes_layer(layer)
 
     def targets(self, subject: Subject) -> Iterator[tuple[str, str | None]]:
         return ((layer.name, self.lacks(layer)) for layer in subject.layers)

@@ -118,10 +118,13 @@ class ChaoticDynamics(LayerRule):
     needs = ("lyapunov", "gradient")
     thresholds: ClassVar = {"standard_errors": 3.0, "log_separation": 6.907755}
 
+    def excludes_layer(self, layer: LayerMeasures) -> str | None:
+        return "a ReLU net that diverges grows in proportion: that is not chaos" if layer.cell == "relu" else None
+
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         spectrum = layer.lyapunov
-        if spectrum is None or layer.cell == "relu":
-            return  # a ReLU net that diverges grows in proportion, without folding: that is no chaos
+        if spectrum is None:
+            return
         top, error = spectrum.exponents[0], spectrum.standard_errors[0]
         # A NaN error (one block of one sequence) cannot show that the exponent is above zero.
         certain = top > at["standard_errors"] * error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from rnndiag.rules.base import Finding, LayerRule, Subject, Suggestion, Thresholds
+from rnndiag.rules.base import Finding, LayerRule, Subject, Suggestion, Thresholds, not_lstm
 
 if TYPE_CHECKING:
     from rnndiag.measures.layer import LayerMeasures
@@ -39,9 +39,17 @@ class ForgetBiasNearZero(LayerRule):
     """
 
     code, name, severity = "INI001", "forget-bias-near-zero", "warning"
-    cause = "PyTorch draws both forget biases around zero"
+    cause = "the forget bias was initialised near zero, or training moved it there"
+    causes: ClassVar = {
+        "PyTorch": "PyTorch draws both forget biases around zero",
+        "Keras": "the layer was built with unit_forget_bias=False, or training moved the bias away from Keras's 1",
+    }
+    """the likely cause by the framework that the model was built with"""
     thresholds: ClassVar = {"bias": 1.0}
     needs = ("saturation",)
+
+    def excludes_layer(self, layer: LayerMeasures) -> str | None:
+        return not_lstm(layer)
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         bias, gate = layer.forget_bias, (layer.gates or {}).get("forget")
@@ -61,7 +69,8 @@ class ForgetBiasNearZero(LayerRule):
             treatment="chrono",
         )
         evidence = {"forget_bias": bias, "time_constant": gate.time_constant}
-        yield self.finding(layer.name, message, evidence, (suggestion,))
+        cause = self.causes.get(subject.framework, "")
+        yield self.finding(layer.name, message, evidence, (suggestion,), cause=cause)
 
 
 class ScaleOffCritical(LayerRule):
@@ -96,9 +105,12 @@ class ScaleOffCritical(LayerRule):
     thresholds: ClassVar = {"low": 0.8, "high": 1.25, "saturation": 0.2}
     needs = ("gradient", "saturation", "recurrent_weight")
 
+    def excludes_layer(self, layer: LayerMeasures) -> str | None:
+        return None if layer.cell in ("tanh", "custom") else f"it is about tanh layers, not about {layer.cell} layers"
+
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         gradient, saturation, weight = layer.gradient, layer.saturation, layer.recurrent_weight
-        if gradient is None or saturation is None or weight is None or layer.cell != "tanh":
+        if gradient is None or saturation is None or weight is None:
             return
         unlike = at["low"] <= gradient.multiplier <= at["high"] or saturation.rate >= at["saturation"]
         if unlike or not {layer.verdict, subject.stack.verdict} <= {"vanishing", "exploding"}:

@@ -151,6 +151,10 @@ class GradientUnderflows(LayerRule):
     cause = "the gradient vanishes, and the stored precision cannot hold what is left"
     needs = ("gradient",)
 
+    def excludes_layer(self, layer: LayerMeasures) -> str | None:
+        dtype = layer.numerics.stored_dtype
+        return f"a gradient of size 1 does not underflow in {dtype}" if dtype == "float64" else None
+
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         dtype, gradient = layer.numerics.stored_dtype, layer.gradient
         reached = subject.stack.gradient

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from rnndiag.rules.base import Finding, LayerRule, Subject, Suggestion, Thresholds
+from rnndiag.rules.base import Finding, LayerRule, Subject, Suggestion, Thresholds, not_lstm
 
 if TYPE_CHECKING:
     from rnndiag.measures.layer import LayerMeasures
@@ -44,9 +44,12 @@ class UnitsSaturated(LayerRule):
     thresholds: ClassVar = {"rate": 0.5}
     needs = ("saturation",)
 
+    def excludes_layer(self, layer: LayerMeasures) -> str | None:
+        return "ReLU does not saturate" if layer.cell == "relu" else None
+
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         measured = layer.saturation
-        if measured is None or layer.cell == "relu" or measured.rate <= at["rate"]:
+        if measured is None or measured.rate <= at["rate"]:
             return
         message = (
             f"{measured.rate:.0%} of the tanh slopes are under {measured.threshold:g}; {measured.saturated_units} of "
@@ -93,6 +96,9 @@ class ForgetGateShut(LayerRule):
     grows_worse = "closed"
     thresholds: ClassVar = {"closed": 0.5}
     needs = ("saturation",)
+
+    def excludes_layer(self, layer: LayerMeasures) -> str | None:
+        return not_lstm(layer)
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         gate = (layer.gates or {}).get("forget")
@@ -184,6 +190,9 @@ class GatesStuck(LayerRule):
     cause = "gate biases, weights or inputs too large"
     thresholds: ClassVar = {"stuck": 0.95}
     needs = ("saturation",)
+
+    def excludes_layer(self, layer: LayerMeasures) -> str | None:
+        return f"{layer.cell} layers have no gates" if layer.cell in ("tanh", "relu") else None
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         shares = {name: gate.open + gate.closed for name, gate in (layer.gates or {}).items()}

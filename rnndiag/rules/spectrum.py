@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from rnndiag.rules.base import Finding, LayerRule, Subject, Suggestion, Thresholds
+from rnndiag.rules.base import Finding, LayerRule, Subject, Suggestion, Thresholds, not_elman
 
 if TYPE_CHECKING:
     from rnndiag.measures.layer import LayerMeasures
@@ -43,10 +43,12 @@ class IllConditioned(LayerRule):
     thresholds: ClassVar = {"condition_number": 1e6}
     needs = ("recurrent_weight",)
 
+    def excludes_layer(self, layer: LayerMeasures) -> str | None:
+        return not_elman(layer)
+
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         weight = layer.recurrent_weight
-        elman = layer.cell in ("tanh", "relu")
-        if weight is None or not elman or weight.condition_number <= at["condition_number"]:
+        if weight is None or weight.condition_number <= at["condition_number"]:
             return
         rank = f"the effective rank is {weight.effective_rank:.3g} of {layer.hidden_size}"
         message = f"the condition number of W_hh is {weight.condition_number:.2g}; {rank}"
@@ -90,9 +92,12 @@ class OutsideTheBulk(LayerRule):
     thresholds: ClassVar = {"factor": 3.0}
     needs = ("recurrent_weight",)
 
+    def excludes_layer(self, layer: LayerMeasures) -> str | None:
+        return not_elman(layer)
+
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         weight = layer.recurrent_weight
-        if weight is None or layer.cell not in ("tanh", "relu") or weight.outliers == 0:
+        if weight is None or weight.outliers == 0:
             return
         bulk = weight.blocks["h"].entry_scale
         if weight.spectral_radius <= at["factor"] * bulk:
@@ -143,9 +148,12 @@ class StronglyNonnormal(LayerRule):
     thresholds: ClassVar = {"nonnormality": 0.95}
     needs = ("recurrent_weight",)
 
+    def excludes_layer(self, layer: LayerMeasures) -> str | None:
+        return not_elman(layer)
+
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         weight = layer.recurrent_weight
-        if weight is None or layer.cell not in ("tanh", "relu") or weight.nonnormality <= at["nonnormality"]:
+        if weight is None or weight.nonnormality <= at["nonnormality"]:
             return
         message = (
             f"Henrici's departure from normality is {weight.nonnormality:.3g}: with a spectral radius of "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rnndiag.measures.alternative import Alternative
 from rnndiag.measures.gradient import GradientThroughTime
 from rnndiag.measures.layer import LayerMeasures, StackMeasures
 from rnndiag.measures.verdict import WORST_FIRST
@@ -27,6 +28,12 @@ def _clause(stack: StackMeasures, layers: Sequence[LayerMeasures]) -> str:
     if gradient is None:
         return _broken(next(layer for layer in layers if layer.gradient is None))
     lag, gain = steps(gradient.lag), power(gradient.log10_gain)
+    other = stack.alternative
+    if other is not None and other.undecided:
+        return (
+            f"is undecided: it is {other.assumed_verdict} with {other.assumed} and {_with_other(other)}, and the file "
+            f"does not say which of them it uses; --nonlinearity {other.assumed} or {other.nonlinearity} decides"
+        )
     match stack.verdict:
         case "vanishing":
             return (
@@ -47,6 +54,12 @@ def _clause(stack: StackMeasures, layers: Sequence[LayerMeasures]) -> str:
             return f"is at the edge: over {lag} the gradient comes to between {low} and {high} times its size{advice}"
         case _:
             return f"is healthy: {_healthy(gradient)}"
+
+
+def _with_other(other: Alternative) -> str:
+    if other.log10_gain is None:
+        return f"overflows with {other.nonlinearity}"
+    return f"{other.verdict} with {other.nonlinearity}"
 
 
 def _healthy(gradient: GradientThroughTime) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from rnndiag.rules.base import Finding, LayerRule, StackRule, Subject, Suggestion, Thresholds
+from rnndiag.rules.base import Finding, LayerRule, StackRule, Subject, Suggestion, Thresholds, not_elman
 from rnndiag.rules.words import power, steps
 
 if TYPE_CHECKING:
@@ -151,6 +151,9 @@ class LayerForgets(LayerRule):
     cause = "it works on recent inputs while another layer carries the memory"
     needs = ("gradient",)
 
+    def excludes(self, name: str, subject: Subject) -> str | None:
+        return "the stack has one layer" if len(subject.layers) == 1 else None
+
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         gradient = layer.gradient
         if gradient is None or layer.verdict != "vanishing" or subject.stack.verdict in ("vanishing", "invalid"):
@@ -192,6 +195,9 @@ class ContractionGuaranteed(LayerRule):
     cause = "W_hh was initialised small, or weight decay has shrunk it"
     thresholds: ClassVar = {"log10_bound": -3.0}
     needs = ("gradient", "recurrent_weight")
+
+    def excludes_layer(self, layer: LayerMeasures) -> str | None:
+        return not_elman(layer)
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         gradient, weight = layer.gradient, layer.recurrent_weight

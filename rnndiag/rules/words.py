@@ -15,3 +15,8 @@ def power(log10: float) -> str:
 def steps(count: int) -> str:
     """``1 step``, ``34 steps``."""
     return f"{count} step" + ("" if count == 1 else "s")
+
+
+def log10_gain(value: float) -> str:
+    """``log10 gain -10.4``, with three significant digits."""
+    return f"log10 gain {value:.3g}"

@@ -14,9 +14,11 @@ from rnndiag.measures.layer import LayerMeasures, StackMeasures
 from rnndiag.measures.series import Course, Series
 from rnndiag.measures.verdict import WORST_FIRST
 from rnndiag.report import Report
+from rnndiag.rules import SEVERITIES
 from rnndiag.rules.drift import step as said
 from rnndiag.rules.policy import Policy
 from rnndiag.trend.alarms import assess_along, assess_run
+from rnndiag.trend.assumptions import undecided, under_the_assumption
 from rnndiag.trend.counters import COUNTED
 from rnndiag.trend.data import SCHEMA_VERSION, Alarm, Change, Place, Point, Trend
 from rnndiag.trend.order import OrderBy, arrange
@@ -47,6 +49,8 @@ def trend(
     placed, notes = _without_copies(placed, counted=taken.axis == COUNTED)
     if len(placed) < FEWEST:
         raise SettingsError(f"a trend needs at least {FEWEST} checkpoints of one run, got copies of a single one")
+    assumed = tuple(undecided(placed))
+    placed = [(step, under_the_assumption(report)) for step, report in placed]
     courses, changed = _courses(placed)
     assessment = assess_run(courses, policy)
     alarms = assess_along(courses, policy)
@@ -60,7 +64,7 @@ def trend(
         first.thresholds,
         tuple(_point(step, report) for step, report in placed),
         tuple(_changes(placed, alarms)),
-        assessment.findings,
+        tuple(sorted((*assessment.findings, *assumed), key=lambda finding: SEVERITIES.index(finding.severity))),
         alarms,
         assessment.not_assessed,
         assessment.switched_off,
@@ -106,8 +110,10 @@ def _of_one_step(placed: _Placed) -> Iterator[str]:
 
 
 def _told(placed: _Placed) -> Iterator[str]:
-    """What was assumed in reading, once, whichever files it is of."""
+    """What was assumed in reading and which recurrent layers were skipped, each once for all files."""
     yield from dict.fromkeys(note for _, report in placed for note in report.notes)
+    skipped = (each for _, report in placed for each in report.source.skipped if each.recurrent)
+    yield from dict.fromkeys(f"the recurrent layer {each.name} was skipped: {each.reason}" for each in skipped)
 
 
 def _point(step: float, report: Report) -> Point:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
@@ -90,3 +93,96 @@ def test_a_pattern_of_folders_without_models(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = cli("inspect", f"{tmp_path}/e*")
     assert (done.code, "the pattern matches nothing but folders without models" in done.err) == (2, True)
+
+
+TRAINING: dict[str, Callable[[nn.Module], object]] = {
+    "optimizer.pt": lambda net: stepped(net).state_dict(),
+    "optimizer_of_no_update.pt": lambda net: torch.optim.SGD(net.parameters(), 0.1).state_dict(),
+    "optim.bin": lambda net: {"optimizer": stepped(net).state_dict(), "step": 3, "loss": torch.tensor(0.5)},
+    "zero_pp_rank_0_mp_rank_00_optim_states.pt": lambda net: {
+        "optimizer_state_dict": {"single_partition_of_fp32_groups": [torch.randn(40)], "zero_stage": 1},
+        "ds_config": {"train_batch_size": 8},
+        "ds_version": "0.14.0",
+    },
+    "scheduler.pt": lambda net: torch.optim.lr_scheduler.StepLR(torch.optim.SGD(net.parameters(), 0.1), 3).state_dict(),
+    "rng_state.pth": lambda net: {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),  # what transformers keeps
+        "cpu": torch.get_rng_state(),
+    },
+    "training_args.bin": lambda net: argparse.Namespace(lr=0.1, device=torch.device("cpu")),
+    "scaler.pt": lambda net: {"scale": 65536.0, "_growth_tracker": 0},
+    "tokenizer.pt": lambda net: {"the": 0, "a": 1},
+}
+"""What training writes next to a model, by its usual name; the name is not what tells it."""
+
+
+def stepped(net: nn.Module) -> torch.optim.Optimizer:
+    optimizer = torch.optim.Adam(net.parameters())
+    net(torch.randn(4, 2))[0].sum().backward()
+    optimizer.step()
+    return optimizer
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for k in range(2):
+        torch.manual_seed(k)
+        net = nn.GRU(2, 3)
+        torch.save(net.state_dict(), folder / f"model_{k}.pt")
+    for name, make in TRAINING.items():
+        torch.save(make(nn.GRU(2, 3)), folder / name)
+    torch.save(stepped(nn.GRU(2, 3)).state_dict(), folder / "model_of_nothing.pt")  # by content, not by name
+    return folder
+
+
+@pytest.mark.parametrize("command", ["check", "inspect", "trend"])
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["alone", "workers"])
+def test_what_training_writes_beside_a_model_is_skipped_with_a_note(
+    cli: Cli, run_folder: Path, command: str, workers: tuple[str, ...]
+) -> None:
+    fail_on = () if command == "inspect" else ("--fail-on", "never")
+    done = cli(command, run_folder, *QUICK, *workers, *fail_on, "--quiet")
+    assert done.code == 0
+    assert "model_0.pt" in "".join(done.out.split())
+    lines = sorted(line for line in done.err.splitlines() if line)
+    assert all(line.startswith(f"rnndiag: note: skipped {run_folder}/") for line in lines)
+    assert {line.partition(f"{run_folder}/")[2].partition(": ")[0] for line in lines} == {
+        *TRAINING,
+        "model_of_nothing.pt",
+    }
+    assert f"rnndiag: note: skipped {run_folder}/optimizer.pt: optimizer state only" in lines
+    assert f"rnndiag: note: skipped {run_folder}/scheduler.pt: scheduler state only" in lines
+
+
+def test_a_pattern_is_like_a_folder_and_a_name_is_not(cli: Cli, run_folder: Path) -> None:
+    assert cli("check", f"{run_folder}/*", *QUICK, "--fail-on", "never").code == 0
+    named = cli("check", run_folder / "optimizer.pt", run_folder / "model_0.pt", *QUICK, "--fail-on", "never")
+    assert named.code == 2
+    assert f"{run_folder}/optimizer.pt: optimizer state only: there is no recurrent layer in it" in named.err
+
+
+def test_a_folder_of_nothing_else_has_no_model(cli: Cli, run_folder: Path) -> None:
+    for k in range(2):
+        (run_folder / f"model_{k}.pt").unlink()
+    done = cli("check", run_folder, *QUICK)
+    assert done.code == 2
+    assert f"rnndiag: error: {run_folder}: no model to measure: all {len(TRAINING) + 1} files were skipped" in done.err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"encoder.weight": torch.zeros(3, 3)},
+        {"weights": np.zeros((3, 3))},
+        {"model": b"x" * 2000},
+        {"optimizer": {"state": {}, "param_groups": []}, "model": {"w": torch.zeros(3, 3)}},
+    ],
+    ids=["a model without layers", "arrays", "bytes", "a model beside its optimizer"],
+)
+def test_what_may_be_a_model_still_fails_its_folder(cli: Cli, places: Path, content: object) -> None:
+    torch.save(content, places / "other.pt")
+    done = cli("check", places, *QUICK, "--fail-on", "never")
+    assert (done.code, "other.pt: no recurrent layer" in done.err) == (2, True)

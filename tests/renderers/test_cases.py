@@ -26,7 +26,16 @@ def test_every_rule_meets_every_stack_or_layer_once(make) -> None:  # type: igno
         for name in ((stack.name,) if isinstance(rule, StackRule) else stack.layers)
     }
     assert Counter(f for case in cases(report) for f in map(id, case.findings)) == Counter(map(id, report.findings))
-    assert sum(case.reason is not None for case in cases(report)) == len(report.not_assessed)
+    kept_away = (*report.not_assessed, *report.not_applicable)
+    assert sum(case.reason is not None for case in cases(report)) == len(kept_away)
+
+
+def test_a_rule_that_does_not_apply_is_skipped_with_the_reason() -> None:
+    reasons = {(case.code, case.subject): case.reason for case in cases(vanishing())}
+    assert reasons["SAT002", "rnn.l0"] == "tanh layers have no forget gate"
+    assert reasons["INI001", "rnn.l0"] == "tanh layers have no forget gate"
+    assert reasons["SAT004", "rnn.l0"] == "tanh layers have no gates"
+    assert reasons["SAT001", "rnn.l0"] is None
 
 
 def test_what_the_catalogue_does_not_foresee_is_kept() -> None:

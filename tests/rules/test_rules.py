@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shlex
+from dataclasses import replace
 
 import pytest
 import torch
@@ -134,6 +135,7 @@ FIRES = {
     "NUM001": lambda: one(not_a_number()),
     "NUM002": lambda: one(overflowing()),
     "NUM003": lambda: one(layer("tanh", 3, 24, scale=0.1, dtype=torch.float32)),
+    "ASM001": lambda: one(replace(layer("tanh", 3, 24, scale=1.2), nonlinearity_assumed=True)),
 }
 """A net for each rule that must set it off."""
 

@@ -114,6 +114,8 @@ def test_clipping_is_not_said_to_cure_vanishing(prescribed: dict[str, Prescripti
 def test_a_healthy_model_is_left_alone(prescribed: dict[str, Prescription]) -> None:
     given = prescribed["healthy_tanh"]
     assert (given.treatments, given.chosen, given.after) == ((), None, None)
+    # It is healthy with tanh, which the file does not say.
+    assert "ASM001" in {finding.rule for finding in given.before.findings}
 
 
 def test_what_draws_weights_anew_says_so(prescribed: dict[str, Prescription]) -> None:

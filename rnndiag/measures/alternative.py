@@ -1,0 +1,128 @@
+"""The verdict under the other nonlinearity, where a file does not say whether an Elman layer has tanh or ReLU.
+
+Everything else in a report is measured under the assumption. Here the states and the adjoint alone are computed a
+second time: about a tenth of a whole diagnosis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from torch import Tensor
+
+from rnndiag.cells.layer import Stack
+from rnndiag.config import Settings
+from rnndiag.measures.adjoint import layer_adjoint, stack_adjoint
+from rnndiag.measures.gradient import gain_at
+from rnndiag.measures.verdict import Verdict
+from rnndiag.seeds import generator
+from rnndiag.trajectory import run_stack
+
+if TYPE_CHECKING:
+    from rnndiag.measures.layer import LayerMeasures, StackMeasures
+
+    Judged = TypeVar("Judged", LayerMeasures, StackMeasures)
+
+LOG_10 = math.log(10)
+
+NonlinearityName = Literal["tanh", "relu"]
+
+OTHER: dict[str, NonlinearityName] = {"tanh": "relu", "relu": "tanh"}
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A layer or stack under the nonlinearity that was not assumed, and its verdict under the assumed one."""
+
+    assumed: NonlinearityName
+    assumed_verdict: Verdict
+    nonlinearity: NonlinearityName
+    """the nonlinearity that was not assumed"""
+    verdict: Verdict
+    """the verdict under it; ``invalid`` where a state overflows"""
+    log10_gain: float | None
+    """the median log10 gain at the lag under it; None where a state overflows"""
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the verdict depends on the nonlinearity."""
+        return self.verdict != self.assumed_verdict
+
+
+Outcome = tuple[Verdict, float | None]
+"""A verdict, and the median log10 gain at the lag."""
+
+
+def assumed_nonlinearity(stack: Stack) -> NonlinearityName | None:
+    """The nonlinearity that was assumed for layers of a stack; None where the file says it, or there are gates."""
+    assumed = [layer.cell for layer in stack.layers if layer.nonlinearity_assumed]
+    return "relu" if "relu" in assumed else "tanh" if "tanh" in assumed else None
+
+
+def with_alternative(
+    judged: StackMeasures,
+    layers: Sequence[LayerMeasures],
+    stack: Stack,
+    inputs: Tensor,
+    lag: int,
+    settings: Settings,
+) -> tuple[StackMeasures, list[LayerMeasures]]:
+    """The measures of a stack and its layers, which are ``inconclusive`` where their verdict depends on an assumption.
+
+    Args:
+        judged: the stack under the assumption.
+        layers: its layers under the assumption.
+        stack: the stack itself, in the precision of the measurement.
+        inputs: ``[T, B, D]``, as in the first measurement.
+        lag: of the verdict.
+        settings: draws, seed and thresholds.
+    """
+    assumed = assumed_nonlinearity(stack)
+    if assumed is None or judged.gradient is None:
+        return judged, list(layers)
+    other = OTHER[assumed]
+    swapped = tuple(
+        tuple(replace(layer, cell=other) if layer.nonlinearity_assumed else layer for layer in level)
+        for level in stack.levels
+    )
+    of_stack, of_layers = _outcomes(replace(stack, levels=swapped), inputs, lag, settings)
+    told = [_with(layer, assumed, outcome) for layer, outcome in zip(layers, of_layers, strict=True)]
+    return _with(judged, assumed, of_stack), told
+
+
+def _with(judged: Judged, assumed: NonlinearityName, outcome: Outcome) -> Judged:
+    verdict, gain = outcome
+    alternative = Alternative(assumed, judged.verdict, OTHER[assumed], verdict, gain)
+    shown: Verdict = "inconclusive" if alternative.undecided else judged.verdict
+    return replace(judged, verdict=shown, alternative=alternative)
+
+
+def _outcomes(stack: Stack, inputs: Tensor, lag: int, settings: Settings) -> tuple[Outcome, list[Outcome]]:
+    """The outcome for a stack, and for each of its layers alone."""
+    levels = run_stack(stack, inputs)
+    runs = [run for level in levels for run in level]
+    overflow: Outcome = ("invalid", None)
+    if any(run.first_nonfinite_step() is not None for run in runs):
+        return overflow, [overflow] * len(runs)
+
+    def outcome(log_norms: Tensor) -> Outcome:
+        gain, _, verdict = gain_at(log_norms[lag - 1] / LOG_10, settings.thresholds)
+        return verdict, gain
+
+    # The same random vectors as under the assumption.
+    of_layers = [
+        outcome(layer_adjoint(run, draws=settings.draws, generator=generator(settings.seed, "gradient")).states)
+        for run in runs
+    ]
+    if len(runs) == 1:
+        return of_layers[0], of_layers
+    whole = stack_adjoint(levels, draws=settings.draws, generator=generator(settings.seed, "gradient"))
+    return outcome(whole.states), of_layers
+
+
+def as_assumed(judged: Judged) -> Judged:
+    """A layer or stack with its verdict under the assumption."""
+    return judged if judged.alternative is None else replace(judged, verdict=judged.alternative.assumed_verdict)
