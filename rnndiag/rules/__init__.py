@@ -8,12 +8,14 @@ from itertools import product
 
 from rnndiag.rules.base import Finding, ModelRule, NotAssessed, Rule, Subject, TrendRule
 from rnndiag.rules.credit import CreditIsRecent, HorizonShortOfLag
+from rnndiag.rules.diverged import LayerDead, RunDiverged
 from rnndiag.rules.exploding import ChaoticDynamics, GradientExplodes, SingleStepSpikes
 from rnndiag.rules.initialisation import ForgetBiasNearZero, ScaleOffCritical
 from rnndiag.rules.numerics import GradientUnderflows, NonfiniteStates, NonfiniteWeights
 from rnndiag.rules.policy import Policy
 from rnndiag.rules.saturation import DeadUnits, ForgetGateShut, GatesStuck, UnitsSaturated
 from rnndiag.rules.spectrum import IllConditioned, OutsideTheBulk, StronglyNonnormal
+from rnndiag.rules.states import StatesGrow, StoredDtypeOverflows
 from rnndiag.rules.trend import (
     DriftsTowardChaos,
     DriftsTowardSaturation,
@@ -44,6 +46,8 @@ RULES: tuple[ModelRule, ...] = (
     NonfiniteWeights(),
     NonfiniteStates(),
     GradientUnderflows(),
+    StoredDtypeOverflows(),
+    StatesGrow(),
 )
 
 TREND_RULES: tuple[TrendRule, ...] = (
@@ -52,6 +56,8 @@ TREND_RULES: tuple[TrendRule, ...] = (
     DriftsTowardSaturation(),
     VerdictChanged(),
     MemoryShrinks(),
+    RunDiverged(),
+    LayerDead(),
 )
 """What ``rnndiag trend`` looks for along a run."""
 
