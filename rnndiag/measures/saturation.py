@@ -36,8 +36,8 @@ class Saturation:
     saturated_units: int
     """units saturated at every step of every sequence"""
     dead_units: int
-    """Units that are constant over all steps and sequences, although the inputs vary. A ReLU unit whose preactivation is
-    never above zero is one of them."""
+    """Units that are constant over all steps and sequences, although the inputs vary. A ReLU unit whose preactivation
+    is never above zero is one of them."""
     steps: tuple[int, ...] | None = None
     """the steps that ``per_step`` is given at, from 1; None: every step"""
 

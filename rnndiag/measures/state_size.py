@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ class StateGrowth:
     input_exponent: float
     """the same slope for the layer's inputs: states that follow growing inputs grow as fast"""
     first: float
-    """largest state number at the first step at which it is not zero, median over sequences"""
+    """largest state number at the first step at which it is not zero, mean over sequences"""
     halfway: float
     """largest state number at the middle step, median over sequences"""
     end: float
@@ -92,7 +93,7 @@ def growth(sizes: Tensor, inputs: Tensor) -> StateGrowth | None:
         exponent_interval=median_interval(slopes, slopes),
         rising=float((means[1:] > means[:-1]).double().mean()),
         input_exponent=float(median(_slopes(_block_means(inputs), length))),
-        first=next((size for size in medians.tolist() if size > 0), 0.0),
+        first=next((size for size in sizes.double().mean(1).tolist() if size > 0), 0.0),
         halfway=float(medians[length // 2 - 1]),
         end=float(medians[-1]),
     )
@@ -102,7 +103,7 @@ def _blocks(length: int) -> list[tuple[int, int]]:
     """Start and end of each block of the second half."""
     half = length // 2
     edges = [half + (length - half) * i // BLOCKS for i in range(BLOCKS + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def _block_means(sizes: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Whether the states overflow in the dtype in which the weights are stored, which is narrower than the measurement's."""
+"""Whether the states overflow in the dtype of the stored weights, which is narrower than the measurement's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.trajectory import Trajectory, run_layer
 
 COMPUTED_IN = (torch.float16, torch.bfloat16, torch.float32)
-"""Dtypes in which PyTorch runs recurrent modules. Weights in narrower dtypes (float8) are stored so and run in others."""
+"""Dtypes in which PyTorch runs recurrent modules. Weights in narrower dtypes (float8) are stored so and run in
+others."""
 
 MARGIN = 16.0
 """The states in the stored dtype differ from the measured states by rounding. A layer whose bound is this far below
@@ -20,8 +21,8 @@ def first_stored_overflow(stored: RecurrentLayer, run: Trajectory) -> int | None
     """The first step at which a state is NaN or infinite in the stored dtype, from 1; None if all states are finite.
 
     The layer is run in the arithmetic of the stored dtype, by the same kernels of PyTorch that run the module after
-    ``module.to(dtype)``: ``h`` by the fused kernel, and an LSTM's ``c`` by the same formulas in the same dtype. The inputs
-    are those of the measurement, rounded to the dtype, so each layer is judged on its own.
+    ``module.to(dtype)``: ``h`` by the fused kernel, and an LSTM's ``c`` by the same formulas in the same dtype. The
+    inputs are those of the measurement, rounded to the dtype, so each layer is judged on its own.
 
     What this misses: kernels of other devices sum products in another order or in another precision (a GPU may
     accumulate in float32 or in float16), so the step can differ there; a runtime that fuses operations may keep

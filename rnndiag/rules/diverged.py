@@ -33,8 +33,8 @@ class RunDiverged(TrendRule):
     """The run diverged: numbers became NaN or infinite.
 
     What it does:
-        Fires when weights, states or gradients of a stack are NaN or infinite at any checkpoint, whatever the verdict was
-        before. It names the first broken checkpoint and the last finite one, and what was already unusual there.
+        Fires when weights, states or gradients of a stack are NaN or infinite at any checkpoint, whatever the verdict
+        was before. It names the first broken checkpoint and the last finite one, and what was already unusual there.
 
     Why is this bad:
         A weight that is NaN stays NaN under every further update: each later checkpoint is lost.
@@ -51,9 +51,9 @@ class RunDiverged(TrendRule):
         gradient.
 
     Thresholds:
-        one checkpoint. Unusual at the last finite one: a share of saturated or dead units over 0.5, weights over 5 times a
-        usual initialization, a spectral norm over 10 times its first value, a gain over the exploding threshold, a largest
-        state over 10000.
+        one checkpoint. Unusual at the last finite one: a share of saturated or dead units over 0.5, weights over 5
+        times a usual initialization, a spectral norm over 10 times its first value, a gain over the exploding
+        threshold, a largest state over 10000.
 
     References:
         Pascanu, Mikolov & Bengio 2013.
@@ -106,12 +106,12 @@ class LayerDead(TrendRule):
     """A layer died: no unit responds any more, or every gate is stuck.
 
     What it does:
-        Fires when at all of the last checkpoints every unit of a layer is constant (SAT003's definition), or every gate is
-        almost always open or closed.
+        Fires when at all of the last checkpoints every unit of a layer is constant (SAT003's definition), or every gate
+        is almost always open or closed.
 
     Why is this bad:
-        A layer whose units are constant passes neither the input nor a gradient, so nothing in it or below it learns, and
-        it does not recover. With stuck gates the layer responds to nothing but its candidate.
+        A layer whose units are constant passes neither the input nor a gradient, so nothing in it or below it learns,
+        and it does not recover. With stuck gates the layer responds to nothing but its candidate.
 
     Formula:
         dead units / units = 1; open + closed of every gate.
@@ -120,8 +120,8 @@ class LayerDead(TrendRule):
         A ReLU net trained with a learning rate of 20, whose upper layer is zero from update 50 on.
 
     What to do:
-        Resume from the last checkpoint at which the layer was alive, with a lower learning rate and a clipped gradient; or
-        use another nonlinearity.
+        Resume from the last checkpoint at which the layer was alive, with a lower learning rate and a clipped gradient;
+        or use another nonlinearity.
 
     Thresholds:
         share of dead units 1; share of stuck values over 0.99 for every gate.
@@ -241,7 +241,7 @@ def _resume(last_finite: Checkpoint | None, sound: Checkpoint | None, signs: lis
     elif sound is not None:
         evidence = f"it is the last checkpoint without what {last_finite} shows"
     else:
-        evidence = f"no finite checkpoint is without what {last_finite} shows; starting again may be better"
+        evidence = f"no finite checkpoint is without what {last_finite} shows"
     return (
         Suggestion("learning-rate", f"lower the learning rate and resume from {sound or last_finite}", evidence),
         Suggestion("clipping", "clip the norm of the gradient from there on", "one large update is enough for NaN"),
@@ -258,5 +258,7 @@ def _revive(alive: Checkpoint | None) -> tuple[Suggestion, ...]:
             f"lower the learning rate and resume from {alive}",
             "the layer responded there, and a dead layer gets no gradient that could revive it",
         ),
-        Suggestion("clipping", "clip the norm of the gradient from there on", "one large update is enough to kill units"),
+        Suggestion(
+            "clipping", "clip the norm of the gradient from there on", "one large update is enough to kill units"
+        ),
     )

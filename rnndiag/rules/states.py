@@ -23,17 +23,17 @@ class StoredDtypeOverflows(LayerRule):
     """The states overflow in the dtype in which the weights are stored.
 
     What it does:
-        Runs the layer in the arithmetic of the stored dtype (float16, bfloat16 or float32) and fires when a state is NaN
-        or infinite at some step of the probe. The rest of the report is measured in a wider dtype, in which the same
-        states can be finite.
+        Runs the layer in the arithmetic of the stored dtype (float16, bfloat16 or float32) and fires when a state is
+        NaN or infinite at some step of the probe. The rest of the report is measured in a wider dtype, in which the
+        same states can be finite.
 
     Why is this bad:
         After ``model.half()``, under autocast or in an exported half-precision engine the output is NaN from that step
         on, while the same weights work in float32.
 
     Formula:
-        None: the layer is run by PyTorch's own kernels in that dtype. The largest number is 65504 in float16, 3.39e38 in
-        bfloat16 and 3.40e38 in float32.
+        None: the layer is run by PyTorch's own kernels in that dtype. The largest number is 65504 in float16, 3.39e38
+        in bfloat16 and 3.40e38 in float32.
 
     Example:
         A ReLU net stored in float16 that adds 512 to its state at each step: infinite at step 128.
@@ -84,9 +84,9 @@ class StatesGrow(LayerRule):
     """The states grow for as long as the net runs.
 
     What it does:
-        Looks at the largest number in the state (``h``, and ``c`` of an LSTM) over the second half of the probe. Fires when
-        it grows nearly in proportion to the step or faster, clearly faster than the inputs, and has become large. The
-        growth exponent is 0 for bounded states, 0.5 for a random walk, 1 for linear growth and more for exponential
+        Looks at the largest number in the state (``h``, and ``c`` of an LSTM) over the second half of the probe. Fires
+        when it grows nearly in proportion to the step or faster, clearly faster than the inputs, and has become large.
+        The growth exponent is 0 for bounded states, 0.5 for a random walk, 1 for linear growth and more for exponential
         growth.
 
     Why is this bad:
@@ -95,8 +95,8 @@ class StatesGrow(LayerRule):
         on, and in the end the state overflows. Results get worse with the length of the input.
 
     Formula:
-        slope of ``log max |s_t|`` against ``log t`` through 12 block means of the second half of the steps, with the 95 %
-        interval of its median over sequences.
+        slope of ``log max |s_t|`` against ``log t`` through 12 block means of the second half of the steps, with the 95
+        % interval of its median over sequences.
 
     Example:
         rnndiag simulate --cell lstm --forget-bias 12 --bias-scale 3 --T 200
@@ -113,7 +113,7 @@ class StatesGrow(LayerRule):
     """
 
     code, name, severity = "NUM005", "states-grow", "warning"
-    cause = "the state adds up what it receives, or is multiplied, at each step, and nothing takes it back"
+    cause = "the state adds up its inputs, or is multiplied by more than 1 at each step, and nothing bounds it"
     grows_worse = "end"
     thresholds: ClassVar = {"exponent": 0.6, "rising": 0.9, "size": 10.0, "factor": 1000.0}
     needs = ("states",)
@@ -137,9 +137,9 @@ class StatesGrow(LayerRule):
         low, high = growth.exponent_interval
         length = len(states.largest_per_step)
         message = (
-            f"the largest number in the state grows from {growth.halfway:.3g} at step {length // 2} to {growth.end:.3g} at "
-            f"step {length} (growth exponent {growth.exponent:.2g}, 95 % interval {low:.2g} to {high:.2g}; 0 is bounded, 1 "
-            "is linear growth)"
+            f"the largest number in the state grows from {growth.halfway:.3g} at step {length // 2} to "
+            f"{growth.end:.3g} at step {length} (growth exponent {growth.exponent:.2g}, 95 % interval {low:.2g} to "
+            f"{high:.2g}; 0 is bounded, 1 is linear growth)"
         )
         evidence: Evidence = {
             "exponent": growth.exponent,
@@ -171,7 +171,7 @@ def _cause(layer: LayerMeasures) -> str:
     gate = (layer.gates or {}).get("forget")
     if gate is None:
         return ""
-    return f"a forget gate near 1 (its mean is {gate.mean:.3g}) and a candidate that keeps its sign"
+    return f"a forget gate near 1 (its mean is {gate.mean:.4f}), and what is added has on average the same sign"
 
 
 def _remedies(layer: LayerMeasures, evidence: str, small: int) -> tuple[Suggestion, ...]:

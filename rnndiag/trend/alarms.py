@@ -19,8 +19,8 @@ MOST_LOOKS = 100
 def assess_run(courses: Sequence[Course], policy: Policy) -> Assessment:
     """Apply every rule of trends that the policy wants to the run as a whole.
 
-    Each test may raise a false alarm with its rule's ``p_value`` divided by the number of all tests (Bonferroni). A rule
-    without a ``p_value`` states a fact, not the result of a test, and is not counted.
+    Each test may raise a false alarm with its rule's ``p_value`` divided by the number of all tests (Bonferroni). A
+    rule without a ``p_value`` states a fact, not the result of a test, and is not counted.
     """
     findings: list[Finding] = []
     not_assessed: list[NotAssessed] = []

@@ -28,7 +28,8 @@ def broken_part(layer: LayerMeasures) -> str | None:
 def broken_parts(names: Sequence[str], layers: Iterable[LayerMeasures]) -> str:
     """What is not finite in the layers of a stack that is invalid, the lowest layer first.
 
-    A layer above a broken one only receives what the lower one sends, so it is named only if its own weights are broken.
+    A layer above a broken one only receives what the lower one sends, so it is named only if its own weights are
+    broken.
     """
     parts = [part for layer in layers if layer.name in names and (part := broken_part(layer)) is not None]
     own = [part for part in parts if not part.startswith("the inputs")] or parts
