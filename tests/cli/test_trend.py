@@ -7,6 +7,7 @@ import io
 import json
 import math
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -168,7 +169,7 @@ def test_sparklines() -> None:
     assert sparkline([7, 0], 8) == "█▁"
     assert sparkline([1.0, 1.001], 8) == "▄▄"
     assert sparkline([0.0, 0.0], 8) == "▄▄"
-    assert sparkline([None, 1, math.inf, -math.inf, math.nan, 2], 8) == "·▁█▁·█"
+    assert sparkline([None, 1, math.inf, -math.inf, math.nan, 2], 8) == "·▁█▁X█"
     assert sparkline([None, None], 8) == "··"
     assert sparkline(list(range(100)), 8) == BARS
     assert verdict_strip(["healthy", "exploding", None, "inconclusive"], 8).plain == "HE·?"
@@ -195,7 +196,8 @@ def test_a_run_that_ends_in_nan_fails_the_gate_and_every_format_says_where(cli: 
     assert done.code == 1
     text = " ".join(done.out.split())
     assert "error TRD006 run-diverged in gru" in text
-    assert "epoch_5.pt (step 5); 2 of 6 checkpoints are not finite; the last finite checkpoint before it is" in text
+    told = "epoch_5.pt (step 5); 2 of 6 checkpoints are not finite; the last finite checkpoint before it is"
+    assert "".join(told.split()) in "".join(text.split())  # wherever a long path breaks the lines
     assert "the values are not finite at number in the name 5 (vertical line)" in text
     rows = [line.split() for line in done.out.splitlines() if line.startswith("  log10 gain")]
     assert [(row[3][-2:], row[4]) for row in rows] == [("XX", "NaN")]
@@ -247,4 +249,4 @@ def test_nan_is_red_and_a_sparkline_marks_it() -> None:
     Console(file=buffer, width=100, force_terminal=True, color_system="standard").print(
         table.render(trend([*RISING[:6], broken]))
     )
-    assert "\x1b[1;31mNaN\x1b[0m" in buffer.getvalue()
+    assert re.search(r"\x1b\[1;31m *NaN", buffer.getvalue())
