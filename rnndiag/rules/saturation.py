@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from rnndiag.rules.base import Finding, LayerRule, Subject, Suggestion, Thresholds
+from rnndiag.rules.words import counted
 
 if TYPE_CHECKING:
     from rnndiag.measures.layer import LayerMeasures
@@ -151,9 +152,10 @@ class DeadUnits(LayerRule):
         suggestion = Suggestion(
             "learning-rate",
             f"lower the learning rate{biases}",
-            f"{measured.dead_units} units have the same value at every step of every sequence",
+            f"the value of {counted(measured.dead_units, 'unit')} is the same at every step of every sequence",
         )
-        message = f"{measured.dead_units} of {layer.hidden_size} units never respond to this probe"
+        respond = "never responds" if measured.dead_units == 1 else "never respond"
+        message = f"{measured.dead_units} of {counted(layer.hidden_size, 'unit')} {respond} to this probe"
         cause = ""
         if layer.cell == "relu":
             pushed = "biases" if layer.bias_scale else "weights"
