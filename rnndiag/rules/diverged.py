@@ -33,8 +33,9 @@ class RunDiverged(TrendRule):
     """The run diverged: numbers became NaN or infinite.
 
     What it does:
-        Fires when weights, states or gradients of a stack are NaN or infinite at any checkpoint, whatever the verdict
-        was before. It names the first broken checkpoint and the last finite one, and what was already unusual there.
+        The rule fires when weights, states or gradients of a stack are NaN or infinite at any checkpoint, whatever the
+        verdict was before. It names the first broken checkpoint and the last finite one, and what was already unusual
+        there.
 
     Why is this bad:
         A weight that is NaN stays NaN under every further update: each later checkpoint is lost.
@@ -51,9 +52,9 @@ class RunDiverged(TrendRule):
         gradient.
 
     Thresholds:
-        one checkpoint. Unusual at the last finite one: a share of saturated or dead units over 0.5, weights over 5
-        times a usual initialization, a spectral norm over 10 times its first value, a gain over the exploding
-        threshold, a largest state over 10000.
+        one checkpoint. What counts as unusual: a share of saturated or dead units over 0.5, weights over 5 times a
+        usual initialization, a spectral norm over 10 times its first value, a gain over the exploding threshold, a
+        largest state over 10000.
 
     References:
         Pascanu, Mikolov & Bengio 2013.
@@ -106,12 +107,12 @@ class LayerDead(TrendRule):
     """A layer died: no unit responds any more, or every gate is stuck.
 
     What it does:
-        Fires when at all of the last checkpoints every unit of a layer is constant (SAT003's definition), or every gate
-        is almost always open or closed.
+        The rule fires when at all of the last checkpoints every unit of a layer is constant (SAT003's definition), or
+        every gate is almost always open or closed.
 
     Why is this bad:
         A layer whose units are constant passes neither the input nor a gradient, so nothing in it or below it learns,
-        and it does not recover. With stuck gates the layer responds to nothing but its candidate.
+        and it does not recover. With stuck gates only the candidate responds to the input.
 
     Formula:
         dead units / units = 1; open + closed of every gate.

@@ -113,9 +113,9 @@ class DeadUnits(LayerRule):
     """Units that never respond.
 
     What it does:
-        Counts units that are constant over all steps and sequences although the inputs vary, and fires when they are
-        more than a quarter of the layer. A ReLU unit whose preactivation is never above zero is constant. Each unit is
-        compared with its own values, never with other units, so a small unit that responds is not dead.
+        The rule counts units that are constant over all steps and sequences although the inputs vary, and it fires when
+        they are more than a quarter of the layer. A ReLU unit whose preactivation is never above zero is constant. Each
+        unit is compared with its own values, never with other units, so a small unit that responds is not dead.
 
     Why is this bad:
         They cost as much as live ones and carry nothing; a dead ReLU gets no gradient to revive it.

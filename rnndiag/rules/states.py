@@ -23,13 +23,13 @@ class StoredDtypeOverflows(LayerRule):
     """The states overflow in the dtype in which the weights are stored.
 
     What it does:
-        Runs the layer in the arithmetic of the stored dtype (float16, bfloat16 or float32) and fires when a state is
-        NaN or infinite at some step of the probe. The rest of the report is measured in a wider dtype, in which the
-        same states can be finite.
+        The rule runs the layer in the arithmetic of the stored dtype (float16, bfloat16 or float32), and it fires when
+        a state is NaN or infinite at some step of the probe. The rest of the report is measured in a wider dtype, in
+        which the same states can be finite.
 
     Why is this bad:
-        After ``model.half()``, under autocast or in an exported half-precision engine the output is NaN from that step
-        on, while the same weights work in float32.
+        After ``model.half()``, under autocast or in an exported half-precision engine the states are NaN or infinite
+        from that step on, while the same weights work in float32.
 
     Formula:
         None: the layer is run by PyTorch's own kernels in that dtype. The largest number is 65504 in float16, 3.39e38
@@ -84,10 +84,10 @@ class StatesGrow(LayerRule):
     """The states grow for as long as the net runs.
 
     What it does:
-        Looks at the largest number in the state (``h``, and ``c`` of an LSTM) over the second half of the probe. Fires
-        when it grows nearly in proportion to the step or faster, clearly faster than the inputs, and has become large.
-        The growth exponent is 0 for bounded states, 0.5 for a random walk, 1 for linear growth and more for exponential
-        growth.
+        The rule looks at the largest number in the state (``h``, and ``c`` of an LSTM) over the second half of the
+        probe. It fires when this number grows nearly in proportion to the step or faster, clearly faster than the
+        inputs, and has become large. The growth exponent is 0 for bounded states, 0.5 for a random walk, 1 for linear
+        growth and more for exponential growth.
 
     Why is this bad:
         The longer the sequence, the larger the state: beyond ``|c| = 10`` the output ``tanh(c)`` of an LSTM no longer
