@@ -19,6 +19,7 @@ from rnndiag.measures.lyapunov import Lyapunov, lyapunov
 from rnndiag.measures.numerics import Numerics, parameter_health, state_health
 from rnndiag.measures.recurrent_weight import RecurrentWeight, recurrent_weight
 from rnndiag.measures.saturation import Gate, Saturation, gates, saturation
+from rnndiag.measures.state_size import StateSize, state_size
 from rnndiag.measures.step_norms import StepNorms, step_norms
 from rnndiag.measures.verdict import Verdict
 from rnndiag.seeds import generator
@@ -63,6 +64,8 @@ class LayerMeasures:
     alternative: Alternative | None = None
     """the verdict under the other nonlinearity, where one was assumed in the stack; ``verdict`` is ``inconclusive``
     where the two differ"""
+    states: StateSize | None = None
+    """the size of the states over the steps; None where weights or inputs are not finite"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,8 @@ def measure_layer(
     if isinstance(layer, RecurrentLayer):
         dtype = stored.weight_hh.dtype if isinstance(stored, RecurrentLayer) else None
         measured |= _of_weights(layer, dtype, finite=not broken - {"embedding"})
+    if not broken and numerics.inputs_finite:
+        measured["states"] = state_size(run)
     if not broken and numerics.inputs_finite and numerics.first_nonfinite_step is None:
         thresholds, jacobian = settings.thresholds, run.state_jacobians
         stage("step norms")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rnndiag.cells.custom import StepLayer
 from rnndiag.cells.layer import RecurrentLayer
+from rnndiag.measures.stored_range import first_stored_overflow
 from rnndiag.trajectory import Trajectory
 
 
@@ -30,6 +31,9 @@ class Numerics:
     """first step at which a state is NaN or infinite, from 1"""
     first_nonfinite_jacobian: int | None = None
     """first step at which the states are finite and the Jacobian is not, from 1"""
+    first_stored_overflow: int | None = None
+    """first step, from 1, at which a state is NaN or infinite when the layer runs in ``stored_dtype``; None: all states
+    are finite there, or the measurement's dtype is not wider"""
 
 
 def state_health(layer: StepLayer, run: Trajectory) -> Numerics:
@@ -56,11 +60,14 @@ def parameter_health(layer: RecurrentLayer, run: Trajectory, embedding: Tensor |
     nonfinite = {name: int((~p.isfinite()).sum()) for name, p in parameters.items()}
     tiny = torch.finfo(layer.weight_hh.dtype).tiny
     finite = [p.nan_to_num(0.0, 0.0, 0.0).abs() for p in layer.parameters.values()]
+    inputs_finite = bool(run.inputs.isfinite().all())
+    sound = inputs_finite and not any(nonfinite.values())
     return Numerics(
         stored_dtype=str(layer.weight_hh.dtype).removeprefix("torch."),
         nonfinite_parameters={name: count for name, count in nonfinite.items() if count},
         subnormal_parameters=sum(int(((p > 0) & (p < tiny)).sum()) for p in finite),
         largest_parameter=max((float(p.max()) for p in finite if p.numel()), default=0.0),
-        inputs_finite=bool(run.inputs.isfinite().all()),
+        inputs_finite=inputs_finite,
         first_nonfinite_step=run.first_nonfinite_step(),
+        first_stored_overflow=first_stored_overflow(layer, run) if sound else None,
     )

@@ -11,8 +11,9 @@ from rnndiag.config import Thresholds
 from rnndiag.measures.statistics import median
 from rnndiag.trajectory import Trajectory
 
-STILL = 1e-9
-"""A unit that moves by less than this share of what the liveliest unit does is still."""
+STILL = 2.0**-23
+"""A unit whose values differ by no more than this share of its own largest value is constant: that is one rounding in
+float32, the precision in which nets are usually run."""
 
 KEEPING_GATE = {"lstm": "forget", "gru": "update"}
 """The gate whose value multiplies what the cell held before."""
@@ -35,7 +36,8 @@ class Saturation:
     saturated_units: int
     """units saturated at every step of every sequence"""
     dead_units: int
-    """units that do not vary over steps and sequences, though the inputs do"""
+    """Units that are constant over all steps and sequences, although the inputs vary. A ReLU unit whose preactivation
+    is never above zero is one of them."""
     steps: tuple[int, ...] | None = None
     """the steps that ``per_step`` is given at, from 1; None: every step"""
 
@@ -116,8 +118,10 @@ def _gate(means: Tensor, *, keeping: bool) -> Gate:
 
 
 def _dead_units(run: Trajectory) -> int:
+    """Count the constant units, each judged by its own values (an LSTM's by ``c``)."""
     if not bool((run.inputs != run.inputs[:1, :1]).any()):
-        return 0  # inputs that are all alike say nothing of what a unit responds to
+        return 0  # constant inputs do not show whether a unit responds to its inputs
     states = (run.hidden if run.cell_state is None else run.cell_state).flatten(0, 1)
-    moved = states.amax(0) - states.amin(0)
-    return int((moved <= STILL * moved.max()).sum())
+    lowest, highest = states.amin(0), states.amax(0)
+    # A ReLU unit that is never active has only zeros: 0 <= 0.
+    return int((highest - lowest <= STILL * torch.maximum(highest, -lowest)).sum())

@@ -39,9 +39,23 @@ class Course:
     exploding: float
     layers: tuple[str, ...]
     """of a stack; a layer's own name"""
+    paths: tuple[str, ...] = ()
+    """the file of each checkpoint; empty where it is not known"""
+    breaks: tuple[str | None, ...] = ()
+    """what is NaN or infinite at each checkpoint, None where nothing is; empty where it is not known"""
+    members: tuple[Course, ...] = ()
+    """the layers of a stack along the run"""
 
     def until(self, step: float) -> Course:
         """What was known at a step."""
         count = sum(each <= step for each in self.steps)
         series = {name: each.until(step) for name, each in self.series.items()}
-        return replace(self, steps=self.steps[:count], verdicts=self.verdicts[:count], series=series)
+        return replace(
+            self,
+            steps=self.steps[:count],
+            verdicts=self.verdicts[:count],
+            series=series,
+            paths=self.paths[:count],
+            breaks=self.breaks[:count],
+            members=tuple(each.until(step) for each in self.members),
+        )

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from rnndiag.measures.gradient import GradientThroughTime
 from rnndiag.measures.layer import LayerMeasures, StackMeasures
+from rnndiag.measures.state_size import StateSize
 
 LONGEST = 5000
 """Steps up to which a curve is given whole."""
@@ -29,6 +30,7 @@ def thinned_layer(layer: LayerMeasures) -> LayerMeasures:
     The steps that a curve is given at lie symmetrically, so that the lags are the same numbers, and hold those of the
     extreme values.
     """
+    layer = replace(layer, states=layer.states and _thinned_states(layer.states))
     jacobian, saturation, gradient = layer.jacobian, layer.saturation, layer.gradient
     if jacobian is None or gradient is None or len(jacobian.norm_per_step) <= LONGEST:
         return layer
@@ -57,6 +59,15 @@ def kept_steps(length: int, always: Sequence[int]) -> tuple[int, ...]:
     between = [1 + round(i * (length - 1) / BETWEEN) for i in range(BETWEEN + 1)]
     kept = {*range(1, ENDS + 1), *between, *always}
     return tuple(sorted(kept | {length + 1 - step for step in kept}))
+
+
+def _thinned_states(states: StateSize) -> StateSize:
+    """The states with arrays of a thousand steps; a layer whose states are not finite has them and no other curve."""
+    norms, largest = states.norm_per_step, states.largest_per_step
+    if len(norms) <= LONGEST:
+        return states
+    steps = kept_steps(len(norms), [*_extremes(norms), *_extremes(largest)])
+    return replace(states, norm_per_step=_at(norms, steps), largest_per_step=_at(largest, steps), steps=steps)
 
 
 def _thinned(gradient: Gradient, lags: tuple[int, ...]) -> Gradient:

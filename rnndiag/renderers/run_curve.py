@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import plotext
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -11,16 +11,26 @@ from rich.text import Text
 
 from rnndiag.renderers.curve import FLOOR, HEIGHT, LINES, MARGIN
 from rnndiag.renderers.numbers import short
+from rnndiag.renderers.styles import VERDICT_STYLES
+from rnndiag.rules.drift import step as told
 from rnndiag.trend.data import Trend
+
+Curve = list[tuple[float, float]]
+"""Steps and gains of checkpoints in a row."""
 
 
 class RunCurve:
-    """log10 gain at the lag against the step for each stack, between the thresholds, to 100 columns."""
+    """log10 gain at the lag against the step for each stack, between the thresholds, to 100 columns.
+
+    A curve stops where numbers are not finite, and a vertical line marks the first checkpoint without a number.
+    """
 
     def __init__(self, trend: Trend) -> None:
         self.trend = trend
         names = dict.fromkeys(stack.name for point in trend.points for stack in point.stacks)
-        self.curves = {name: points for name in names if len(points := list(_gains(trend, name))) > 1}
+        parts = {name: _parts(trend, name) for name in names}
+        self.curves = {name: found for name, found in parts.items() if sum(map(len, found)) > 1}
+        self.stops = {name: step for name in self.curves if (step := _stop(trend, name)) is not None}
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Build the plot at the width at hand, under a line that names the curves where there are several."""
@@ -32,26 +42,34 @@ class RunCurve:
             yield Text.assemble("     ", *legend)
         if self.curves:
             yield Text.from_ansi(self._draw(min(options.max_width, 100)))
+        for name, step in self.stops.items():
+            stop = f"{name}: the values are not finite at {self.trend.order.axis} {told(step)} (vertical line)"
+            yield Text(stop, style=VERDICT_STYLES["invalid"])
 
     def _draw(self, width: int) -> str:
         plotext.clear_figure()
         plotext.theme("clear")
         plotext.plot_size(width, HEIGHT)
-        drawn = [gain for points in self.curves.values() for _, gain in points]
-        for points, (marker, colour) in zip(self.curves.values(), LINES, strict=False):
+        drawn = [gain for parts in self.curves.values() for part in parts for _, gain in part]
+        steps = [point.step for point in self.trend.points]
+        first, last = min(steps), max(steps)
+        for stop in self.stops.values():
+            plotext.vline(stop, color="red+")
+        for parts, (marker, colour) in zip(self.curves.values(), LINES, strict=False):
             style = {"color": colour} if len(self.curves) > 1 else {}
-            plotext.plot([step for step, _ in points], [gain for _, gain in points], marker=marker, **style)
+            for part in parts:
+                plotext.plot([step for step, _ in part], [gain for _, gain in part], marker=marker, **style)
         band = (self.trend.thresholds.vanishing, self.trend.thresholds.exploding)
         # The threshold that is nearer to being crossed is always in view.
         nearest = min(band, key=lambda threshold: min(abs(gain - threshold) for gain in drawn))
         lowest, highest = min(*drawn, nearest), max(*drawn, nearest)
         plotext.ylim(lowest - MARGIN, highest + MARGIN)
+        if last > first:
+            plotext.xlim(first, last)
         for threshold in band:
             if lowest <= threshold <= highest:
                 plotext.hline(threshold)
-        steps = [point.step for point in self.trend.points]
-        first, last = steps[0], steps[-1]
-        ticks = [first + (last - first) * i / 4 for i in range(5)]
+        ticks: Iterable[float] = [first + (last - first) * i / 4 for i in range(5)]
         if all(float(each).is_integer() for each in steps):
             ticks = [float(round(tick)) for tick in ticks]
         ticks = sorted(set(ticks))
@@ -62,9 +80,22 @@ class RunCurve:
         return text
 
 
-def _gains(trend: Trend, name: str) -> Iterator[tuple[float, float]]:
+def _parts(trend: Trend, name: str) -> list[Curve]:
+    """The stack's gains, cut where a checkpoint has none."""
+    parts: list[Curve] = [[]]
     for point in trend.points:
         for stack in point.stacks:
-            gain = stack.measures["log10_gain"] if stack.name == name else None
+            if stack.name != name:
+                continue
+            gain = stack.measures["log10_gain"]
             if gain is not None and not math.isnan(gain):
-                yield point.step, min(-FLOOR, max(FLOOR, gain))
+                parts[-1].append((point.step, min(-FLOOR, max(FLOOR, gain))))
+            elif parts[-1]:
+                parts.append([])
+    return [part for part in parts if part]
+
+
+def _stop(trend: Trend, name: str) -> float | None:
+    """The first step at which the stack is not finite."""
+    broken = (p.step for p in trend.points for s in p.stacks if s.name == name and s.verdict == "invalid")
+    return next(broken, None)

@@ -15,6 +15,8 @@ from rnndiag.renderers.styles import VERDICT_STYLES
 
 BARS = "▁▂▃▄▅▆▇█"
 MISSING = "·"
+BROKEN = "X"
+"""Where numbers are NaN or infinite; the letter of that verdict."""
 FLAT = 0.01
 """A range smaller than this share of the largest value is drawn as no change."""
 
@@ -34,16 +36,24 @@ _T = TypeVar("_T")
 
 
 def sparkline(values: Sequence[float | None], width: int) -> str:
-    """At most ``width`` bars from the lowest value to the highest; ``·`` for what is missing.
+    """At most ``width`` bars from the lowest value to the highest; ``·`` for what is missing and ``X`` for NaN.
 
-    Infinite values are drawn as the highest or lowest bar. Of more values than that, a bar is the median of its share.
+    Infinite values are drawn as the highest or lowest bar. With more values than ``width``, a bar is the median of
+    several values, and ``X`` if any of them is NaN.
     """
-    shares = [[v for v in share if v is not None and not math.isnan(v)] for share in _shared(values, width)]
-    drawn = [sorted(share)[len(share) // 2] if share else None for share in shares]
+    shares = [[v for v in share if v is not None] for share in _shared(values, width)]
+    drawn = [_middle(share) for share in shares]
     finite = [value for value in drawn if value is not None and math.isfinite(value)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
     flat = high - low <= FLAT * max(abs(low), abs(high))
     return "".join(MISSING if value is None else _bar(value, low, high, flat=flat) for value in drawn)
+
+
+def _middle(share: Sequence[float]) -> float | None:
+    """The median; NaN if any value is, None for no values."""
+    if any(map(math.isnan, share)):
+        return math.nan
+    return sorted(share)[len(share) // 2] if share else None
 
 
 def verdict_strip(verdicts: Sequence[Verdict | None], width: int) -> Text:
@@ -71,7 +81,9 @@ class Strip:
         if self.values is None:
             yield verdict_strip(self.verdicts, width)
         else:
-            yield Text(sparkline(self.values, width), style="cyan", no_wrap=True)
+            line = Text(sparkline(self.values, width), style="cyan", no_wrap=True)
+            line.highlight_words([BROKEN], VERDICT_STYLES["invalid"])
+            yield line
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         """As wide as there are checkpoints, but a few characters do."""
@@ -85,6 +97,8 @@ def _shared(values: Sequence[_T], width: int) -> list[Sequence[_T]]:
 
 
 def _bar(value: float, low: float, high: float, *, flat: bool) -> str:
+    if math.isnan(value):
+        return BROKEN
     if math.isinf(value):
         return BARS[-1] if value > 0 else BARS[0]
     if flat:

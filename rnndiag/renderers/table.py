@@ -50,6 +50,8 @@ def _sections(report: Report, *, verbose: bool) -> Iterator[RenderableType]:
         yield Text("\nGradient through time, from the last step back", style="bold")
         yield GainCurve(judged, (report.thresholds.vanishing, report.thresholds.exploding))
         yield _credit(report)
+    if any(layer.states for layer in report.layers):
+        yield _state_sizes(report.layers)
     if judged:
         yield _bounds(report.layers)
         yield step_table(report.layers, verbose=verbose)
@@ -168,6 +170,19 @@ def _credit(report: Report) -> RenderableType:
         for layer in report.layers
         if layer.gradient is not None and layer.gradient.credit_99_steps is not None
     ]
+    return Text("\n".join(lines))
+
+
+def _state_sizes(layers: tuple[LayerMeasures, ...]) -> RenderableType:
+    """One line per layer: the size of the state at the first, the middle and the last step."""
+    lines = []
+    for layer in layers:
+        if layer.states is None:
+            continue
+        norms, steps = layer.states.norm_per_step, layer.states.steps
+        shown = sorted({0, max(0, len(norms) // 2 - 1), len(norms) - 1})
+        sizes = ", ".join(f"{short(norms[i])} at step {steps[i] if steps else i + 1}" for i in shown)
+        lines.append(f"{layer.name}: the norm of the state is {sizes}; its largest number is {short(layer.states.max)}")
     return Text("\n".join(lines))
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
+from typing import NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -25,6 +28,8 @@ WRITTEN: dict[str, Callable[[float], str]] = {
     "count": lambda value: f"{value:.0f}",
 }
 
+NOT_A_NUMBER = "NaN"
+
 MOST_CHANGES = 8
 WIDEST_NAME = 26
 
@@ -35,17 +40,45 @@ def render(trend: Trend) -> RenderableType:
 
 
 def course(trend: Trend, along: Sequence[Place | None], name: str) -> list[float | None]:
-    """A quantity at each point; a horizon that lies beyond the probe is drawn one step beyond it."""
-    values = [None if place is None else place.measures.get(name) for place in along]
-    if name != "horizon":
-        return values
-    inside = [place is not None and place.measures.get("log10_gain") is not None for place in along]
-    beyond = float(trend.probe.length + 1)
-    return [beyond if value is None and known else value for value, known in zip(values, inside, strict=True)]
+    """A quantity at each point: NaN where the place is not finite, so that it has none, and None where it is missing.
+
+    A horizon that lies beyond the probe is drawn one step beyond it.
+    """
+    return [None if place is None else _value(place, name, trend.probe.length) for place in along]
 
 
-def written(trend: Trend, name: str, value: float) -> str:
+def _value(place: Place, name: str, length: int) -> float | None:
+    value = place.measures.get(name)
+    if value is not None:
+        return value
+    if place.verdict == "invalid":
+        return math.nan
+    beyond = name == "horizon" and place.measures.get("log10_gain") is not None
+    return float(length + 1) if beyond else None
+
+
+def summary(trend: Trend, name: str, values: Sequence[float | None]) -> Summary:
+    """The first and last value for people, and the range of the values that are numbers."""
+    known = [value for value in values if value is not None and not math.isnan(value)]
+    ends = (values[0], values[-1], min(known), max(known))
+    return Summary(*(written(trend, name, value) for value in ends))
+
+
+class Summary(NamedTuple):
+    """A quantity along a run, in words."""
+
+    first: str
+    last: str
+    lowest: str
+    highest: str
+
+
+def written(trend: Trend, name: str, value: float | None) -> str:
     """A value of a quantity for people."""
+    if value is None:
+        return "-"
+    if math.isnan(value):
+        return NOT_A_NUMBER
     if name == "horizon" and value > trend.probe.length:
         return f">{trend.probe.length}"
     return WRITTEN[quantity(name).style](value)
@@ -75,18 +108,23 @@ def places(trend: Trend) -> Iterator[tuple[str, list[Place | None]]]:
 
 
 def shown(along: Sequence[Place | None]) -> list[str]:
-    """The quantities worth a row: known somewhere, and not zero all along."""
+    """The quantities worth a row: a number other than zero somewhere."""
     names = dict.fromkeys(name for place in along if place for name in place.measures)
-    return [
-        name for name in names if quantity(name).shown and any(place and place.measures.get(name) for place in along)
-    ]
+    return [name for name in names if quantity(name).shown and any(map(_tells, along, repeat(name)))]
+
+
+def _tells(place: Place | None, name: str) -> bool:
+    value = None if place is None else place.measures.get(name)
+    return bool(value) and not math.isnan(value or 0.0)
 
 
 def _sections(trend: Trend) -> Iterator[RenderableType]:
     yield _header(trend)
     yield _measures(trend)
-    yield Text("\nGradient's gain over training, at the lag", style="bold")
-    yield RunCurve(trend)
+    curve = RunCurve(trend)
+    if curve.curves:
+        yield Text("\nGradient's gain over training, at the lag", style="bold")
+        yield curve
     yield _changes(trend)
     yield findings_section(trend)
 
@@ -124,12 +162,15 @@ def _measures(trend: Trend) -> RenderableType:
         table.add_row(Text.assemble((name, "bold"), (f"\n{kind}", "dim")), "", verdicts)
         for each in shown(along):
             values = course(trend, along, each)
-            known = [value for value in values if value is not None]
-            ends = (known[0], known[-1], min(known), max(known))
-            first, last, lowest, highest = (written(trend, each, value) for value in ends)
-            table.add_row(f"  {quantity(each).label}", first, Strip(values), last, lowest, highest)
+            told = summary(trend, each, values)
+            ends = (_colored(told.first), Strip(values), _colored(told.last))
+            table.add_row(f"  {quantity(each).label}", *ends, told.lowest, told.highest)
         table.add_section()
     return table
+
+
+def _colored(value: str) -> Text:
+    return Text(value, style=VERDICT_STYLES["invalid"] if value == NOT_A_NUMBER else "")
 
 
 def _changes(trend: Trend) -> RenderableType:

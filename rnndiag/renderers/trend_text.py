@@ -9,9 +9,9 @@ import msgspec
 from rnndiag.printable import csv_line, escaped_strings, json_text
 from rnndiag.renderers.markdown import code, findings_blocks, prose, row
 from rnndiag.renderers.sparkline import LETTERS, sparkline
-from rnndiag.renderers.trend import change_line, course, places, shown, step, written
+from rnndiag.renderers.trend import change_line, course, places, shown, step, summary
 from rnndiag.report import finite
-from rnndiag.trend.data import Trend
+from rnndiag.trend.data import Place, Trend
 from rnndiag.trend.quantities import quantity
 
 FORMATS = ("json", "csv", "markdown")
@@ -30,14 +30,25 @@ def as_json(trend: Trend) -> str:
 
 
 def as_csv(trend: Trend) -> str:
-    """A row for each stack and layer at each checkpoint, a column for each measure; empty where there is none."""
+    """A row for each stack and layer at each checkpoint, a column for each measure.
+
+    A cell is ``nan`` where numbers are not finite, so that there is no measure, and empty where the measure does not
+    apply.
+    """
     every = [(point, place) for point in trend.points for place in (*point.stacks, *point.layers)]
     names = list(dict.fromkeys(name for _, place in every for name in place.measures))
-    lines = [csv_line(["path", "step", "where", "kind", "verdict", *names])]
+    known = {(place.name, name) for _, place in every for name, value in place.measures.items() if value is not None}
+    lines = [csv_line(["path", "step", "where", "kind", "verdict", *names, "not_finite"])]
     for point, place in every:
-        values = [finite(place.measures.get(name)) for name in names]
-        lines.append(csv_line([point.path, finite(point.step), place.name, place.kind, place.verdict, *values]))
+        values = [_cell(place, name, applies=(place.name, name) in known) for name in names]
+        cells = [point.path, finite(point.step), place.name, place.kind, place.verdict, *values, place.not_finite]
+        lines.append(csv_line(cells))
     return "".join(lines)
+
+
+def _cell(place: Place, name: str, *, applies: bool) -> object:
+    value = place.measures.get(name)
+    return "nan" if value is None and place.verdict == "invalid" and applies else finite(value)
 
 
 def as_markdown(trend: Trend) -> str:
@@ -71,6 +82,6 @@ def _table(trend: Trend) -> Iterator[str]:
     for name, along in places(trend):
         for each in shown(along):
             values = course(trend, along, each)
-            known = [value for value in values if value is not None]
-            first, last = (prose(written(trend, each, value)) for value in (known[0], known[-1]))
-            yield row([code(name), prose(quantity(each).label), first, sparkline(values, SPARK), last])
+            told = summary(trend, each, values)
+            ends = (prose(told.first), sparkline(values, SPARK), prose(told.last))
+            yield row([code(name), prose(quantity(each).label), *ends])

@@ -9,12 +9,14 @@ from itertools import product
 from rnndiag.rules.assumptions import NonlinearityUndecided
 from rnndiag.rules.base import Finding, ModelRule, NotAssessed, Rule, Subject, TrendRule
 from rnndiag.rules.credit import CreditIsRecent, HorizonShortOfLag
+from rnndiag.rules.diverged import LayerDead, RunDiverged
 from rnndiag.rules.exploding import ChaoticDynamics, GradientExplodes, SingleStepSpikes
 from rnndiag.rules.initialisation import ForgetBiasNearZero, ScaleOffCritical
 from rnndiag.rules.numerics import GradientUnderflows, NonfiniteStates, NonfiniteWeights
 from rnndiag.rules.policy import Policy
 from rnndiag.rules.saturation import DeadUnits, ForgetGateShut, GatesStuck, UnitsSaturated
 from rnndiag.rules.spectrum import IllConditioned, OutsideTheBulk, StronglyNonnormal
+from rnndiag.rules.states import StatesGrow, StoredDtypeOverflows
 from rnndiag.rules.trend import (
     DriftsTowardChaos,
     DriftsTowardSaturation,
@@ -46,6 +48,8 @@ RULES: tuple[ModelRule, ...] = (
     NonfiniteStates(),
     GradientUnderflows(),
     NonlinearityUndecided(),
+    StoredDtypeOverflows(),
+    StatesGrow(),
 )
 
 TREND_RULES: tuple[TrendRule, ...] = (
@@ -54,6 +58,8 @@ TREND_RULES: tuple[TrendRule, ...] = (
     DriftsTowardSaturation(),
     VerdictChanged(),
     MemoryShrinks(),
+    RunDiverged(),
+    LayerDead(),
 )
 """What ``rnndiag trend`` looks for along a run."""
 

@@ -211,7 +211,7 @@ class TrendRule(Rule):
     """A rule that looks at a layer or a stack along a run of checkpoints.
 
     Of all runs without any drift, at most a share ``thresholds["p_value"]`` may raise an alarm at their end; that share
-    is divided among everything that the rules look at.
+    is divided among everything that the rules with a ``p_value`` look at.
     """
 
     kinds: ClassVar[tuple[str, ...]]
@@ -227,5 +227,6 @@ class TrendRule(Rule):
 
         Args:
             course: the layer or stack along the run.
-            at: the thresholds in force for it, and ``level``: the p-value that an alarm may have at the most.
+            at: the thresholds in force for it and, for a rule with a ``p_value``, ``level``: the p-value that an alarm
+                may have at the most.
         """

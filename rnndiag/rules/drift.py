@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from rnndiag.measures.drift import Drift, drift, fewest, p_drift
 from rnndiag.measures.series import Series
 from rnndiag.rules.base import Evidence, Finding, Suggestion, Thresholds, TrendRule
+from rnndiag.rules.words import counted
 
 if TYPE_CHECKING:
     from rnndiag.measures.series import Course
@@ -50,7 +51,8 @@ class DriftRule(TrendRule):
         needed = max(int(at["checkpoints"]), fewest(at["level"]))
         if count >= needed:
             return None
-        return f"{count} checkpoints measure it; expected at least {needed}, that a drift be told from chance"
+        finite = f"{counted(count, 'checkpoint')} with a finite value" if count else "no checkpoint with a finite value"
+        return f"{finite}; a drift differs from chance only with at least {needed}"
 
     def assess_course(self, course: Course, at: Thresholds) -> Iterator[Finding]:
         series = course.series[self.quantity]

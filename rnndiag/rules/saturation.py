@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from rnndiag.rules.base import Finding, LayerRule, Subject, Suggestion, Thresholds, not_lstm
+from rnndiag.rules.words import counted
 
 if TYPE_CHECKING:
     from rnndiag.measures.layer import LayerMeasures
@@ -118,14 +119,16 @@ class DeadUnits(LayerRule):
     """Units that never respond.
 
     What it does:
-        Counts units that are zero throughout (ReLU) or do not vary over any step or sequence, and fires when
-        they are more than a quarter of the layer.
+        The rule counts units that are constant over all steps and sequences although the inputs vary, and it fires when
+        they are more than a quarter of the layer. A ReLU unit whose preactivation is never above zero is constant. Each
+        unit is compared with its own values, never with other units, so a small unit that responds is not dead.
 
     Why is this bad:
         They cost as much as live ones and carry nothing; a dead ReLU gets no gradient to revive it.
 
     Formula:
-        ``max - min`` of the unit's state over all steps and sequences.
+        ``max h - min h <= 2^-23 max |h|`` over all steps and sequences of one unit (``c`` of an LSTM): one rounding in
+        float32.
 
     Example:
         rnndiag simulate --cell relu --sigma 0.3 --bias-scale 20
@@ -142,7 +145,7 @@ class DeadUnits(LayerRule):
     """
 
     code, name, severity = "SAT003", "dead-units", "warning"
-    cause = "biases that large updates have pushed negative"
+    cause = "saturated units, or weights of zero"
     grows_worse = "dead_units"
     thresholds: ClassVar = {"share": 0.25}
     needs = ("saturation",)
@@ -151,13 +154,19 @@ class DeadUnits(LayerRule):
         measured = layer.saturation
         if measured is None or measured.dead_units <= at["share"] * layer.hidden_size:
             return
+        biases = "" if not layer.bias_scale else ", or start from smaller biases"
         suggestion = Suggestion(
             "learning-rate",
-            "lower the learning rate, or start from smaller biases",
-            f"{measured.dead_units} units gave the same value at every step of every sequence",
+            f"lower the learning rate{biases}",
+            f"the value of {counted(measured.dead_units, 'unit')} is the same at every step of every sequence",
         )
-        message = f"{measured.dead_units} of {layer.hidden_size} units never respond to this probe"
-        yield self.finding(layer.name, message, {"dead_units": measured.dead_units}, (suggestion,))
+        respond = "never responds" if measured.dead_units == 1 else "never respond"
+        message = f"{measured.dead_units} of {counted(layer.hidden_size, 'unit')} {respond} to this probe"
+        cause = ""
+        if layer.cell == "relu":
+            pushed = "biases" if layer.bias_scale else "weights"
+            cause = f"{pushed} that large updates have pushed negative: the preactivations are never above zero"
+        yield self.finding(layer.name, message, {"dead_units": measured.dead_units}, (suggestion,), cause=cause)
 
 
 class GatesStuck(LayerRule):

@@ -241,9 +241,10 @@ class VerdictChanged(TrendRule):
         if p_value > at["level"] and verdicts[-1] != "invalid":
             return
         before, since = steps[-run - 1], steps[-run]
+        last = "at the last checkpoint" if run == 1 else f"at the last {run} checkpoints"
         message = (
-            f"{verdicts[-1]} at all {run} checkpoints from step {step(since)} on, {verdicts[-run - 1]} at step "
-            f"{step(before)} (p = {p_value:.1g})"
+            f"{verdicts[-1]} {last}, from step {step(since)} on; {verdicts[-run - 1]} at step {step(before)} "
+            f"(p = {p_value:.1g})"
         )
         evidence: Evidence = {
             "before": verdicts[-run - 1],

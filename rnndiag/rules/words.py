@@ -14,7 +14,13 @@ def power(log10: float) -> str:
 
 def steps(count: int) -> str:
     """``1 step``, ``34 steps``."""
-    return f"{count} step" + ("" if count == 1 else "s")
+    return counted(count, "step")
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 checkpoint``, ``2 checkpoints``, ``3 entries``."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
+    return f"{count} {noun if count == 1 else plural}"
 
 
 def log10_gain(value: float) -> str:

@@ -19,7 +19,8 @@ MOST_LOOKS = 100
 def assess_run(courses: Sequence[Course], policy: Policy) -> Assessment:
     """Apply every rule of trends that the policy wants to the run as a whole.
 
-    Each test may raise a false alarm with its rule's ``p_value`` divided by the number of all tests (Bonferroni).
+    Each test may raise a false alarm with its rule's ``p_value`` divided by the number of all tests (Bonferroni). A
+    rule without a ``p_value`` states a fact, not the result of a test, and is not counted.
     """
     findings: list[Finding] = []
     not_assessed: list[NotAssessed] = []
@@ -68,11 +69,14 @@ def _pairs(courses: Sequence[Course]) -> Iterator[tuple[TrendRule, Course]]:
 
 def _tests(courses: Sequence[Course], policy: Policy) -> list[tuple[TrendRule, Course, Thresholds]]:
     wanted = [(rule, course) for rule, course in _pairs(courses) if policy.wants(rule, course.name)]
-    thresholds = [policy.thresholds(rule, course.name) for rule, course in wanted]
-    return [
-        (rule, course, {**at, "level": at["p_value"] / len(wanted)})
-        for (rule, course), at in zip(wanted, thresholds, strict=True)
-    ]
+    tests = sum("p_value" in rule.thresholds for rule, _ in wanted)
+    found = []
+    for rule, course in wanted:
+        at = policy.thresholds(rule, course.name)
+        if "p_value" in rule.thresholds:
+            at = {**at, "level": at["p_value"] / tests}
+        found.append((rule, course, at))
+    return found
 
 
 def _looks(steps: Sequence[float]) -> list[float]:

@@ -19,6 +19,7 @@ from rnndiag.rules.drift import step as said
 from rnndiag.rules.policy import Policy
 from rnndiag.trend.alarms import assess_along, assess_run
 from rnndiag.trend.assumptions import undecided, under_the_assumption
+from rnndiag.trend.breaks import broken_part, broken_parts
 from rnndiag.trend.counters import COUNTED
 from rnndiag.trend.data import SCHEMA_VERSION, Alarm, Change, Place, Point, Trend
 from rnndiag.trend.order import OrderBy, arrange
@@ -121,9 +122,17 @@ def _point(step: float, report: Report) -> Point:
         report.source.path,
         step,
         report.verdict,
-        tuple(Place(s.name, "stack", s.verdict, of_stack(s, report.thresholds)) for s in report.stacks),
-        tuple(Place(la.name, _form(la), la.verdict, of_layer(la)) for la in report.layers),
+        tuple(
+            Place(s.name, "stack", s.verdict, of_stack(s, report.thresholds), _broken(s, report)) for s in report.stacks
+        ),
+        tuple(Place(la.name, _form(la), la.verdict, of_layer(la), _broken(la, report)) for la in report.layers),
     )
+
+
+def _broken(measured: StackMeasures | LayerMeasures, report: Report) -> str | None:
+    if isinstance(measured, LayerMeasures):
+        return broken_part(measured)
+    return broken_parts(measured.layers, report.layers) if measured.verdict == "invalid" else None
 
 
 def _courses(placed: _Placed) -> tuple[list[Course], list[str]]:
@@ -146,7 +155,13 @@ def _courses(placed: _Placed) -> tuple[list[Course], list[str]]:
             )
             notes.append(f"{name} is {was} and {now} on; its drift is judged from there")
         courses.append(_course(name, along[start:]))
-    return courses, notes
+    by_name = {course.name: course for course in courses if course.kind != "stack"}
+    return [
+        replace(course, members=tuple(by_name[name] for name in course.layers if name in by_name))
+        if course.kind == "stack"
+        else course
+        for course in courses
+    ], notes
 
 
 def _course(name: str, along: _Along) -> Course:
@@ -171,6 +186,8 @@ def _course(name: str, along: _Along) -> Course:
         report.thresholds.vanishing,
         report.thresholds.exploding,
         tuple(getattr(measured, "layers", (name,))),
+        tuple(report.source.path for _, report, _ in along),
+        tuple(_broken(measured, report) for _, report, measured in along),
     )
 
 

@@ -24,6 +24,8 @@ class Place:
     verdict: Verdict
     measures: dict[str, float | None]
     """by the names in ``quantities``; None where it was not measured, or has no finite value to speak of"""
+    not_finite: str | None = None
+    """what is NaN or infinite there, so that measures are missing; None: nothing is"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,15 @@ def _saturation(read: Callable[..., float]) -> _Read:
     return lambda layer: None if layer.saturation is None else read(layer.saturation)
 
 
+def _dead_share(layer: LayerMeasures) -> float | None:
+    return None if layer.saturation is None else layer.saturation.dead_units / layer.hidden_size
+
+
+def _stuck_gates(layer: LayerMeasures) -> float | None:
+    """The share of values that are open or closed, of the gate that is so least often; None without gates."""
+    return min((gate.open + gate.closed for gate in (layer.gates or {}).values()), default=None)
+
+
 _LAYER: dict[str, tuple[Quantity, _Read]] = {
     "log10_gain": (Quantity("log10 gain", "signed"), _gradient(lambda g: g.log10_gain)),
     "log10_gain_low": (
@@ -99,6 +108,12 @@ _LAYER: dict[str, tuple[Quantity, _Read]] = {
     ),
     "saturation": (Quantity("saturated", "percent"), _saturation(lambda s: s.rate)),
     "dead_units": (Quantity("dead units", "count"), _saturation(lambda s: float(s.dead_units))),
+    "dead_share": (Quantity("share of dead units", "percent", shown=False), _dead_share),
+    "stuck_gates": (Quantity("stuck gates", "percent", shown=False), _stuck_gates),
+    "largest_state": (
+        Quantity("largest state"),
+        lambda layer: None if layer.states is None else layer.states.max,
+    ),
     "spectral_norm": (Quantity("‖W_hh‖"), _weight(lambda w: w.spectral_norm)),
     "spectral_radius": (Quantity("spectral radius"), _weight(lambda w: w.spectral_radius)),
     "entry_scale": (Quantity("entry scale"), _weight(lambda w: max(b.entry_scale for b in w.blocks.values()))),

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -170,8 +171,87 @@ def test_sparklines() -> None:
     assert sparkline([7, 0], 8) == "█▁"
     assert sparkline([1.0, 1.001], 8) == "▄▄"
     assert sparkline([0.0, 0.0], 8) == "▄▄"
-    assert sparkline([None, 1, math.inf, -math.inf, math.nan, 2], 8) == "·▁█▁·█"
+    assert sparkline([None, 1, math.inf, -math.inf, math.nan, 2], 8) == "·▁█▁X█"
     assert sparkline([None, None], 8) == "··"
     assert sparkline(list(range(100)), 8) == BARS
     assert verdict_strip(["healthy", "exploding", None, "inconclusive"], 8).plain == "HE·?"
     assert verdict_strip(["healthy", "healthy", "invalid", "healthy"], 2).plain == "HX"
+
+
+@pytest.fixture
+def diverged(tmp_path: Path) -> Path:
+    """Six checkpoints of a GRU that forgets at every one of them; the last two hold NaN."""
+    torch.manual_seed(0)
+    folder = tmp_path / "diverged"
+    folder.mkdir()
+    for epoch in range(1, 7):
+        state = torch.nn.GRU(3, 8).state_dict()
+        if epoch > 4:
+            state["weight_hh_l0"][0, 0] = math.nan
+        torch.save(state, folder / f"epoch_{epoch}.pt")
+    return folder
+
+
+def test_a_run_that_ends_in_nan_fails_the_gate_and_every_format_says_where(cli: Cli, diverged: Path) -> None:
+    options = ("--T", "60", "--batch", "6", "--exponents", "1", "--fail-on", "error")
+    done = cli("trend", diverged, *options)
+    assert done.code == 1
+    text = " ".join(done.out.split())
+    assert "error TRD006 run-diverged in gru" in text
+    told = "epoch_5.pt (step 5); 2 of 6 checkpoints are not finite; the last finite checkpoint before it is"
+    assert "".join(told.split()) in "".join(text.split())  # wherever a long path breaks the lines
+    assert "the values are not finite at number in the name 5 (vertical line)" in text
+    rows = [line.split() for line in done.out.splitlines() if line.startswith("  log10 gain")]
+    assert [(row[3][-2:], row[4]) for row in rows] == [("XX", "NaN")]
+    (norms,) = (line.split() for line in done.out.splitlines() if line.startswith("  ‖W_hh‖"))
+    assert norms[3] == "NaN"
+    (biases,) = (line.split() for line in done.out.splitlines() if line.startswith("  bias scale"))
+    assert float(biases[4]) > 0  # only weight_hh holds a NaN
+
+    done = cli("trend", diverged, *options, "--format", "json")
+    assert done.code == 1
+    told = json.loads(done.out)
+    (finding,) = (each for each in told["findings"] if each["rule"] == "TRD006")
+    assert Path(finding["evidence"]["first_broken_path"]).name == "epoch_5.pt"
+    assert Path(finding["evidence"]["last_finite_path"]).name == "epoch_4.pt"
+    for point in told["points"]:
+        (layer,) = point["layers"]
+        broken = point["step"] >= 5
+        assert (layer["measures"]["log10_gain"] is None) == broken
+        assert layer["not_finite"] == ("weights of l0 are NaN or infinite (1 entry in weight_hh)" if broken else None)
+
+    done = cli("trend", diverged, *options, "--format", "csv")
+    assert done.code == 1
+    for row in csv.DictReader(io.StringIO(done.out)):
+        broken = float(row["step"]) >= 5
+        assert math.isnan(float(row["log10_gain"])) == broken
+        assert bool(row["not_finite"]) == broken
+        if row["where"] == "l0":
+            assert (row["gate_reset"] == "nan") == broken
+
+    done = cli("trend", diverged, *options, "--format", "markdown")
+    assert done.code == 1
+    cells = [[cell.strip() for cell in line.split("|")] for line in done.out.splitlines() if "| log10 gain |" in line]
+    assert [(row[4][-2:], row[5]) for row in cells] == [("XX", "NaN")]
+    assert "**error** TRD006" in done.out
+
+
+def test_no_empty_chart_and_no_row_without_a_number(cli: Cli, diverged: Path) -> None:
+    paths = [diverged / f"epoch_{i}.pt" for i in (4, 5, 6)]
+    done = cli("trend", *paths, "--T", "60", "--batch", "6", "--exponents", "1")
+    assert "Gradient's gain over training" not in done.out  # one value is no curve
+    done = cli("trend", *paths[1:], "--T", "60", "--batch", "6", "--exponents", "1", "--fail-on", "error")
+    assert done.code == 1
+    assert "log10 gain" not in done.out
+    assert "no checkpoint before it is finite" in " ".join(done.out.split())
+
+
+def test_nan_is_red_and_a_sparkline_marks_it() -> None:
+    assert sparkline([1.0, None, math.nan, 2.0], 9) == f"{BARS[0]}·X{BARS[-1]}"
+    assert sparkline([1.0, 2.0, math.nan, 3.0], 2) == f"{BARS[3]}X"
+    buffer = io.StringIO()
+    broken = report(math.nan, "9.pt", global_step=9000)
+    Console(file=buffer, width=100, force_terminal=True, color_system="standard").print(
+        table.render(trend([*RISING[:6], broken]))
+    )
+    assert re.search(r"\x1b\[1;31m *NaN", buffer.getvalue())

@@ -73,6 +73,11 @@ def dead() -> RecurrentLayer:
     return net
 
 
+def adding(increment: float, dtype: torch.dtype) -> RecurrentLayer:
+    """A ReLU net whose units add the same number to their state at each step, if the inputs are 1."""
+    return RecurrentLayer("rnn.l0", "relu", torch.full((4, 1), increment).to(dtype), torch.eye(4).to(dtype))
+
+
 def singular() -> RecurrentLayer:
     net = layer("tanh", 3, 24)
     net.weight_hh[0] = net.weight_hh[1]
@@ -136,13 +141,16 @@ FIRES = {
     "NUM002": lambda: one(overflowing()),
     "NUM003": lambda: one(layer("tanh", 3, 24, scale=0.1, dtype=torch.float32)),
     "ASM001": lambda: one(replace(layer("tanh", 3, 24, scale=1.2), nonlinearity_assumed=True)),
+    "NUM004": lambda: diagnose(one(adding(512.0, torch.float16)), Probe.from_array(torch.ones(3, 130, 1))),
+    "NUM005": lambda: random(cell="lstm", forget_bias=12.0, bias_scale=3.0),
 }
 """A net for each rule that must set it off."""
 
 VANISHES = {"VAN"}
 CONSEQUENCES = {
     **dict.fromkeys(
-        ("SAT001", "SAT002", "SAT003", "INI001", "INI002", "SPC001", "SPC002", "SPC003", "NUM003"), VANISHES
+        ("SAT001", "SAT002", "SAT003", "INI001", "INI002", "SPC001", "SPC002", "SPC003", "NUM003", "NUM005"),
+        VANISHES,
     ),
     "SAT004": {"VAN", "EXP"},
     "EXP003": VANISHES,

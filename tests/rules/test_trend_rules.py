@@ -32,11 +32,12 @@ def courses(
     memory: list[float] | None = None,
     verdicts: list[str] | None = None,
     kind: str = "layer",
+    dead: list[float] | None = None,
 ) -> list[Course]:
     """A stack of one layer; what is not told stays where it is."""
     gain, saturation, memory = gain or [0.0] * N, saturation or [0.1] * N, memory or [100.0] * N
     stack = {"log10_gain": Series(STEPS, tuple(gain)), "memory": Series(STEPS, tuple(memory))}
-    layer = {"saturation": Series(STEPS, tuple(saturation))}
+    layer = {"saturation": Series(STEPS, tuple(saturation)), "dead_share": Series(STEPS, tuple(dead or [0.0] * N))}
     seen = tuple(verdicts or map(judged, gain))
     return [
         Course("rnn", "stack", STEPS, seen, stack, -3.0, 3.0, ("rnn.l0",)),
@@ -50,6 +51,8 @@ FIRES = {
     "TRD003": lambda: courses(saturation=line(0.0, 0.4)),
     "TRD004": lambda: courses(verdicts=["healthy"] * 7 + ["exploding"] * 5),
     "TRD005": lambda: courses(memory=line(100, 50)),
+    "TRD006": lambda: courses(verdicts=["vanishing"] * 11 + ["invalid"]),
+    "TRD007": lambda: courses(dead=[0.1] * 7 + [1.0] * 5),
 }
 SILENT = {
     "flat": courses,
@@ -74,7 +77,7 @@ def test_a_rule_fires_where_it_must(code: str) -> None:
     assert finding.rule == code
     assert finding.message
     assert finding.cause
-    assert finding.evidence["p_value"] <= finding.evidence["level"]
+    assert finding.evidence.get("p_value", 0.0) <= finding.evidence.get("level", 0.0)
 
 
 def test_every_rule_has_a_run_that_sets_it_off() -> None:
@@ -101,7 +104,7 @@ def test_a_threshold_that_was_crossed_is_no_forecast() -> None:
 
 
 def test_numbers_that_are_not_finite_need_no_proof() -> None:
-    assert codes(courses(verdicts=["healthy"] * 11 + ["invalid"])) == {"TRD004"}
+    assert codes(courses(verdicts=["healthy"] * 11 + ["invalid"])) == {"TRD004", "TRD006"}
 
 
 def test_too_few_checkpoints_are_told() -> None:
@@ -110,7 +113,11 @@ def test_too_few_checkpoints_are_told() -> None:
     assert assessment.findings == ()
     reasons = {item.rule: item.reason for item in assessment.not_assessed}
     assert set(reasons) == {"TRD001", "TRD002", "TRD003", "TRD005"}
-    assert reasons["TRD001"].startswith("5 checkpoints measure it; expected at least 6")
+    assert reasons["TRD001"] == "5 checkpoints with a finite value; a drift differs from chance only with at least 6"
+    reasons = {item.rule: item.reason for item in assess_run([c.until(100) for c in few], Policy()).not_assessed}
+    assert reasons["TRD001"].startswith("1 checkpoint with a finite value;")
+    reasons = {item.rule: item.reason for item in assess_run([c.until(0) for c in few], Policy()).not_assessed}
+    assert reasons["TRD001"].startswith("no checkpoint with a finite value;")
 
 
 def test_more_that_is_tested_needs_more_checkpoints() -> None:
