@@ -12,13 +12,13 @@ import rnndiag
 PACKAGE = Path(rnndiag.__file__).parent
 
 ROOMS = (
-    {"errors", "config", "config_file", "seeds", "told", "whole_file"},
+    {"errors", "config", "config_file", "config_search", "config_tree", "globs", "seeds", "side_files", "told", "whole_file"},
     {"machine"},
     {"operators", "cells", "probes", "parsers"},
     {"checkpoint", "random_nets", "trajectory"},
     {"measures", "theory"},
     {"rules", "treatments"},
-    {"report"},
+    {"report", "report_shape"},
     {"estimate"},
     {"diagnose", "baseline"},
     {"compare", "prescription", "sweep", "trend"},
@@ -36,7 +36,7 @@ LIBRARIES = {
     "plotext": {"renderers"},
     "junitparser": {"renderers"},
     "msgspec": {"checkpoint", "report", "config_file", "baseline", "renderers", "sweep", "fleet"},
-    "yaml": {"config_file"},
+    "yaml": {"config_tree"},
     "safetensors": {"parsers", "checkpoint"},
     "onnx": {"parsers"},
     "h5py": {"parsers"},
