@@ -140,7 +140,7 @@ def test_our_own_name_counts_whatever_has_it(tmp_path: Path, kind: str) -> None:
 def test_a_working_directory_that_is_gone_has_no_config(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
-    script = "import os, sys; os.rmdir('.'); os.execv(sys.executable, [sys.executable, '-P', *sys.argv[1:]])"
+    script = "import os, sys; os.rmdir(os.getcwd()); os.execv(sys.executable, [sys.executable, '-P', *sys.argv[1:]])"
     done = subprocess.run(
         [sys.executable, "-c", script, "-m", "rnndiag", "check", SAMPLES / "gru.pt", *QUICK],
         cwd=gone, capture_output=True, text=True, timeout=120, check=False,

@@ -89,9 +89,9 @@ def test_whatever_is_changed_a_report_is_refused_or_can_be_shown(report: Report)
     tree = to_builtins(report)
     shown = refused = 0
     faults = []
-    for at in places(tree):
-        for value in (*ODD, None):
-            odd = changed(tree, at, value, drop=value is None and shown % 2 == 0)
+    for number, at in enumerate(places(tree)):
+        for value in (ODD[number % len(ODD)], None):
+            odd = changed(tree, at, value, drop=value is None and number % 2 == 0)
             try:
                 read = from_json(json.dumps(odd))
             except msgspec.MsgspecError as error:
@@ -104,7 +104,7 @@ def test_whatever_is_changed_a_report_is_refused_or_can_be_shown(report: Report)
             except Exception as error:  # all of them are faults, and named together
                 faults.append((at, value, repr(error)))
     assert faults == []
-    assert min(shown, refused) > 100
+    assert min(shown, refused) > 50
 
 
 def deep(text: str) -> str:
