@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import codecs
 import math
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from rnndiag.errors import BaselineError
-from rnndiag.report import SCHEMA_VERSION, Report
+from rnndiag.report import SCHEMA_VERSION, Report, decoded, from_json
 from rnndiag.rules import RULES, SEVERITIES
 from rnndiag.rules.base import Finding
+from rnndiag.side_files import MAX_REPORTS_BYTES, deep_position, open_regular, position, read_bytes
+
+MAX_DEPTH = 100
+"""Levels of nesting that a report stays far below; used to point at what is nested too deeply."""
 
 NOISE = 0.1
 """Relative change of a quantity without an interval of its own that counts as none."""
@@ -36,38 +43,72 @@ class Difference:
     """there before, and gone"""
 
 
+class _Versioned(msgspec.Struct):
+    schema_version: Any = None
+
+
 def read_reports(path: Path) -> tuple[Report, ...]:
     """The report or reports that ``--format json`` or ``--write-baseline`` wrote.
 
     Raises:
-        BaselineError: for a file that is none, or one of another schema version.
+        BaselineError: for any other file, and for reports of another schema version.
     """
+    if not os.path.lexists(path):
+        raise BaselineError(f"{path}: no such file; --write-baseline makes one")
+    text = read_bytes(path, MAX_REPORTS_BYTES, BaselineError).removeprefix(codecs.BOM_UTF8)
+    several = text.lstrip()[:1] == b"["
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BaselineError(f"{path}: no such file; --write-baseline makes one") from None
-    except (OSError, ValueError, RecursionError) as error:  # not JSON, or not UTF-8
-        raise BaselineError(f"{path}: expected a report written by --format json, got no JSON ({error})") from error
-    listed = document if isinstance(document, list) else [document]
-    for each in listed:
-        version = each.get("schema_version") if isinstance(each, dict) else None
-        if version != SCHEMA_VERSION:
-            raise BaselineError(
-                f"{path}: expected reports of schema_version {SCHEMA_VERSION!r}, got {version!r}; write it anew"
-            )
+        listed = decoded(text, list[msgspec.Raw]) if several else [msgspec.Raw(text)]
+    except msgspec.MsgspecError as error:
+        raise _no_report(path, text, error) from error
+    return tuple(_report(path, bytes(each), f": report {n}" if several else "") for n, each in enumerate(listed, 1))
+
+
+def _report(path: Path, text: bytes, which: str) -> Report:
     try:
-        # Numbers that are not finite stand as strings, which only the lax mode turns back.
-        return tuple(msgspec.convert(each, Report, strict=False) for each in listed)
-    except msgspec.ValidationError as error:
-        raise BaselineError(f"{path}: not a report of this version of rnndiag: {error}; write it anew") from error
+        version = decoded(text, _Versioned).schema_version
+    except msgspec.ValidationError:  # not an object
+        version = None
+    except msgspec.MsgspecError as error:
+        raise _no_report(path, text, error, which) from error
+    if version != SCHEMA_VERSION:
+        raise BaselineError(
+            f"{path}{which}: expected reports of schema_version {SCHEMA_VERSION!r}, got {_brief(version)}; write it again"
+        )
+    try:
+        return from_json(text)
+    except msgspec.MsgspecError as error:
+        raise BaselineError(
+            f"{path}{which}: not a report of this version of rnndiag: {error}; write it again"
+        ) from error
+
+
+def _no_report(path: Path, text: bytes, error: Exception, which: str = "") -> BaselineError:
+    """The error for text that is not JSON; msgspec counts bytes, people count lines and columns."""
+    byte = re.search(r" \(byte (\d+)\)", str(error))
+    if byte is None:
+        where = "line 1, column 1" if not text.strip() else position(text.decode("utf-8", "replace"), len(text))
+        where = deep_position(text.decode("utf-8", "replace"), MAX_DEPTH) if "nested" in str(error) else where
+    else:
+        before = text[: int(byte[1])].decode("utf-8", "replace")
+        where = position(before, len(before))
+    reason = str(error).replace(byte[0], "") if byte else str(error)
+    return BaselineError(
+        f"{path}{which}: expected a report written by --format json, got no JSON at {where}: {reason}; write it again"
+    )
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def is_report(path: Path) -> bool:
-    """Whether a file begins like JSON, which no checkpoint does."""
+    """Whether a regular file begins like JSON, which no checkpoint does."""
     try:
-        with path.open("rb") as file:
-            return file.read(64).lstrip()[:1] in (b"{", b"[")
-    except OSError:
+        with open_regular(path, BaselineError) as file:
+            return file.read(64).removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"{", b"[")
+    except BaselineError:
         return False
 
 
@@ -129,7 +170,9 @@ def _is_worse(old: Finding, new: Finding, base: Report, report: Report) -> bool:
 
 
 def _shape(report: Report) -> str:
-    return ", ".join(f"{la.name} {la.cell} {la.input_size}>{la.hidden_size}" for la in report.layers)
+    layers = ", ".join(f"{la.name} {la.cell} {la.input_size}>{la.hidden_size}" for la in report.layers)
+    stacks = "; ".join(f"{stack.name}: {', '.join(stack.layers)}" for stack in report.stacks)
+    return f"{layers} (stacks {stacks})"
 
 
 def _conditions(report: Report) -> str:

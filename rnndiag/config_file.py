@@ -17,7 +17,6 @@ layers:
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -26,12 +25,10 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import msgspec
 
+from rnndiag.config_search import MAX_BYTES, NAMES, may_configure
+from rnndiag.config_tree import check_integers, toml_tree, yaml_tree
 from rnndiag.errors import ConfigError
-
-NAMES = ("rnndiag.yaml", "rnndiag.yml", "pyproject.toml")
-"""In the order of precedence within a folder."""
-
-MAX_BYTES = 1 << 20
+from rnndiag.side_files import read_text
 
 RuleSettings = dict[str, float | str]
 """A severity, or ``off``, under ``severity``; every other key is a threshold of the rule."""
@@ -100,7 +97,7 @@ def find(start: Path) -> Located | None:
     for folder in (start, *start.parents):
         for name in NAMES:
             path = folder / name
-            if path.is_file() and (name != "pyproject.toml" or "rnndiag" in _tool_table(path)):
+            if may_configure(path) and (name != "pyproject.toml" or "rnndiag" in _tool_table(path)):
                 return read(path)
     return None
 
@@ -115,14 +112,9 @@ def read(path: Path) -> Located:
         tree = _tool_table(path).get("rnndiag")
         if tree is None:
             raise ConfigError(f"{path}: expected a table [tool.rnndiag], got none")
+        check_integers(path, "tool.rnndiag", tree)
     else:
-        import yaml  # not for those who configure in pyproject.toml
-
-        try:
-            tree = yaml.safe_load(_text(path))
-        except (yaml.YAMLError, RecursionError) as error:
-            where = f" at line {mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
-            raise ConfigError(f"{path}: not valid YAML{where}: {getattr(error, 'problem', error)}") from error
+        tree = yaml_tree(path, read_text(path, MAX_BYTES, ConfigError))
     try:
         return Located(path, msgspec.convert(tree if tree is not None else {}, ConfigFile))
     except msgspec.ValidationError as error:
@@ -130,26 +122,16 @@ def read(path: Path) -> Located:
 
 
 def _tool_table(path: Path) -> dict[str, Any]:
-    try:
-        table = tomllib.loads(_text(path)).get("tool", {})
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    table = toml_tree(path, read_text(path, MAX_BYTES, ConfigError)).get("tool", {})
     return table if isinstance(table, dict) else {}
-
-
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path}: larger than a config file of {MAX_BYTES} bytes at most")
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise ConfigError(f"{path}: cannot be read: {reason}") from error
 
 
 def _explained(message: str) -> str:
     """Msgspec's message with the place first, and the nearest key for an unknown one."""
     problem, _, place = message.partition(" - at `")
+    if place.startswith("key` in `"):
+        table = place.removeprefix("key` in `").rstrip("`").removeprefix("$").removeprefix(".")
+        place = f"a key of {table or 'top level'}"
     place = place.rstrip("`").removeprefix("key in ").removeprefix("$").removeprefix(".") or "top level"
     unknown = re.fullmatch(r"Object contains unknown field `(.*)`", problem, re.S)
     if problem.startswith("Invalid enum value"):

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from fnmatch import fnmatchcase
 
 import torch
 
@@ -18,6 +17,7 @@ from rnndiag.checkpoint.model import Model, Skipped, Source
 from rnndiag.config import Settings
 from rnndiag.errors import ProbeError, SettingsError
 from rnndiag.estimate import LONG, check_memory, cost, gemm_rate
+from rnndiag.globs import matches
 from rnndiag.machine import device_of, measuring
 from rnndiag.measures.alternative import as_assumed, with_alternative
 from rnndiag.measures.layer import STAGES, LayerMeasures, measure_layer, measure_stack
@@ -142,7 +142,7 @@ def diagnose_step(
     """
     settings = settings or Settings()
     lag = _lag(settings, probe)
-    if not fnmatchcase(layer.name, settings.layers):
+    if not matches(layer.name, settings.layers):
         raise SettingsError(f"--layer {settings.layers!r} matches no layer of {source.path}; it has {layer.name}")
     assert probe.array is not None  # of kind file
     widths = layer.input_size + 8 * layer.state_size
@@ -191,7 +191,7 @@ def _report(
     measured: Sequence[Subject],
     policy: Policy,
 ) -> Report:
-    layers = tuple(la for s in measured for la in s.layers if fnmatchcase(la.name, settings.layers))
+    layers = tuple(la for s in measured for la in s.layers if matches(la.name, settings.layers))
     shown = {layer.name for layer in layers} | {subject.stack.name for subject in measured}
     assessment = assess([replace(subject, framework=source.framework) for subject in measured], policy)
     return Report(
@@ -251,7 +251,7 @@ def measuring_of(stack: Stack, device: torch.device) -> AbstractContextManager[N
 
 def _chosen(model: Model, glob: str) -> list[Stack]:
     """The stacks with a layer that matches; a stack is always measured whole."""
-    chosen = [s for s in model.stacks if any(fnmatchcase(layer.name, glob) for layer in s.layers)]
+    chosen = [s for s in model.stacks if any(matches(layer.name, glob) for layer in s.layers)]
     if not chosen:
         names = ", ".join(layer.name for stack in model.stacks for layer in stack.layers)
         raise SettingsError(f"--layer {glob!r} matches no layer of {model.source.path}; it has {names}")

@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from fnmatch import fnmatchcase
 
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.checkpoint.model import Model
 from rnndiag.config import Settings, Thresholds
 from rnndiag.diagnose import Progress, diagnose, measuring_of, patients
 from rnndiag.errors import SettingsError
+from rnndiag.globs import matches
 from rnndiag.measures.alternative import as_assumed
 from rnndiag.measures.verdict import Verdict, worst
 from rnndiag.probes import Probe
@@ -147,7 +147,7 @@ def prescribe(
 
 
 def _named(treatments: str, take: str | None) -> list[str]:
-    names = [name for name in NAMES if fnmatchcase(name, treatments)]
+    names = [name for name in NAMES if matches(name, treatments)]
     if not names:
         raise SettingsError(f"--treatment {treatments!r} matches none; expected one of {', '.join(NAMES)}")
     if take is None:

@@ -14,6 +14,7 @@ from rnndiag.checkpoint.model import Source
 from rnndiag.config import Thresholds
 from rnndiag.measures.layer import LayerMeasures, StackMeasures
 from rnndiag.measures.verdict import Verdict
+from rnndiag.report_shape import shape_fault
 from rnndiag.rules.base import Finding, NotAssessed
 from rnndiag.theory.comparison import Theory
 
@@ -83,13 +84,18 @@ def to_json(report: Report) -> bytes:
 
 
 def from_json(text: bytes | str) -> Report:
-    """A report back from its JSON; members that it does not know are passed over.
+    """A report from its JSON; unknown members are skipped.
 
     Raises:
-        msgspec.MsgspecError: for anything else.
+        msgspec.MsgspecError: for anything else, also for a report that rnndiag would never write, such as one without
+            stacks.
     """
-    # Numbers that are not finite stand as strings, which only the lax mode turns back.
-    return decoded(text, Report, strict=False)
+    # Numbers that are not finite are strings in JSON. Only the lax mode converts them back.
+    report = decoded(text, Report, strict=False)
+    wrong = shape_fault(report)
+    if wrong:
+        raise msgspec.ValidationError(wrong)
+    return report
 
 
 def decoded(text: bytes | str, type_: type[T], *, strict: bool = True) -> T:
@@ -100,12 +106,23 @@ def decoded(text: bytes | str, type_: type[T], *, strict: bool = True) -> T:
     """
     try:
         return msgspec.json.decode(text, type=type_, strict=strict)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        try:
-            told = json.loads(text)
-        except (ValueError, RecursionError):
-            raise msgspec.DecodeError(str(error)) from error
+    except RecursionError as error:
+        raise msgspec.DecodeError("it is nested too deeply") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if "surrogate" not in str(error):
+            raise error if isinstance(error, msgspec.DecodeError) else msgspec.DecodeError(str(error)) from error
+        told = _with_surrogates(text)
     return msgspec.convert(told, type_, strict=strict)
+
+
+def _with_surrogates(text: bytes | str) -> Any:
+    def refuse(constant: str) -> float:
+        raise msgspec.DecodeError(f"JSON is malformed: {constant}")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def json_schema() -> dict[str, Any]:

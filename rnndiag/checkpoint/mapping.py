@@ -11,6 +11,7 @@ from rnndiag.checkpoint.arrange import CANONICAL, ROLES, Convention, canonical_o
 from rnndiag.checkpoint.contents import MAX_NAME
 from rnndiag.checkpoint.gate_tensors import join
 from rnndiag.errors import SettingsError
+from rnndiag.globs import Pieces
 from rnndiag.printable import shortened
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ class RoleMap:
 
     text: str
     """As the user wrote it."""
-    patterns: dict[str, re.Pattern[str]]
-    """By role; each ``*`` is a group, and tensors whose groups agree are of one module."""
+    patterns: dict[str, Pieces]
+    """By role. Tensors are of one module if the stars stand for the same texts in their names."""
     known: Convention
 
     def apply(self, container: Renamed) -> int:
@@ -60,16 +61,14 @@ class RoleMap:
         modules: defaultdict[tuple[str, ...], defaultdict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
         for role, pattern in self.patterns.items():
             for name in container.tensors:
-                match = pattern.fullmatch(name) if len(name) <= MAX_NAME else None
+                match = pattern.match(name) if len(name) <= MAX_NAME else None
                 if match:
-                    gate = match.groupdict().get("gate", "")
-                    stars = tuple(text for key, text in _groups(match) if key != "gate")
-                    modules[stars][role][gate] = name
+                    modules[match.stars][role][match.named.get("gate", "")] = name
         whole = {stars: names for stars, names in modules.items() if {"hh", "ih"} <= names.keys()}
         for stars, names in whole.items():
             first = {role: next(iter(each.values())) for role, each in names.items()}
             path, known = _path(stars, first), self.known
-            if any("gate" in pattern.groupindex for pattern in self.patterns.values()):
+            if any("gate" in piece.groupindex for pattern in self.patterns.values() for piece in pattern.between):
                 in_order = {
                     role: [each[gate] for gate in known.order or "" if gate in each] for role, each in names.items()
                 }
@@ -104,7 +103,7 @@ def parse_map(text: str, where: str = "--map") -> RoleMap:
         raise SettingsError(f"{where} {cut(text)}: {GATE} belongs once into every pattern, with cell=gru or cell=lstm")
     if gates == {1} and known.order is None:
         known = replace(known, order=CANONICAL[known.cell or "lstm"])
-    patterns: dict[str, re.Pattern[str]] = {role: _compiled(told[role], known.order) for role in ROLES if role in told}
+    patterns = {role: _compiled(told[role], known.order) for role in ROLES if role in told}
     return RoleMap(text, patterns, known)
 
 
@@ -128,15 +127,9 @@ def _convention(told: dict[str, str], text: str, where: str) -> Convention:
     return Convention(**known)
 
 
-def _compiled(pattern: str, order: str | None) -> re.Pattern[str]:
-    parts = "(.*?)".join(map(re.escape, pattern.split("*")))
-    return re.compile(parts.replace(re.escape(GATE), f"(?P<gate>[{order}])", 1), re.DOTALL)
-
-
-def _groups(match: re.Match[str]) -> Iterable[tuple[str | None, str]]:
-    """The groups of a match in their order, each with its name."""
-    names = {index: name for name, index in match.re.groupindex.items()}
-    return ((names.get(index), text) for index, text in enumerate(match.groups(), start=1))
+def _compiled(pattern: str, order: str | None) -> Pieces:
+    gate = f"(?P<gate>[{order}])"
+    return Pieces.of([gate.join(map(re.escape, piece.split(GATE))) for piece in pattern.split("*")])
 
 
 def _path(groups: Iterable[str], names: dict[str, str]) -> str:

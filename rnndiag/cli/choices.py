@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,24 +181,20 @@ def _located(config: Path | None) -> Located | None:
     if config is not None:
         from rnndiag.config_file import read
 
-        if not config.is_file():
+        if not os.path.lexists(config):
             raise ConfigError(f"--config {config}: no such file")
         return read(config)
-    here = Path.cwd()
-    if not any(_may_configure(folder) for folder in (here, *here.parents)):
+    from rnndiag.config_search import NAMES, may_configure
+
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # the working directory was deleted
+        return None
+    if not any(may_configure(folder / name) for folder in (here, *here.parents) for name in NAMES):
         return None  # and nothing to import for it
     from rnndiag.config_file import find
 
     return find(here)
-
-
-def _may_configure(folder: Path) -> bool:
-    if any((folder / name).is_file() for name in ("rnndiag.yaml", "rnndiag.yml")):
-        return True
-    try:
-        return b"rnndiag" in (folder / "pyproject.toml").read_bytes()
-    except OSError:
-        return False
 
 
 def _overrides(file: Located, rules: tuple[Rule, ...]) -> Iterator[Override]:

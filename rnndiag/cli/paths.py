@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import glob
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rnndiag.cli.patterns import has_magic, matching
+from rnndiag.cli.progress import search_progress
 from rnndiag.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from rnndiag.checkpoint.folders import Search
     from rnndiag.cli.choices import Choices
+
+STDIN = "-"
 
 
 class UnfoundError(CheckpointError):
@@ -57,39 +62,46 @@ def expand(paths: Sequence[str]) -> Iterator[str | UnfoundError]:
 def _files(path: str) -> Iterator[str]:
     if not path:
         raise CheckpointError("an empty PATH; expected a file, a folder or a pattern")
-    if path == "-" or "://" in path:
+    if path == STDIN or "://" in path:
         yield path
-    elif Path(path).is_dir():
-        from rnndiag.checkpoint.folders import SUFFIXES
+        return
+    from rnndiag.checkpoint.folders import SUFFIXES, Search
 
-        found = list(_within(path))
-        if not found:
-            raise CheckpointError(f"{path}: a folder in which nothing is named like a model ({', '.join(SUFFIXES)})")
-        yield from found
-    elif glob.has_magic(path) and not Path(path).exists():
-        matched = sorted(glob.glob(path, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute pattern
-        found = list(_matched(matched))
-        if not found:
-            what = "nothing but folders without models" if matched else "no file"
-            raise CheckpointError(f"{path}: the pattern matches {what}")
-        yield from found
-    else:
-        yield path  # missing files are the reader's to explain
-
-
-def _within(folder: str) -> Iterator[str]:
-    from rnndiag.checkpoint.folders import models_in
-
-    return (str(model) for model in models_in(Path(folder)))
+    with search_progress(path) as progress:
+        if Path(path).is_dir():
+            found = list(_within(path, Search(path, progress)))
+            if not found:
+                raise CheckpointError(
+                    f"{path}: a folder in which nothing is named like a model ({', '.join(SUFFIXES)})"
+                )
+        elif has_magic(path) and not Path(path).exists():
+            search = Search(path, progress)
+            matched = matching(path, search)
+            found = list(_matched(matched, search))
+            if not found:
+                what = "nothing but folders without models" if matched else "no file"
+                raise CheckpointError(f"{path}: the pattern matches {what}")
+        else:
+            found = [path]  # the reader explains missing files
+    yield from found
 
 
-def _matched(paths: Sequence[str]) -> Iterator[str]:
+def _within(folder: str, search: Search) -> Iterator[str]:
+    return (_as_file(str(model)) for model in search.models_in(Path(folder)))
+
+
+def _matched(paths: Sequence[str], search: Search) -> Iterator[str]:
     """Files, and the models in folders; of a folder that is a model itself, no file beside."""
     models: set[str] = set()
     for path in paths:  # sorted: a folder comes before what is in it
         if Path(path).is_dir():
-            within = list(_within(path))
+            within = list(_within(path, search))
             models.update(within)
             yield from within
         elif not any(str(folder) in models for folder in Path(path).parents):
-            yield path
+            yield _as_file(path)
+
+
+def _as_file(path: str) -> str:
+    """A path that was found, so that it is read as a file whatever its name: ``-`` alone would be stdin."""
+    return f".{os.sep}{path}" if path == STDIN else path

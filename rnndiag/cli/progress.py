@@ -114,3 +114,13 @@ def count_bar(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
     task = bar.add_task("models", total=total)
     with bar:
         yield lambda: bar.advance(task)
+
+
+@contextmanager
+def search_progress(path: str) -> Iterator[Callable[[int], None]]:
+    """Yield what shows how many files and folders a search has visited, on a terminal and after a second."""
+    if not sys.stderr.isatty():
+        yield lambda visited: None
+        return
+    with _bar(path) as progress:
+        yield lambda visited: progress(f"searching, {visited:,} files and folders", visited, visited)

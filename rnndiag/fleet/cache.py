@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import msgspec
 from rnndiag.checkpoint import file_digest
 from rnndiag.errors import OutputError
 from rnndiag.report import Report, from_json, to_json
+from rnndiag.side_files import MAX_REPORTS_BYTES, read_bytes
 from rnndiag.whole_file import replace_whole
 
 WHOLE = frozenset(
@@ -24,8 +26,8 @@ ARCHIVES = ("zip", "tar")
 def through(folder: Path, path: str, measure: Callable[[], Report]) -> Report:
     """The report kept for the content of a file; where there is none, it is measured and kept.
 
-    Kept are the reports of regular files in ``WHOLE`` formats and of archives. An entry that cannot be read is made
-    anew.
+    Kept are the reports of regular files in ``WHOLE`` formats and of archives. An entry that is not a regular file, is
+    larger than ``MAX_REPORTS_BYTES``, or is not a report as rnndiag writes it, is measured and written again.
 
     Args:
         folder: of the reports measured under the same conditions.
@@ -64,15 +66,19 @@ def _read(folder: Path, content: str) -> Report | None:
     if not content:
         return None
     try:
-        report = from_json(_entry(folder, content).read_bytes())
-    except (OSError, msgspec.MsgspecError):
+        report = from_json(read_bytes(_entry(folder, content), MAX_REPORTS_BYTES, OutputError))
+    except (OutputError, msgspec.MsgspecError):
         return None
     return report if report.source.sha256 == content else None
 
 
 def _write(entry: Path, text: bytes) -> None:
+    if len(text) > MAX_REPORTS_BYTES:  # it would not be read
+        return
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
+        if entry.is_dir() and not entry.is_symlink():  # which no file can replace
+            shutil.rmtree(entry)
         replace_whole(entry, text)  # however many processes write it
     except OSError as error:
         raise OutputError(f"--cache: {entry.parent} could not be written ({error.strerror}); name another") from error

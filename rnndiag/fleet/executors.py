@@ -18,6 +18,7 @@ import torch
 
 import rnndiag
 from rnndiag.errors import FleetError
+from rnndiag.fleet.greeting import check_greeting
 from rnndiag.fleet.task import in_one_thread, version
 from rnndiag.told import told
 
@@ -106,11 +107,16 @@ def cluster(address: str) -> Iterator[tuple[Executor, int]]:
     # It says at length, through several loggers, what becomes one line here.
     for name in ("distributed", "distributed.client", "distributed.core", "distributed.comm"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    if not re.fullmatch(r"\w+://\S+:\d+", address):  # of which the client would make something, or hang
+    if not re.fullmatch(
+        r"(tcp|tls|ws|wss|ucx)://\S+:\d+", address
+    ):  # of which the client would make something, or hang
         raise FleetError(f"--scheduler: expected an address such as tcp://host:8786, got {address!r}")
+    if address.startswith("tcp://"):
+        check_greeting(address, CONNECT_SECONDS)
     try:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
+    # A peer that is not a scheduler makes the client's decoder raise whatever its bytes lead to.
+    except Exception as error:
         raise FleetError(
             f"--scheduler {address}: no scheduler answers there ({told(error)}); start one with dask scheduler, or "
             "name another"

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from rnndiag.errors import OutputError, SettingsError
 from rnndiag.fleet.job import Failure
 from rnndiag.printable import json_escaped
 from rnndiag.report import Report, decoded, from_json, to_builtins
+from rnndiag.side_files import MAX_REPORTS_BYTES, is_regular, mebibytes, open_regular
 from rnndiag.whole_file import write_all
 
 if TYPE_CHECKING:
@@ -90,12 +92,12 @@ def take_up(file: Path, conditions: str) -> None:
         OutputError: where the system refuses.
     """
     try:
-        if not file.exists():
+        if not os.path.lexists(file):
             return
-        if not file.is_file():
-            raise SettingsError(f"--resume: {file} is no regular file; name one that can be gone on with")
+        if not is_regular(file):
+            raise SettingsError(f"--resume: {file} is not a regular file; give a JSONL file to continue")
         file = file.resolve()
-        with file.open("rb") as old:
+        with open_regular(file, SettingsError) as old:
             stays = list(_stays(old, file, conditions))  # before anything is changed
             begins, ends = (stays[0][0], stays[-1][1]) if stays else (0, 0)
             if begins > 0 or len(stays) > 1:
@@ -112,8 +114,8 @@ def known(file: Path) -> Iterator[tuple[str, Report]]:
     Raises:
         SettingsError: for a line that holds no report of this version.
     """
-    with file.open("rb") as lines:
-        for number, text in enumerate(lines, 1):
+    with open_regular(file, SettingsError) as lines:
+        for number, text in _numbered(lines, file):
             try:
                 report = from_json(text)
             except msgspec.MsgspecError as error:
@@ -125,7 +127,7 @@ def _stays(old: BinaryIO, file: Path, conditions: str) -> Iterator[tuple[int, in
     """Where in the file the lines that stay begin and end, as few stretches as there are."""
     seen: set[str] = set()
     start = end = 0
-    for number, text in enumerate(old, 1):
+    for number, text in _numbered(old, file):
         if number == 1 and not (text.startswith(_BEGINS) or _BEGINS.startswith(text.removesuffix(b"\n"))):
             raise _foreign(file, number)
         head = _head(text, file, number) if text.endswith(b"\n") else None
@@ -143,6 +145,24 @@ def _stays(old: BinaryIO, file: Path, conditions: str) -> Iterator[tuple[int, in
         end += len(text)
     if start < end:
         yield start, end
+
+
+def _numbered(lines: BinaryIO, file: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file, counted from 1, none longer than a report can be.
+
+    Raises:
+        SettingsError: for a longer line.
+    """
+    for number in count(1):
+        text = lines.readline(MAX_REPORTS_BYTES + 1)
+        if len(text) > MAX_REPORTS_BYTES:
+            raise SettingsError(
+                f"--resume: line {number} of {file} is longer than {mebibytes(MAX_REPORTS_BYTES)}, the limit for a "
+                "result of --format jsonl; name another file"
+            )
+        if not text:
+            return
+        yield number, text
 
 
 def _copy(old: BinaryIO, stretches: Iterable[tuple[int, int]], file: Path) -> None:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from fnmatch import fnmatchcase
 
 from rnndiag.errors import SettingsError
+from rnndiag.globs import matches
 from rnndiag.rules.base import Rule, Severity
 
 FEWEST_OF_A_DRIFT = 2
@@ -65,7 +65,7 @@ class Policy:
         return merged
 
     def _for(self, rule: Rule, layer: str) -> list[Override]:
-        return [o for o in self.overrides if rule.code.startswith(o.code) and fnmatchcase(layer, o.layers)]
+        return [o for o in self.overrides if rule.code.startswith(o.code) and matches(layer, o.layers)]
 
 
 def misfit(name: str, value: float) -> str:

@@ -6,15 +6,22 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 
 from rnndiag.errors import OutputError, SettingsError
-from rnndiag.report import finite
+from rnndiag.report import decoded, finite
+from rnndiag.side_files import is_regular, mebibytes
 from rnndiag.sweep.axes import Condition
 from rnndiag.sweep.result import NetMeasure
+
+MAX_BYTES = 256 << 20
+"""Size of the file of a sweep, of which a net takes some 300 bytes."""
+
+_OPEN = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NONBLOCK", 0)
 
 FORMAT = "rnndiag sweep 1"
 
@@ -47,9 +54,11 @@ class Log:
         """
         told = msgspec.json.decode(_line({"format": FORMAT, **conditions}))
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            if os.path.lexists(path) and not is_regular(path):
+                raise SettingsError(f"--resume {path}: is not a regular file; name another")
+            descriptor = os.open(path, _OPEN, 0o666)
             try:
-                held = _read(descriptor)
+                held = _read(path, descriptor)
                 whole = held[: held.rfind(b"\n") + 1]
                 lines = whole.splitlines()
                 if lines or (held and not _line(told).startswith(held)):
@@ -89,15 +98,20 @@ def _append(descriptor: int, content: bytes) -> None:
         content = content[os.write(descriptor, content) :]
 
 
-def _read(descriptor: int) -> bytes:
+def _read(path: Path, descriptor: int) -> bytes:
+    if not S_ISREG(os.fstat(descriptor).st_mode):
+        raise SettingsError(f"--resume {path}: is not a regular file; name another")
     with os.fdopen(os.dup(descriptor), "rb") as stream:
         stream.seek(0)
-        return stream.read()
+        held = stream.read(MAX_BYTES + 1)
+    if len(held) > MAX_BYTES:
+        raise SettingsError(f"--resume {path}: expected at most {mebibytes(MAX_BYTES)}, got more; name another file")
+    return held
 
 
 def _check(path: Path, line: bytes, told: Mapping[str, Any]) -> None:
     try:
-        kept = msgspec.json.decode(line, type=dict[str, Any])
+        kept = decoded(line, dict[str, Any])
     except msgspec.DecodeError:
         kept = {}
     if kept.get("format") != FORMAT:
@@ -118,10 +132,12 @@ def _brief(value: Any) -> str:
 
 def _record(path: Path, number: int, line: bytes) -> Measured:
     try:
-        tree = msgspec.json.decode(line, type=dict[str, Any])
+        tree = decoded(line, dict[str, Any])
         measure = msgspec.convert({name: _number(tree.pop(name)) for name in NetMeasure.__slots__}, NetMeasure)
     except (msgspec.MsgspecError, KeyError) as error:
         raise SettingsError(f"--resume {path}: line {number} is damaged ({error}); name another file") from None
+    if not all(isinstance(value, int | float | str) for value in tree.values()):
+        raise SettingsError(f"--resume {path}: line {number} is damaged (a condition is no value); name another file")
     return (tuple(tree.items()), measure.seed), measure
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor
 
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.config import Settings, Thresholds
+from rnndiag.globs import matches
 from rnndiag.measures.gain import Gain, layer_gain, stack_gain
 from rnndiag.probes import Probe
 from rnndiag.trajectory import run_layer
@@ -71,7 +71,7 @@ class Patient:
     @property
     def treatable(self) -> tuple[RecurrentLayer, ...]:
         """The layers that a treatment may change: those that were asked for, though a stack is measured whole."""
-        return tuple(layer for layer in self.stack.layers if fnmatchcase(layer.name, self.settings.layers))
+        return tuple(layer for layer in self.stack.layers if matches(layer.name, self.settings.layers))
 
     @property
     def elman(self) -> bool:
