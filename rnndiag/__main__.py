@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-import io
 import os
 import sys
-import traceback
 from collections.abc import Sequence
-from pathlib import Path
 
-import typer
-
-from rnndiag.cli import app
-from rnndiag.cli.measuring import complain, refuse
-from rnndiag.errors import RnndiagError
+from rnndiag import signals
+from rnndiag.cleanup import run_cleanups
 
 OK, BAD_INPUT, BUG = 0, 2, 3
 
@@ -24,6 +17,11 @@ COLLECT_AFTER = 20_000
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    signals.install()  # before the imports that take long
+    import gc
+    import io
+    from pathlib import Path
+
     for name in ("stdout", "stderr"):  # None where the caller closed it
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
@@ -32,12 +30,24 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 gets '?', not a traceback
     gc.set_threshold(COLLECT_AFTER)
     code = run(sys.argv[1:])
+    if code in signals.EXIT_CODES.values():
+        run_cleanups()
+        os._exit(code)  # threads may still be computing, for which Python would wait
+    signals.uninstall()
     gc.freeze()  # else the interpreter searches all that torch made for cycles as it ends: a quarter of a second
     sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
     """The exit code for some arguments: 0 done, 2 bad input, 3 a bug in rnndiag, 130 interrupted."""
+    import traceback
+
+    import typer
+
+    from rnndiag.cli import app
+    from rnndiag.cli.measuring import complain, refuse
+    from rnndiag.errors import RnndiagError
+
     try:
         code = app(list(arguments) or ["--help"], prog_name="rnndiag", standalone_mode=False)
         sys.stdout.flush()
@@ -55,6 +65,8 @@ def run(arguments: Sequence[str]) -> int:
         return OK
     except KeyboardInterrupt:
         return 130
+    except signals.EndedBySignalError as error:
+        return error.exit_code
     except OSError as error:
         complain(f"the output could not be written: {error.strerror or error}")
         return BAD_INPUT

@@ -12,7 +12,7 @@ import rnndiag
 PACKAGE = Path(rnndiag.__file__).parent
 
 ROOMS = (
-    {"errors", "config", "config_file", "seeds", "told", "whole_file"},
+    {"errors", "config", "config_file", "seeds", "told", "whole_file", "cleanup", "parent_process", "signals"},
     {"machine"},
     {"operators", "cells", "probes", "parsers"},
     {"checkpoint", "random_nets", "trajectory"},

@@ -101,9 +101,11 @@ def _gathered(
     kept: dict[int, Report] = {}
     code = 0
     try:
-        with fleet.lines(conditions) as write, interrupts, closing(outcomes):
+        with fleet.lines(conditions) as write, interrupts.active(), closing(outcomes):
             for outcome in outcomes:
                 result = outcome.result
+                if interrupts.asked and isinstance(result, Failure):
+                    continue  # an interrupted measurement may fail in any way
                 if not isinstance(result, Failure):
                     try:
                         result = each(outcome.index, result)
@@ -114,6 +116,7 @@ def _gathered(
                     code = max(code, result.code)
                 elif fleet.keeps:
                     kept[outcome.index] = result
+                    interrupts.holds_results = True
                 if write is not None and not outcome.known:
                     write(line(outcome.path, result, conditions))
             with interrupts.waiting():

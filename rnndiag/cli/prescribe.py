@@ -9,6 +9,7 @@ import typer
 
 from rnndiag.cli import options as opt
 from rnndiag.cli.choices import choose
+from rnndiag.cli.interrupts import Interrupts
 from rnndiag.cli.output import check_writable, print_or_write
 from rnndiag.cli.progress import progress_bar
 from rnndiag.errors import OutputError
@@ -79,8 +80,14 @@ def prescribe(
     from rnndiag.renderers import prescription as rendered
 
     results: list[Prescription] = []
+    interrupts = Interrupts()
+
+    def keep(result: Prescription) -> None:
+        results.append(result)
+        interrupts.holds_results = True
+
     try:
-        with progress_bar(path, quiet=quiet) as progress:
+        with progress_bar(path, quiet=quiet) as progress, interrupts.active(), interrupts.waiting():
             api.prescribe(
                 path,
                 probe=chosen.probe,
@@ -93,7 +100,7 @@ def prescribe(
                 save=save,
                 force=force,
                 progress=progress,
-                measured=results.append,
+                measured=keep,
             )
     finally:  # what was measured is told, whether or not the model could be written
         for result in results:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Timer
 from typing import TYPE_CHECKING
+
+from rnndiag.cleanup import cleanup_if_ended
 
 if TYPE_CHECKING:
     from rnndiag.diagnose import Progress
@@ -67,10 +70,18 @@ def _bar(title: str) -> Iterator[Progress]:
     timer.daemon = True
     timer.start()
     try:
-        yield lambda name, done, total: bar.update(task, description=f"{title}: {name}", completed=done, total=total)
+        with cleanup_if_ended(_restore_terminal):
+            yield lambda name, done, total: bar.update(
+                task, description=f"{title}: {name}", completed=done, total=total
+            )
     finally:
         timer.cancel()
         bar.stop()
+
+
+def _restore_terminal() -> None:
+    """Erase the line of the bar and show the cursor, which the bar hides."""
+    os.write(sys.stderr.fileno(), b"\r\x1b[2K\x1b[?25h")
 
 
 @contextmanager
@@ -99,5 +110,5 @@ def count_bar(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
         redirect_stdout=False,  # results may run through it
     )
     task = bar.add_task("models", total=total)
-    with bar:
+    with cleanup_if_ended(_restore_terminal), bar:
         yield lambda: bar.advance(task)

@@ -11,6 +11,7 @@ import typer
 
 from rnndiag.cli import options as opt
 from rnndiag.cli.choices import choose
+from rnndiag.cli.interrupts import Interrupts
 from rnndiag.cli.output import check_writable, deliver, parse_targets
 from rnndiag.cli.progress import progress_bar
 from rnndiag.errors import OutputError
@@ -103,7 +104,9 @@ def sweep(
         api.sweep, axes, nets=nets, input_size=input_size, forget_bias=forget_bias, probe=chosen.probe,
         settings=chosen.settings, workers=workers, resume=resume,
     )  # fmt: skip
-    with progress_bar("sweep", quiet=quiet) as progress:
+    interrupts = Interrupts()
+    interrupts.holds_results = True
+    with progress_bar("sweep", quiet=quiet) as progress, interrupts.active(), interrupts.waiting():
         shown = None if progress is None else partial(_with_speed, progress, time.monotonic())
         result = measure(progress=shown)
     deliver(targets, lambda format_: TEXTS[format_](result), partial(table, result), quiet=quiet)

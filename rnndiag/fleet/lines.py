@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from rnndiag.cleanup import temporary_file
 from rnndiag.errors import OutputError, SettingsError
 from rnndiag.fleet.job import Failure
 from rnndiag.report import Report, decoded, from_json, to_builtins
@@ -136,17 +136,15 @@ def _stays(old: BinaryIO, file: Path, conditions: str) -> Iterator[tuple[int, in
 
 def _copy(old: BinaryIO, stretches: Iterable[tuple[int, int]], file: Path) -> None:
     """Put a file of these stretches in the file's place."""
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=".rnndiag.")
-    try:
-        with os.fdopen(descriptor, "wb") as whole:
+    with temporary_file(file) as temporary:
+        temporary.touch(0o600, exist_ok=False)
+        with temporary.open("wb") as whole:
             for start, end in stretches:
                 old.seek(start)
                 for place in range(start, end, PIECE):
                     whole.write(old.read(min(PIECE, end - place)))
-        Path(temporary).chmod(file.stat().st_mode)
-        Path(temporary).replace(file)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.chmod(file.stat().st_mode)
+        temporary.replace(file)
 
 
 def _head(text: bytes, file: Path, number: int) -> _Head:
