@@ -13,15 +13,14 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 from contextlib import contextmanager
 from multiprocessing import active_children, parent_process
 from multiprocessing.connection import wait
-from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from types import FrameType
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
 
 from rnndiag.cleanup import cleanup, run_cleanups, temporary_folder
-from rnndiag.parent_process import EndsWithParent
+from rnndiag.fleet.worker import Worker, WorkerContext
 
 END_SECONDS = 1.0
 """The time that a worker gets to remove its temporary files, before it is killed. It needs a few milliseconds; a worker
@@ -29,20 +28,6 @@ inside a long call into native code uses all of it."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class Worker(SpawnProcess):
-    """A process of the pool; Linux kills it when this process ends."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Unpickled in this order: the worker ends with its parent before it imports anything that takes long.
-        return {"_ends_with_parent": EndsWithParent(), **self.__dict__}
-
-
-class WorkerContext(SpawnContext):
-    """Starts workers as new processes. A forked copy of a process in which torch has run may hang."""
-
-    Process = Worker
 
 
 class Processes(Executor):
