@@ -24,9 +24,10 @@ from typing import Any
 
 import torch
 
-from rnndiag.fleet.executors import InProcess, cluster, processes
+from rnndiag.fleet.executors import InProcess, cluster
 from rnndiag.fleet.job import Job
 from rnndiag.fleet.lines import line
+from rnndiag.fleet.processes import processes
 from rnndiag.fleet.run import measure
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet, checkpoint

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import gc
+import os
 import sys
-import traceback
 from collections.abc import Sequence
 
-import typer
-
-from rnndiag.cli import app
-from rnndiag.cli.measuring import complain, refuse
-from rnndiag.cli.streams import limit_terminal_size, output_failure, protect, say_lines
-from rnndiag.errors import RnndiagError
+from rnndiag import signals
+from rnndiag.cleanup import run_cleanups
 
 OK, BAD_INPUT, BUG = 0, 2, 3
 
@@ -22,6 +17,12 @@ COLLECT_AFTER = 20_000
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    signals.install()  # before the imports that take long
+    import gc
+
+    from rnndiag.cli.measuring import complain
+    from rnndiag.cli.streams import limit_terminal_size, output_failure, protect
+
     protect()
     limit_terminal_size()
     gc.set_threshold(COLLECT_AFTER)
@@ -30,12 +31,25 @@ def main() -> None:
     if failure is not None:
         complain(f"the results could not be written to stdout: {failure.strerror or failure}")
         code = max(code, BAD_INPUT)
+    if code in signals.EXIT_CODES.values():
+        run_cleanups()
+        os._exit(code)  # threads may still be computing, for which Python would wait
+    signals.uninstall()
     gc.freeze()  # else the interpreter searches all that torch made for cycles as it ends: a quarter of a second
     sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """The exit code for some arguments: 0 done, 2 bad input, 3 a bug in rnndiag, 130 interrupted."""
+    """The exit code for some arguments: 0 done, 2 bad input, 3 a bug in rnndiag, 128 plus the number of a signal."""
+    import traceback
+
+    import typer
+
+    from rnndiag.cli import app
+    from rnndiag.cli.measuring import complain, refuse
+    from rnndiag.cli.streams import say_lines
+    from rnndiag.errors import RnndiagError
+
     try:
         code = app(list(arguments) or ["--help"], prog_name="rnndiag", standalone_mode=False)
         sys.stdout.flush()
@@ -47,6 +61,8 @@ def run(arguments: Sequence[str]) -> int:
         return BAD_INPUT
     except KeyboardInterrupt:
         return 130
+    except signals.EndedBySignalError as error:
+        return error.exit_code
     except OSError as error:
         complain(f"the output could not be written: {error.strerror or error}")
         return BAD_INPUT

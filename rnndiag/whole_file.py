@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
+
+from rnndiag.cleanup import temporary_file
 
 
 def replace_whole(file: Path, content: bytes) -> None:
@@ -13,14 +14,10 @@ def replace_whole(file: Path, content: bytes) -> None:
     Raises:
         OSError: where the system refuses; an older file of that name is then untouched.
     """
-    temporary = file.with_name(f".rnndiag.{secrets.token_hex(8)}")
-    try:
+    with temporary_file(file) as temporary:
         with temporary.open("xb") as stream:  # with the access that the umask leaves, as any new file
             stream.write(content)
         temporary.replace(file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def write_all(descriptor: int, content: bytes) -> None:

@@ -17,8 +17,9 @@ from rnndiag.checkpoint.formats import READERS
 from rnndiag.checkpoint.mapping import parse_map
 from rnndiag.config import Settings
 from rnndiag.fleet.cache import WHOLE
-from rnndiag.fleet.executors import InProcess, processes
+from rnndiag.fleet.executors import InProcess
 from rnndiag.fleet.job import Failure, Job
+from rnndiag.fleet.processes import processes
 from rnndiag.fleet.run import MOST_PATHS, TASKS_A_SLOT, Outcome, measure
 from rnndiag.probes import Probe
 from rnndiag.report import from_json, to_builtins, to_json

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rnndiag.checkpoint.archives import kind_of, unpack
 from rnndiag.checkpoint.formats import is_model
+from rnndiag.cleanup import temporary_folder
 from rnndiag.errors import CheckpointError
 from rnndiag.printable import printable
 
@@ -142,4 +142,4 @@ def _protocols(store: Any) -> tuple[str, ...]:
 
 
 def _temporary(stack: ExitStack) -> Path:
-    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rnndiag-")))
+    return stack.enter_context(temporary_folder())

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rnndiag.checkpoint.trees import copy_tree
+from rnndiag.cleanup import PREFIX, temporary_folder
 from rnndiag.errors import OutputError
+from rnndiag.signals import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_PREFIX = ".rnndiag."
 
 
 def check_target(path: Path, target: Path, *, force: bool) -> None:
@@ -55,7 +54,7 @@ def try_folder(target: Path) -> None:
         OutputError: the system refuses.
     """
     try:
-        with tempfile.TemporaryDirectory(dir=target.resolve().parent, prefix=_PREFIX):
+        with temporary_folder(target.resolve().parent, PREFIX):
             pass
     except OSError as error:
         raise OutputError(f"{target}: cannot be written in its folder ({error.strerror or error})") from error
@@ -72,8 +71,8 @@ def copied(path: Path, target: Path, *, force: bool) -> Iterator[Path]:
     check_target(path, target, force=force)
     final = target.resolve()
     try:
-        with tempfile.TemporaryDirectory(dir=final.parent, prefix=_PREFIX) as folder:
-            copy = Path(folder) / final.name  # some formats are known by their names
+        with temporary_folder(final.parent, PREFIX) as folder:
+            copy = folder / final.name  # some formats are known by their names
             if path.is_dir():
                 copy_tree(path, copy)
             else:
@@ -89,6 +88,7 @@ def copied(path: Path, target: Path, *, force: bool) -> Iterator[Path]:
 
 
 def _replace_files(copy: Path, final: Path) -> None:
-    for file in sorted(copy.rglob("*")):
-        if file.is_file():
+    files = sorted(file for file in copy.rglob("*") if file.is_file())
+    with atomic():  # a signal between two renames would leave a mixture of two models
+        for file in files:
             file.replace(final / file.relative_to(copy))

@@ -17,6 +17,7 @@ from torch import Tensor
 from rnndiag.checkpoint.contents import Container, Contents, ModuleFacts, Path
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.places import Place, contiguous
+from rnndiag.cleanup import cleanup
 from rnndiag.errors import CheckpointError
 from rnndiag.parsers import worker
 from rnndiag.printable import printable
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 
     from rnndiag.checkpoint.places import Ledger, Seal
 
-PATIENCE: Final = 5
-"""Times what the parser may compute: other processes may have its core for most of the time."""
+MAX_WAIT: Final = 20
+"""How long a parser may take by the clock, as a multiple of what it may compute: other processes may have its core for
+most of the time, also while it imports its libraries. It ends only a parser that hangs without computing."""
 
 
 def parse(format_: str, path: pathlib.Path, *, extra: str) -> Contents:
@@ -106,21 +108,26 @@ def _run(format_: str, path: pathlib.Path, seconds: float, what: str) -> bytes:
     # are code; libhdf5 is to look for none.
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     environment = os.environ | threads | {"HDF5_PLUGIN_PRELOAD": "::"}
-    command = [sys.executable, "-P", "-m", "rnndiag.parsers.worker", format_, str(path.absolute()), what]
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=environment,
-            timeout=PATIENCE * seconds,
-            check=False,
-        )
-        ran_out = -done.returncode == getattr(signal, "SIGXCPU", None)  # Windows has no such signal
-    except subprocess.TimeoutExpired:
-        ran_out = True
+    arguments = [str(os.getpid()), format_, str(path.absolute()), what]
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "rnndiag.parsers.worker", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        start_new_session=True,  # Ctrl-C in a terminal reaches this process alone, which ends the parser
+    )
+    # The parser ends when its stdin is closed; communicate() would close it at once.
+    stdin, process.stdin = process.stdin, None
+    assert stdin is not None
+    with process, stdin, cleanup(process.kill):
+        try:
+            output, _ = process.communicate(timeout=MAX_WAIT * seconds)
+            ran_out = -process.returncode == getattr(signal, "SIGXCPU", None)  # Windows has no such signal
+        except subprocess.TimeoutExpired:
+            ran_out = True
     if ran_out:
         raise CheckpointError(f"{path}: it took longer than {seconds:.0f} s to parse, more than any sound file")
-    if done.returncode or not done.stdout:
-        raise CheckpointError(f"{path}: its parser crashed on it (exit status {done.returncode}): copy it again")
-    return done.stdout
+    if process.returncode or not output:
+        raise CheckpointError(f"{path}: its parser crashed on it (exit status {process.returncode}): copy it again")
+    return output

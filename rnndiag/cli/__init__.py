@@ -25,7 +25,8 @@ from rnndiag.cli.trend import trend
 app = typer.Typer(
     name="rnndiag",
     help="Why a recurrent net will not learn, blows up, or is about to ship broken.",
-    epilog="Exit codes: 0 done; 1 findings at or above --fail-on (check); 2 bad input; 3 a bug; 130 interrupted.",
+    epilog="Exit codes: 0 done; 1 findings at or above --fail-on (check); 2 bad input; 3 a bug; 130 interrupted; "
+    "143, 129 ended by SIGTERM, SIGHUP.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -1,55 +1,64 @@
-"""Ctrl-C where nothing is in hand: results that have come are written before it is heeded."""
+"""Ctrl-C where finished results are at hand: they are written before the command ends."""
 
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
+from contextlib import AbstractContextManager, contextmanager
+
+from rnndiag import signals
 
 
 class Interrupts:
-    """Within the block an interrupt is raised where something is waited for, ``waiting``, and is remembered elsewhere.
+    """What a signal does while models are measured.
 
-    A second one is raised wherever it comes. Where the process has been told to ignore interrupts, or has a way of its
-    own with them, or this is not its main thread, nothing changes.
+    The first Ctrl-C raises KeyboardInterrupt where the command waits for a result (``waiting``). Elsewhere, it is
+    remembered until the command waits again. A second Ctrl-C, SIGTERM and SIGHUP raise EndedBySignalError at once.
     """
 
     def __init__(self) -> None:
-        self._waiting = False
-        self._asked = False
+        self.asked = False
+        """whether there was a Ctrl-C"""
+        self.holds_results = False
+        """whether there are results that the command writes when it ends"""
+        self._waiting = self._raised = False
 
-    def __enter__(self) -> Interrupts:
-        """Begin to remember them."""
-        ours = threading.current_thread() is threading.main_thread()
-        self._ours = ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if self._ours:
-            signal.signal(signal.SIGINT, self._interrupted)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Leave them to Python again."""
-        if self._ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+    def active(self) -> AbstractContextManager[None]:
+        """Handle signals within the block."""
+        return signals.scope(self)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """What may be interrupted, as nothing is lost by it.
+        """Work that Ctrl-C may interrupt, since no result is lost by it.
 
         Raises:
-            KeyboardInterrupt: at once for one that is remembered.
+            KeyboardInterrupt: at once for a Ctrl-C that is remembered.
         """
         self._waiting = True
         try:
-            if self._asked:
-                raise KeyboardInterrupt
+            if self.asked:
+                self._raise()
             yield
         finally:
             self._waiting = False
 
-    def _interrupted(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        if self._waiting or self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
+    def receive(self, number: int) -> None:
+        """Handle a signal.
+
+        Raises:
+            KeyboardInterrupt: for the first Ctrl-C, where the command waits.
+            EndedBySignalError: for any other signal.
+        """
+        if self.asked or number != signal.SIGINT:
+            raise signals.EndedBySignalError(number)
+        self.asked = True
+        if self._waiting:
+            self._raise()
+
+    def may_be_ended(self) -> bool:
+        """Whether the command has no results to write, and was waiting when Ctrl-C came."""
+        return not self.holds_results and (self._waiting or self._raised)
+
+    def _raise(self) -> None:
+        self._raised = True
+        raise KeyboardInterrupt

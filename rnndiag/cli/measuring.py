@@ -125,9 +125,11 @@ def _gathered(
     skipped: set[str] = set()
     code, streamed = 0, not fleet.resume
     try:
-        with fleet.lines(conditions) as write, interrupts, closing(outcomes):
+        with fleet.lines(conditions) as write, interrupts.active(), closing(outcomes):
             for outcome in outcomes:
                 result = outcome.result
+                if interrupts.asked and isinstance(result, Failure):
+                    continue  # an interrupted measurement may fail in any way
                 if not isinstance(result, Failure) and each is not None:
                     try:
                         result = each(outcome.index, result)
@@ -142,6 +144,7 @@ def _gathered(
                     code = max(code, result.code)
                 elif fleet.keeps:
                     kept[outcome.index] = result
+                    interrupts.holds_results = True
                 if write is not None and not outcome.known:
                     write(line(outcome.path, result, conditions))
                     streamed = True

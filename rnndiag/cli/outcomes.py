@@ -98,7 +98,9 @@ def _executor(
             yield partial(measuring, executor=executor, slots=slots, locate=_absolute)
     elif fleet.workers > 1:
         workers = min(fleet.workers, models)
-        with executors.processes(workers) as pool:
+        from rnndiag.fleet.processes import processes
+
+        with processes(workers) as pool:
             yield partial(measuring, executor=pool, slots=workers)
     else:
         yield partial(measuring, executor=executors.InProcess(), most_paths=1)

@@ -12,6 +12,7 @@ from rnndiag.cli import options as opt
 from rnndiag.cli.choices import choose
 from rnndiag.cli.destinations import Destination, acknowledge, check_destinations
 from rnndiag.cli.inputs import read_by
+from rnndiag.cli.interrupts import Interrupts
 from rnndiag.cli.measuring import warn
 from rnndiag.cli.output import deliver, destinations, parse_targets
 from rnndiag.cli.progress import progress_bar
@@ -91,8 +92,14 @@ def prescribe(
 
     results: list[Prescription] = []
     written: list[Path] = []
+    interrupts = Interrupts()
+
+    def keep(result: Prescription) -> None:
+        results.append(result)
+        interrupts.holds_results = True
+
     try:
-        with progress_bar(path, quiet=quiet) as progress:
+        with progress_bar(path, quiet=quiet) as progress, interrupts.active(), interrupts.waiting():
             api.prescribe(
                 path,
                 probe=chosen.probe,
@@ -105,7 +112,7 @@ def prescribe(
                 save=target,
                 force=force,
                 progress=progress,
-                measured=results.append,
+                measured=keep,
             )
         written += [] if target is None else [target]
     finally:  # the report is shown, whether or not the model could be written, and the other way round

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Timer
 from typing import TYPE_CHECKING
 
+from rnndiag.cleanup import cleanup_if_ended
 from rnndiag.cli.streams import progress_console, say
 from rnndiag.printable import printable
 
@@ -79,12 +81,18 @@ def _bar(title: str) -> Iterator[Progress]:
     timer.daemon = True
     timer.start()
     try:
-        yield lambda name, done, total: bar.update(
-            task, description=f"{title}: {printable(name, MAX_TITLE)}", completed=done, total=total
-        )
+        with cleanup_if_ended(_restore_terminal):
+            yield lambda name, done, total: bar.update(
+                task, description=f"{title}: {printable(name, MAX_TITLE)}", completed=done, total=total
+            )
     finally:
         timer.cancel()
         bar.stop()
+
+
+def _restore_terminal() -> None:
+    """Erase the line of the bar and show the cursor, which the bar hides."""
+    os.write(sys.stderr.fileno(), b"\r\x1b[2K\x1b[?25h")
 
 
 @contextmanager
@@ -112,7 +120,7 @@ def count_bar(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
         redirect_stdout=False,  # results may run through it
     )
     task = bar.add_task("models", total=total)
-    with bar:
+    with cleanup_if_ended(_restore_terminal), bar:
         yield lambda: bar.advance(task)
 
 

@@ -13,6 +13,7 @@ from rnndiag.cli import options as opt
 from rnndiag.cli.choices import choose
 from rnndiag.cli.destinations import Destination, check_destinations
 from rnndiag.cli.inputs import read_by
+from rnndiag.cli.interrupts import Interrupts
 from rnndiag.cli.output import deliver, destinations, parse_targets
 from rnndiag.cli.progress import progress_bar
 
@@ -105,7 +106,9 @@ def sweep(
         api.sweep, axes, nets=nets, input_size=input_size, forget_bias=forget_bias, probe=chosen.probe,
         settings=chosen.settings, workers=workers, resume=resume,
     )  # fmt: skip
-    with progress_bar("sweep", quiet=quiet) as progress:
+    interrupts = Interrupts()
+    interrupts.holds_results = True
+    with progress_bar("sweep", quiet=quiet) as progress, interrupts.active(), interrupts.waiting():
         shown = None if progress is None else partial(_with_speed, progress, time.monotonic())
         result = measure(progress=shown)
     also = [] if resume is None or _size(resume) == size else [resume]

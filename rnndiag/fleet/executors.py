@@ -1,20 +1,13 @@
-"""Executors for ``run.measure``: this process, processes of this machine, a cluster."""
+"""Executors for ``run.measure``: this process, and a cluster."""
 
 from __future__ import annotations
 
 import logging
-import os
 import re
-import signal
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from typing import Any, ParamSpec, TypeVar
-
-import torch
 
 import rnndiag
 from rnndiag.errors import FleetError
@@ -40,54 +33,6 @@ class InProcess(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
-
-
-class Processes(Executor):
-    """A pool of processes that goes on after one of them has died: the next task gets a pool of new ones.
-
-    They are started anew, not forked: a copy of a process in which torch has run may hang. They end with this
-    one, however it ends: each watches a pipe, whose other end is held here alone.
-    """
-
-    def __init__(self, workers: int) -> None:
-        self._workers = workers
-        self._context = get_context("spawn")
-        self._watched, self._held = self._context.Pipe(duplex=False)
-        self._pool = self._new()
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        with _children_ignore_interrupts():  # a pool starts its processes when tasks come
-            try:
-                return self._pool.submit(fn, *args, **kwargs)
-            except BrokenExecutor:
-                self._pool.shutdown()
-                self._pool = self._new()
-                return self._pool.submit(fn, *args, **kwargs)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the processes; with ``cancel_futures`` at once, whatever they are at."""
-        if cancel_futures:
-            self._held.close()
-        self._pool.shutdown(wait, cancel_futures=cancel_futures)
-        self._held.close()
-        self._watched.close()
-
-    def _new(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            self._workers, mp_context=self._context, initializer=_begin, initargs=(self._watched,)
-        )
-
-
-@contextmanager
-def processes(workers: int) -> Iterator[Processes]:
-    """A pool that ends with the block: after its work, or at once where the block raises."""
-    pool = Processes(workers)
-    try:
-        yield pool
-    except BaseException:
-        pool.shutdown(cancel_futures=True)
-        raise
-    pool.shutdown()
 
 
 @contextmanager
@@ -175,33 +120,3 @@ def _root(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
-
-
-def _begin(watched: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    threading.Thread(target=_leave_with, args=(watched,), daemon=True).start()
-
-
-def _leave_with(watched: Connection) -> None:
-    try:
-        watched.recv_bytes()
-    except (EOFError, OSError):
-        os._exit(1)  # nobody is left to hand a result to
-
-
-@contextmanager
-def _children_ignore_interrupts() -> Iterator[None]:
-    """Ctrl-C reaches all processes of a terminal; it is this one's to deal with, which then ends the others.
-
-    What is blocked here is blocked in a child from its start. Windows has no such mask: there a child ignores
-    interrupts from ``_begin`` on.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from rnndiag.cleanup import temporary_file
 from rnndiag.descriptors import descriptor_of
 from rnndiag.errors import OutputError, SettingsError
 from rnndiag.fleet.job import Failure
@@ -167,17 +167,15 @@ def _numbered(lines: BinaryIO, file: Path) -> Iterator[tuple[int, bytes]]:
 
 def _copy(old: BinaryIO, stretches: Iterable[tuple[int, int]], file: Path) -> None:
     """Put a file of these stretches in the file's place."""
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=".rnndiag.")
-    try:
-        with os.fdopen(descriptor, "wb") as whole:
+    with temporary_file(file) as temporary:
+        temporary.touch(0o600, exist_ok=False)
+        with temporary.open("wb") as whole:
             for start, end in stretches:
                 old.seek(start)
                 for place in range(start, end, PIECE):
                     whole.write(old.read(min(PIECE, end - place)))
-        Path(temporary).chmod(file.stat().st_mode)
-        Path(temporary).replace(file)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.chmod(file.stat().st_mode)
+        temporary.replace(file)
 
 
 def _head(text: bytes, file: Path, number: int) -> _Head:

@@ -125,9 +125,6 @@ def measure(
         for future in [each for each in out if each.done()]:
             yield from settled(future, again=True)
         raise
-    finally:
-        for future in out:
-            future.cancel()
 
 
 def _batches(paths: Sequence[str], size: int) -> Iterator[Indexed]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,9 @@ from rnndiag.sweep.log import Key, Log, Measured
 from rnndiag.sweep.plan import Plan
 from rnndiag.sweep.points import summarise
 from rnndiag.sweep.result import NetMeasure, Sweep
+
+END_SECONDS = 2.0
+"""The time that the batches which are being measured get to finish after an interrupt; later ones are lost."""
 
 Progress = Callable[[str, int, int], None]
 """Told what is under way, and how many of how many points are done."""
@@ -112,12 +115,12 @@ class _Bench:
         self._plan, self._known, self._log, self._workers = plan, known, log, workers
 
     def measure(self, wanted: Sequence[Key], told: Callable[[Sequence[Measured]], None] | None = None) -> None:
-        """Measure what is not known of these; on an interrupt, keep what is at work to its end."""
+        """Measure what is not known of these; after an interrupt, keep also the batches that finish soon."""
         missing = [key for key in wanted if key not in self._known]
         if not missing:
             return
         pool = ThreadPoolExecutor(self._workers, initializer=partial(torch.set_num_threads, 1))
-        with measuring(0, device_of(self._plan.settings)), pool:
+        with measuring(0, device_of(self._plan.settings)):
             at_work = {pool.submit(self._batch, batch) for batch in self._plan.batches(missing)}
             try:
                 for done in as_completed(at_work):
@@ -126,11 +129,12 @@ class _Bench:
                     if told is not None:
                         told(done.result())
             except BaseException:
-                pool.shutdown(cancel_futures=True)
-                for done in at_work:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for done in wait(at_work, END_SECONDS).done:
                     if not done.cancelled() and done.exception() is None:
                         self._keep(done)
                 raise
+            pool.shutdown()
 
     def _batch(self, batch: Sequence[Key]) -> list[Measured]:
         plan, condition = self._plan, batch[0][0]

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from rnndiag import checkpoint
+from rnndiag.checkpoint.allowance import UNITS
 from rnndiag.errors import CheckpointError
-from tests.fuzz.oracle import MIB, SECONDS
+from tests.fuzz.oracle import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 
 collect_ignore_glob = [] if importlib.util.find_spec("onnx") else ["test_onnx*.py"]
 """Tests of formats whose libraries are not installed."""
+
+
+CALLS_PER_UNIT = 11
+"""Calls of functions that a unit of ``Allowance`` pays for, at most. Ten is the most that any file here needs."""
+FREE_CALLS = 5_000_000
+"""Calls that no unit pays for: parts of a file whose length has limits of its own, such as lists of tensors. The code of
+a TorchScript archive takes the most, 4.2 million."""
 
 
 @pytest.fixture
@@ -66,9 +74,10 @@ def refusal() -> Callable[[Path], str]:
 
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], dict[str, Any]]]:
-    """Load a file in a process of its own, under limits of memory and time, and tell what came of it.
+    """Load a file in a process of its own, and check that it took no more work and memory than any file may take.
 
-    Whatever comes of it, it was held to what ``sandbox`` says of every file.
+    Work is counted, so that a slow or busy machine makes no difference: in units of ``Allowance``, and in calls of
+    functions, which check that the units stand for the work that is done.
     """
     temporary = tmp_path_factory.mktemp("temporary")
     command = [sys.executable, "-m", "tests.checkpoint.sandbox", str(temporary)]
@@ -77,13 +86,20 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
 
-        def attempt(path: Path) -> dict[str, Any]:
-            process.stdin.write(json.dumps(str(path)) + "\n")
+        def load(path: Path, units: int) -> dict[str, Any]:
+            process.stdin.write(json.dumps([str(path), units]) + "\n")
             process.stdin.flush()
             outcome: dict[str, Any] = json.loads(process.stdout.readline())
             assert "broken" not in outcome, outcome["broken"]
-            assert outcome["seconds"] < SECONDS
+            return outcome
+
+        def attempt(path: Path) -> dict[str, Any]:
+            outcome = load(path, UNITS)
+            assert outcome["units"] <= UNITS
             assert outcome["mib"] < MIB
+            if not outcome["parsers"]:  # a parser's process has limits of its own
+                counted = load(path, UNITS // 20)
+                assert counted["calls"] <= FREE_CALLS + CALLS_PER_UNIT * counted["units"]
             return outcome
 
         yield attempt

@@ -1,4 +1,4 @@
-"""``python -m tests.checkpoint.sandbox FOLDER``: load files named on stdin, each in a fork, and hold it to its limits.
+"""``python -m tests.checkpoint.sandbox FOLDER``: load files named on stdin, each in a fork, and count what they take.
 
 Python's audit is watched: nothing but the package's own parsers may be started, nothing imported or compiled that is
 not installed, nothing written but temporary copies in FOLDER, of which none may stay behind.
@@ -7,6 +7,7 @@ not installed, nothing written but temporary copies in FOLDER, of which none may
 from __future__ import annotations
 
 import contextlib
+import cProfile
 import json
 import os
 import resource
@@ -20,6 +21,7 @@ from typing import Any, Final
 import safetensors.torch  # noqa: F401  # imported by the readers on first use
 
 import rnndiag.checkpoint
+from rnndiag.checkpoint.allowance import UNITS, Allowance
 from rnndiag.errors import CheckpointError
 from tests.fuzz.oracle import Watch, check_words, hold
 
@@ -31,12 +33,18 @@ SOUND: Final = (
     "npz/rnn", "safetensors/rnn", "tar/pax", "zip/lzma", "index/rnn",
 )  # fmt: skip
 """Read beforehand: libraries import some of their own modules on first use."""
-WAIT: Final = 100
-"""Seconds until a file that hangs is given up; of what it computes, the caller has other limits."""
+CPU_SECONDS: Final = 50
+"""Seconds of computing after which a file counts as one that hangs: ten times what the slowest takes on an idle machine
+(benchmarks/hostile.md). The sharp limits are counted."""
+WALL_SECONDS: Final = 500
+"""The same for a file that hangs without computing, on a machine that has ten other things to do."""
 
 
 def main(folder: Path) -> None:
-    """A line of JSON out for each line of JSON in."""
+    """A line of JSON out for each line of JSON in: a path, and the units of an allowance.
+
+    Where there are fewer than usual, calls are counted too, which makes each of them several times slower.
+    """
     for seed in SOUND:
         with contextlib.suppress(CheckpointError):  # the index's shards are elsewhere
             rnndiag.checkpoint.load(SEEDS / seed)
@@ -45,23 +53,45 @@ def main(folder: Path) -> None:
     held = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     print("ready", flush=True)
     for line in sys.stdin:
+        path, units = json.loads(line)
         if os.fork() == 0:
             resource.setrlimit(resource.RLIMIT_AS, (held + ADDRESSES,) * 2)
-            signal.alarm(WAIT)
-            print(json.dumps(_attempt(json.loads(line), watch, folder)), flush=True)
+            resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+            signal.alarm(WALL_SECONDS)
+            made = _record_allowances(units)
+            profile = cProfile.Profile() if units < UNITS else None
+            outcome = _attempt(path, watch, folder, profile)
+            outcome["units"] = sum(units - max(each.left, 0) for each in made)
+            if profile is not None:
+                outcome["calls"] = sum(entry.callcount for entry in profile.getstats())
+            print(json.dumps(outcome), flush=True)
             os._exit(0)
         status = os.wait()[1]
         if status:
             print(json.dumps({"broken": f"killed: wait status {status}"}), flush=True)
 
 
-def _attempt(path: str, watch: Watch, folder: Path) -> dict[str, Any]:
+def _record_allowances(units: int) -> list[Allowance]:
+    """Make every allowance of this process one of ``units``, and add it to the list that is returned."""
+    made: list[Allowance] = []
+    make = Allowance.__init__
+
+    def record(self: Allowance) -> None:
+        make(self, units)
+        made.append(self)
+
+    Allowance.__init__ = record  # type: ignore[method-assign]
+    return made
+
+
+def _attempt(path: str, watch: Watch, folder: Path, profile: cProfile.Profile | None) -> dict[str, Any]:
     outcome: dict[str, Any] = {}
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = _seconds()
+    start, parsers = _seconds(), _seconds(resource.RUSAGE_CHILDREN)
     watch.armed = True
     try:
-        model = rnndiag.checkpoint.load(path)
+        with profile or contextlib.nullcontext():
+            model = rnndiag.checkpoint.load(path)
         check_words(model)
         outcome["layers"] = [layer.name for stack in model.stacks for layer in stack.layers]
     except CheckpointError as error:
@@ -69,7 +99,8 @@ def _attempt(path: str, watch: Watch, folder: Path) -> dict[str, Any]:
     except BaseException:
         outcome["broken"] = traceback.format_exc()
     watch.armed = False
-    outcome["seconds"] = _seconds() - start
+    outcome["parsers"] = _seconds(resource.RUSAGE_CHILDREN) - parsers
+    outcome["seconds"] = _seconds() - start + outcome["parsers"]
     outcome["mib"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     message = outcome.get("refused", f"{path}: ")
     try:
@@ -82,10 +113,10 @@ def _attempt(path: str, watch: Watch, folder: Path) -> dict[str, Any]:
     return outcome
 
 
-def _seconds() -> float:
-    """Of computing, here and in the parsers' processes: others may share the core."""
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+def _seconds(who: int = resource.RUSAGE_SELF) -> float:
+    """Of computing, here or in the parsers' processes: other processes may share the core."""
+    used = resource.getrusage(who)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ PASSED_OVER = {
 
 
 def small(outcome):
-    """The sandbox holds it to its seconds; it takes little memory too."""
+    """It takes little memory."""
     assert outcome["mib"] < 100
     return outcome
 
@@ -288,4 +288,4 @@ def test_nothing_is_written(tmp_path):
 def test_a_file_that_takes_libhdf5_minutes(sandbox):
     """Found by fuzzing: damage in a heap makes the library search it over and over."""
     found = Path(__file__).parent / "found" / "slow.h5"
-    assert "it took longer than 3 s to parse" in sandbox(found)["refused"]
+    assert "it took longer than 20 s to parse" in sandbox(found)["refused"]

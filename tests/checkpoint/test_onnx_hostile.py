@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 
 import numpy as np
 import onnx
@@ -13,15 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 from rnndiag.checkpoint import load
 from rnndiag.checkpoint.formats import identify
 from rnndiag.errors import CheckpointError
-from tests.checkpoint.onnx_files import H, constant, graph, model, operator, weights, write
+from tests.checkpoint.onnx_files import constant, graph, model, operator, weights, write
 
 
-def refused(sandbox, path, seconds=5.0, mib=500.0):
-    """The refusal of a file, within bounds of time and memory."""
-    start = time.perf_counter()
+def refused(sandbox, path):
+    """The refusal of a file."""
     outcome = sandbox(path)
-    assert outcome["mib"] < mib
-    assert time.perf_counter() - start < seconds + 1  # and what the test itself takes
     assert "\n" not in outcome["refused"]
     return outcome["refused"]
 
@@ -228,10 +224,3 @@ def test_without_the_library(tmp_path, refusal, monkeypatch):
     (tmp_path / "onnx.py").write_text("raise ModuleNotFoundError(\"No module named 'onnx'\", name='onnx')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     assert refusal(path).endswith("takes onnx, which is not installed: pip install 'rnndiag[onnx]'")
-
-
-def test_a_small_model_is_read_at_once(tmp_path):
-    path = write(tmp_path / "model.onnx", graph([operator()], weights("LSTM")))
-    start = time.perf_counter()
-    assert load(path).stacks[0].layers[0].hidden_size == H
-    assert time.perf_counter() - start < 2

@@ -23,13 +23,14 @@ from rnndiag.report import Report, from_json, to_builtins
 from tests.fleets import save
 
 TRAINING = """
-import os, shutil, sys, time
+import itertools, os, shutil, sys, time
+pauses = itertools.cycle([0.004, 0.004, 0.004, 0.3, 0.3])  # of both lengths: a slow machine reads only in the long ones
 last, *contents = sys.argv[1:]
 while True:
     for content in contents:
         shutil.copy(content, last + ".part")
         os.replace(last + ".part", last)
-        time.sleep(0.004)
+        time.sleep(next(pauses))
 """
 
 

@@ -9,15 +9,16 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from torch import nn
 
 from tests.cli.conftest import Done
+from tests.cli.running import END_SECONDS, until
 
 Cli = Callable[..., Done]
 QUICK = ("--T", "12", "--batch", "3")
@@ -130,9 +131,9 @@ def test_interrupted_with_nothing_half_written(tmp_path: Path) -> None:
         f"json={out}",
     ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        time.sleep(6)
+        until(lambda: psutil.Process(process.pid).cpu_times().user > 4)  # it measures
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=END_SECONDS)
     assert process.returncode == 130
     assert re.fullmatch(r"(rnndiag: rnn: about .*\n)?", err)  # how long it would have taken
     assert list(tmp_path.iterdir()) == []

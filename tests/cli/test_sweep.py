@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from rnndiag.renderers.sweep import as_csv, as_json, table
 from rnndiag.sweep.axes import conditions, parse_axis
 from rnndiag.sweep.result import Sweep
 from tests.cli.conftest import Done
+from tests.cli.running import END_SECONDS, until
 
 SMALL = ("--hidden", "8", "--T", "10", "--batch", "6", "--nets", "2")
 MAP = ("--sigma", "0.5:3:4", "--input-scale", "0.1,1")
@@ -152,13 +152,11 @@ def test_colour_says_the_rate_and_none_is_left_when_told(cli: Cli, monkeypatch: 
         (["--input-scale", "-1"], "--input-scale: expected a number of at least 0"),
     ],
 )
-def test_bad_input_is_one_line_and_told_at_once(cli: Cli, arguments: list[str], words: str) -> None:
-    start = time.monotonic()
+def test_bad_input_is_one_line(cli: Cli, arguments: list[str], words: str) -> None:
     done = cli("sweep", *arguments)
     assert (done.code, done.out) == (2, "")
     assert words in done.err
     assert done.err.count("\n") == 1
-    assert time.monotonic() - start < 5
 
 
 def test_sequences_of_ones_own(cli: Cli, tmp_path: Path) -> None:
@@ -187,10 +185,9 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     arguments = ["sweep", "--sigma", "0.5:3:26", "--input-scale", "0.1:1:10", "--T", "400", "--hidden", "64"]
     command = [sys.executable, "-m", "rnndiag", *arguments, "--resume", str(kept), "--format", f"json={out}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while process.poll() is None and not (kept.exists() and kept.read_bytes().count(b"\n") > 40):
-            time.sleep(0.05)
+        until(lambda: process.poll() is not None or (kept.exists() and kept.read_bytes().count(b"\n") > 40))
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=END_SECONDS)
     assert (process.returncode, errors) == (130, f"rnndiag: wrote {out}\nrnndiag: wrote {kept}\n")
     part = json.loads(out.read_text(encoding="utf-8"))
     assert not part["complete"]
