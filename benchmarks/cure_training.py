@@ -16,7 +16,6 @@ from torch import Tensor
 
 from rnndiag.cells.layer import RecurrentLayer
 
-
 Layers = Sequence[RecurrentLayer]
 """Of one net, from the input up."""
 

@@ -60,8 +60,9 @@ class UnitsSaturated(LayerRule):
         )
         suggestions = [suggestion]
         if layer.cell == "tanh":
-            weight = "" if layer.recurrent_weight is None else f": ||W_hh|| is {layer.recurrent_weight.spectral_norm:.3g}"
-            why = f"a state of many saturated units drives itself through W_hh{weight}"
+            weight = layer.recurrent_weight
+            norm = "" if weight is None else f": ||W_hh|| is {weight.spectral_norm:.3g}"
+            why = f"a state of many saturated units drives itself through W_hh{norm}"
             suggestions.append(Suggestion("saturation", "scale W_hh down", why, treatment="rescale"))
         evidence = {"rate": measured.rate, "saturated_units": measured.saturated_units}
         yield self.finding(layer.name, message, evidence, tuple(suggestions))

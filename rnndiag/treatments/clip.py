@@ -84,13 +84,13 @@ class Clip(Training):
         if patient.gain.verdict == "vanishing" and norms.tail < HEAVY:
             note = "clipping cannot cure vanishing: it makes no gradient larger"
             return Advised(f"no clipping is needed: {norm}", False, note, figures, patient.gain.log10)
-        threshold = min(norms.typical, sound_norms(patient, sound()).typical)
+        typical = min(norms.typical, sound_norms(patient, sound()).typical)
         without = descent(patient, math.inf)
         needed = patient.gain.verdict == "exploding" or norms.tail >= HEAVY or without.diverges
         if not needed:
             note = "all updates have a similar norm, and training does not diverge without clipping"
             return Advised(f"no clipping is needed: {norm}", False, note, figures, patient.gain.log10)
-        for threshold in (threshold, threshold / SMALLER, threshold / SMALLER**2):
+        for threshold in (typical, typical / SMALLER, typical / SMALLER**2):
             clipped = descent(patient, threshold)
             if not clipped.diverges:
                 break
@@ -98,9 +98,9 @@ class Clip(Training):
         figures |= {"threshold": threshold, "share_over": share, "learning_rate": SGD_RATE, "loss": clipped.first}
         figures |= {"loss_clipped": clipped.last, "loss_unclipped": without.last}
         return Advised(
-            f"clip the gradient's norm at c = {threshold:.2g} (for a mean squared error of a linear readout of the last "
-            f"state, targets of unit variance). {UPDATES} updates of SGD at {SGD_RATE:g} on random targets take the "
-            f"loss from {clipped.first:.2g} to {_loss(clipped.last)} with clipping, and to {_loss(without.last)} "
+            f"clip the gradient's norm at c = {threshold:.2g} (for a mean squared error of a linear readout of the "
+            f"last state, targets of unit variance). {UPDATES} updates of SGD at {SGD_RATE:g} on random targets take "
+            f"the loss from {clipped.first:.2g} to {_loss(clipped.last)} with clipping, and to {_loss(without.last)} "
             f"without. It cuts {share:.0%} of the updates: {norm}",
             not clipped.diverges,
             _note(clipped, share),
@@ -146,7 +146,7 @@ def _stream(patient: Patient) -> torch.Generator:
 
 
 def batches(patient: Patient, count: int) -> Iterator[Tensor]:
-    """Inputs ``[T, B, D]`` of that many updates: fresh draws of the probe's kind, or sequences of an array with replacement."""
+    """Inputs ``[T, B, D]`` of that many updates: fresh draws, or sequences of an array drawn with replacement."""
     probe, like = patient.probe, patient.measured.layers[0].weight_hh
     stream = generator(patient.settings.seed, "batches")
     for index in range(count):

@@ -16,8 +16,8 @@ def tried(findings: Sequence[Finding], trials: Trials) -> tuple[Finding, ...]:
 
     A suggestion that names a treatment is applied to a copy of the stack and measured. It stays, with its numbers, if
     it helps the stack and also improves the finding's own evidence, such as the share of saturated slopes: the number
-    that ``Rule.grows_worse`` names. Changes of training change no layer and are judged by their own trial. Suggestions are ordered by their effect: changes of layers, then of training, then those that name no
-    treatment.
+    that ``Rule.grows_worse`` names. Changes of training change no layer and are judged by their own trial. Suggestions
+    are ordered by their effect: changes of layers, then of training, then those that name no treatment.
 
     Args:
         findings: of rules.
