@@ -19,8 +19,9 @@ from rnndiag.report import Report
 from rnndiag.rules.base import Checklist
 from rnndiag.rules.policy import Policy
 from rnndiag.treatments import NAMES, TRAINING
+from rnndiag.treatments.judging import distance, rank
 from rnndiag.treatments.suggest import tried as with_trials
-from rnndiag.treatments.trial import Kind, Trial, Trials, Tried, distance, rank
+from rnndiag.treatments.trial import Kind, Trial, Trials, Tried
 
 
 @dataclass(frozen=True, slots=True)

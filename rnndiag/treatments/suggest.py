@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from rnndiag.rules.base import Finding, Suggestion
 from rnndiag.treatments.evidence import OwnEvidence, own_evidence
-from rnndiag.treatments.trial import Trial, Trials, rank
+from rnndiag.treatments.judging import rank
+from rnndiag.treatments.trial import Trial, Trials
 
 
 def tried(findings: Sequence[Finding], trials: Trials) -> tuple[Finding, ...]:

@@ -23,7 +23,8 @@ from rnndiag.probes import Probe
 from rnndiag.renderers.prescription import as_json
 from rnndiag.rules import RULES
 from rnndiag.treatments import NAMES, PAIRS, TREATMENTS
-from rnndiag.treatments.trial import Trials, Tried, helps, rank
+from rnndiag.treatments.judging import helps, rank
+from rnndiag.treatments.trial import Trials, Tried
 from tests.oracles.nets import layer
 from tests.treatments.patients import patient
 
