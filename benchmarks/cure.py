@@ -1,7 +1,7 @@
 """Proof by training: nets that fail from their initial weights, trained again from the weights that are prescribed.
 
     pip install -e ".[samples]"
-    python benchmarks/cure.py [--seeds 4] [--workers 2] [--output benchmarks/cure.md]
+    python benchmarks/cure.py [--seeds 4] [--depths 1,2,3] [--workers 2] [--device cpu] [--output benchmarks/cure.md]
 
 Every net of every initialisation is trained twice by the same recipe on the same batches: as it is, and from what
 ``prescribe`` chooses after measuring it on inputs of the task. A net *learns* when its held-out score meets the
@@ -13,22 +13,24 @@ batches of seed 7) before the seeds reported here were first used.
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from statistics import median
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 from cure_tasks import Task
-from cure_training import Outcome, Recipe, train
+from cure_training import Layers, Outcome, Recipe, train
 from rich.console import Console
 from rich.progress import Progress
 
@@ -52,19 +54,15 @@ TASKS = (
 )
 """Name, length, bound of the score."""
 
-INITS: dict[str, Callable[[int, int], RandomNet]] = {
-    **{
-        f"tanh, sigma {sigma:g}": lambda inputs, seed, sigma=sigma: RandomNet(
-            hidden=HIDDEN, input_size=inputs, sigma=sigma, seed=seed
-        )
-        for sigma in (0.3, 0.6, 1.0, 1.5, 2.0, 3.0, 4.0)
-    },
-    "tanh, PyTorch's": lambda inputs, seed: RandomNet(hidden=HIDDEN, input_size=inputs, init="pytorch", seed=seed),
-    "LSTM, forget gate shut": lambda inputs, seed: RandomNet(
-        cell="lstm", hidden=HIDDEN, input_size=inputs, init="pytorch", forget_bias=-6.0, seed=seed
-    ),
+INITS: dict[str, dict[str, Any]] = {
+    **{f"tanh, sigma {sigma:g}": {"sigma": sigma} for sigma in (0.3, 0.6, 1.0, 1.5, 2.0, 3.0, 4.0)},
+    "tanh, PyTorch's": {"init": "pytorch"},
+    "LSTM, forget gate shut": {"cell": "lstm", "init": "pytorch", "forget_bias": -6.0},
 }
-"""By input width and seed."""
+"""The arguments of a ``RandomNet``."""
+
+ONE_LAYER = "LSTM, forget gate shut"
+"""Not trained with several layers: autograd of a deep LSTM takes twenty times as long as all the tanh nets."""
 
 USUAL = "nearest-orthogonal+scale-inputs"
 
@@ -78,6 +76,8 @@ class Case:
 
     init: str
     task: Task
+    depth: int
+    """layers"""
     seed: int
 
     @property
@@ -89,7 +89,12 @@ class Case:
         return 100 * list(INITS).index(self.init) + self.seed
 
     def net(self) -> RandomNet:
-        return INITS[self.init](self.task.inputs, self.draw)
+        return RandomNet(
+            hidden=HIDDEN, input_size=self.task.inputs, layers=self.depth, seed=self.draw, **INITS[self.init]
+        )
+
+    def layers(self) -> Layers:
+        return self.net().build().stacks[0].layers
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class Advice:
     taken: str | None
     """what a net that nothing was prescribed for is given all the same, for comparison; not counted as prescribed"""
     treated: bytes
-    """its layer, pickled: a tensor by itself would take an open file on its way from one process to another"""
+    """its layers, pickled: a tensor by itself would take an open file on its way from one process to another"""
     gain_after: float
 
 
@@ -139,8 +144,8 @@ def advise(case: Case) -> Advice:
     told = done.prescription
     after = next(t.log10_gain for t in told.treatments if t.name == told.chosen)
     gain = stack.gradient.log10_gain if stack.gradient else float("nan")
-    (layer,) = done.changed.values()
-    return Advice(stack.verdict, gain, chosen, None if chosen else told.chosen, pickle.dumps(layer), after)
+    treated = [done.changed.get(layer.name, layer) for layer in case.layers()]
+    return Advice(stack.verdict, gain, chosen, None if chosen else told.chosen, pickle.dumps(treated), after)
 
 
 def taken_by_name(case: Case, probe: Probe) -> Prescribed:
@@ -151,25 +156,27 @@ def taken_by_name(case: Case, probe: Probe) -> Prescribed:
         return prescribe(case.net().build(), probe, treatments=USUAL.split("+")[0], take=USUAL.split("+")[0])
 
 
-def learn(layers: Sequence[bytes], task: Task, seeds: Sequence[int]) -> list[Outcome]:
+def learn(nets: Sequence[bytes], task: Task, seeds: Sequence[int], device: str) -> list[Outcome]:
     torch.set_num_threads(1)
-    return train([pickle.loads(layer) for layer in layers], task, RECIPE, seeds, BATCHES_SEED)
+    return train([pickle.loads(net) for net in nets], task, RECIPE, seeds, BATCHES_SEED, device)
 
 
-def results(cases: Sequence[Case], workers: int, console: Console) -> list[Result]:
-    with ProcessPoolExecutor(workers) as pool, Progress(console=console) as bar:
+def results(cases: Sequence[Case], workers: int, device: str, console: Console) -> list[Result]:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool, Progress(console=console) as bar:
 
         def trained(nets: dict[Case, bytes]) -> dict[Case, Future[list[Outcome]]]:
             futures: dict[Case, Future[list[Outcome]]] = {}
-            groups: dict[tuple[str, Task], list[Case]] = {}
+            groups: dict[tuple[str, Task, int], list[Case]] = {}
             for case in nets:
-                groups.setdefault((case.net().cell, case.task), []).append(case)
-            for (_, task), group in sorted(groups.items(), key=lambda item: -item[0][1].length):
-                # Every so-manieth net: a chunk holds easy and hard ones alike, and all take about as long.
-                count = -(-len(group) // CHUNK)
+                groups.setdefault((case.net().cell, case.task, case.depth), []).append(case)
+            for (cell, task, _), group in sorted(groups.items(), key=lambda item: -item[0][1].length * item[0][2]):
+                # An accelerator trains all tanh nets at once; the LSTM's many small steps are faster on a processor.
+                there = device if cell == "tanh" else "cpu"
+                # Every so-manieth net: a chunk holds easy and hard nets alike, and all take about as long.
+                count = 1 if there != "cpu" else -(-len(group) // CHUNK)
                 for start in range(count):
                     chunk = group[start::count]
-                    future = pool.submit(learn, [nets[c] for c in chunk], task, [c.draw for c in chunk])
+                    future = pool.submit(learn, [nets[c] for c in chunk], task, [c.draw for c in chunk], there)
                     futures |= dict.fromkeys(chunk, future)
             return futures
 
@@ -183,7 +190,7 @@ def results(cases: Sequence[Case], workers: int, console: Console) -> list[Resul
             return outcomes
 
         asked = {case: pool.submit(advise, case) for case in cases}
-        running = trained({case: pickle.dumps(case.net().build().stacks[0].layers[0]) for case in cases})
+        running = trained({case: pickle.dumps(case.layers()) for case in cases})
         advice = {case: asked[case].result() for case in bar.track(cases, description="prescribe")}
         again = trained({case: told.treated for case, told in advice.items()})
         as_is, treated = gathered(running, "as they are"), gathered(again, "as prescribed")
@@ -191,13 +198,18 @@ def results(cases: Sequence[Case], workers: int, console: Console) -> list[Resul
 
 
 def totals_table(found: Sequence[Result]) -> list[str]:
-    """The share that the proof is about, by task and in all; then what was called healthy and fails all the same."""
+    """The share that the proof is about, by task and depth and in all; then what was called healthy and fails."""
     lines = [
         "| task | nets | fail as they are | prescribed for | now learn | share | nothing prescribed "
         f"| learn with {USUAL} | learn as they are, not as prescribed |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    rows = [(str(task), [r for r in found if r.case.task == task]) for task in _tasks(found)]
+    rows = [
+        (f"{task}, {_layers(depth)}", [r for r in found if (r.case.task, r.case.depth) == (task, depth)])
+        for depth in _depths(found)
+        for task in _tasks(found)
+    ]
+    rows += [(_layers(depth), [r for r in found if r.case.depth == depth]) for depth in _depths(found)]
     for name, here in [*rows, ("all", list(found))]:
         given = [r for r in here if r.fails and r.prescribed]
         without = [r for r in here if r.fails and not r.prescribed]
@@ -215,16 +227,24 @@ def _tasks(found: Sequence[Result]) -> list[Task]:
     return list(dict.fromkeys(r.case.task for r in found))
 
 
+def _depths(found: Sequence[Result]) -> list[int]:
+    return list(dict.fromkeys(r.case.depth for r in found))
+
+
+def _layers(depth: int) -> str:
+    return f"{depth} layer" + ("" if depth == 1 else "s")
+
+
 def cells_table(found: Sequence[Result]) -> list[str]:
     """One line for each initialisation and task. What was only taken by name is not in the last four columns."""
     lines = [
-        "| initial weights | task | log10 gain, verdict | learn as they are | median updates | chosen "
+        "| initial weights | layers | task | log10 gain, verdict | learn as they are | median updates | chosen "
         "| learn as prescribed | median updates | failed, prescribed for | of these now learn |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for init in INITS:
+    for init, depth in product(INITS, _depths(found)):
         for task in _tasks(found):
-            here = [r for r in found if (r.case.init, r.case.task) == (init, task)]
+            here = [r for r in found if (r.case.init, r.case.depth, r.case.task) == (init, depth, task)]
             if not here:
                 continue
             verdicts = ", ".join(sorted({r.advice.verdict for r in here}))
@@ -232,7 +252,7 @@ def cells_table(found: Sequence[Result]) -> list[str]:
             given = [r for r in here if r.prescribed]
             failed = [r for r in given if r.fails]
             lines.append(
-                f"| {init} | {task} | {median(r.advice.gain for r in here):.1f}, {verdicts} "
+                f"| {init} | {depth} | {task} | {median(r.advice.gain for r in here):.1f}, {verdicts} "
                 f"| {sum(not r.fails for r in here)} of {len(here)} | {_updates([r.as_is for r in here])} | {chosen} "
                 f"| {sum(r.learns_treated for r in given)} of {len(given)} | {_updates([r.treated for r in given])} "
                 f"| {len(failed)} | {sum(r.learns_treated for r in failed)} |"
@@ -248,15 +268,15 @@ def _updates(outcomes: Sequence[Outcome]) -> str:
 def failures_table(found: Sequence[Result]) -> list[str]:
     """Every net that fails as it is and has no cure in what was prescribed, with what was measured on it."""
     lines = [
-        "| initial weights | task | seed | verdict | log10 gain | score | chosen | gain then | score then |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| initial weights | layers | task | seed | verdict | log10 gain | score | chosen | gain then | score then |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for r in found:
         if r.fails and not (r.prescribed and r.learns_treated):
             given = r.advice.chosen or f"nothing; {r.advice.taken} taken"
             lines.append(
-                f"| {r.case.init} | {r.case.task} | {r.case.seed} | {r.advice.verdict} | {r.advice.gain:.2f} "
-                f"| {r.as_is.score:.3f} | {given} | {r.advice.gain_after:.2f} "
+                f"| {r.case.init} | {r.case.depth} | {r.case.task} | {r.case.seed} | {r.advice.verdict} "
+                f"| {r.advice.gain:.2f} | {r.as_is.score:.3f} | {given} | {r.advice.gain_after:.2f} "
                 f"| {r.treated.score:.3f}{', learns' if r.learns_treated else ''} |"
             )
     return lines
@@ -266,28 +286,45 @@ def main(
     seeds: Annotated[int, typer.Option(help="Nets of each initialisation and task.")] = 4,
     first: Annotated[int, typer.Option(help="The first seed of weights; 1000 and on served to settle the recipe.")] = 0,
     per_step: Annotated[int, typer.Option(help="The budget: updates for each step of the sequence.")] = 50,
+    depths: Annotated[str, typer.Option(help="Numbers of layers, separated by commas.")] = "1,2,3",
+    longest: Annotated[int, typer.Option(help="Only tasks of at most this many steps.")] = 100,
     workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+    device: Annotated[str, typer.Option(help="Where tanh nets are trained, such as cuda.")] = "cpu",
     only: Annotated[str, typer.Option(help="Initialisations whose name holds this.")] = "",
     output: Annotated[Path | None, typer.Option(help="Also write the tables there, as Markdown.")] = None,
 ) -> None:
     """Train every net as it is and as prescribed, and print who learns."""
     started = time.perf_counter()
-    tasks = [Task(name, length, bound, per_step * length) for name, length, bound in TASKS]
+    tasks = [Task(name, length, bound, per_step * length) for name, length, bound in TASKS if length <= longest]
     draws = range(first, first + seeds)
-    cases = [Case(init, task, seed) for init in INITS if only in init for task in tasks for seed in draws]
-    found = results(cases, workers, Console(stderr=True))
+    cases = [
+        Case(init, task, depth, seed)
+        for init in INITS
+        if only in init
+        for depth in map(int, depths.split(","))
+        if depth == 1 or init != ONE_LAYER
+        for task in tasks
+        for seed in draws
+    ]
+    found = results(cases, workers, device, Console(stderr=True))
     sections = (("Totals", totals_table), ("By initialisation", cells_table), ("Not cured", failures_table))
     text = "\n".join(line for title, table in sections for line in (f"## {title}", "", *table(found), ""))
     minutes = (time.perf_counter() - started) / 60
     text += (
         f"\n{date.today().isoformat()}, Python {platform.python_version()}, torch {torch.__version__}, scikit-learn "
-        f"{version('scikit-learn')}, {platform.machine()}, {workers} processes of one thread, {minutes:.0f} minutes.\n"
+        f"{version('scikit-learn')}, {platform.machine()}, {workers} processes of one thread, "
+        f"tanh nets on {_name(device)}, {minutes:.0f} minutes.\n"
     )
     typer.echo(text)
     if output is not None:
-        command = f"python benchmarks/cure.py --seeds {seeds}" + (f" --first {first}" if first else "")
+        given = {"seeds": seeds, "depths": depths, "longest": longest, "first": first}
+        command = " ".join(["python benchmarks/cure.py", *(f"--{option} {value}" for option, value in given.items())])
         note = f"# Cure: nets that fail, trained as prescribed\n\nPrinted by `{command}`.\n\n"
         output.write_text(note + text, encoding="utf-8")
+
+
+def _name(device: str) -> str:
+    return device if device == "cpu" else torch.cuda.get_device_name(device)
 
 
 if __name__ == "__main__":

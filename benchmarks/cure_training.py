@@ -16,6 +16,9 @@ from torch import Tensor
 
 from rnndiag.cells.layer import RecurrentLayer
 
+Layers = Sequence[RecurrentLayer]
+"""Of one net, from the input up."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -38,111 +41,128 @@ class Outcome:
     """the last held-out score"""
 
 
-class TanhLast(torch.autograd.Function):
-    """``h_T`` of tanh nets by their preactivations without recurrence; backpropagation through time by hand.
+class TanhStates(torch.autograd.Function):
+    """``h_1 .. h_T`` of tanh nets by their preactivations without recurrence; backpropagation through time by hand.
 
-    One product a step each way and one for all of ``dL/dW_hh``, where autograd would make one more for each step.
+    One product per step each way and one for all of ``dL/dW_hh``, where autograd would make one more for each step.
     """
 
     @staticmethod
     def forward(ctx, driven: Tensor, weight: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
         """``driven [T, N, B, H]`` (overwritten by the states), ``weight [N, H, H]``."""
         transposed = weight.mT
-        states = driven
-        states[0].tanh_()
-        for t in range(1, len(states)):
-            states[t].baddbmm_(states[t - 1], transposed).tanh_()
-        ctx.save_for_backward(weight)
-        ctx.states = states
-        return states[-1].clone()
+        driven[0].tanh_()
+        for t in range(1, len(driven)):
+            driven[t].baddbmm_(driven[t - 1], transposed).tanh_()
+        ctx.mark_dirty(driven)
+        ctx.save_for_backward(driven, weight)
+        return driven
 
     @staticmethod
-    def backward(ctx, last: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def, override]
-        (weight,) = ctx.saved_tensors
-        states = ctx.states
+    def backward(ctx, gradients: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def, override]
+        states, weight = ctx.saved_tensors
         sent = torch.empty_like(states)
         slopes = 1 - states.square()
-        for t in reversed(range(len(states))):
-            torch.mul(last, slopes[t], out=sent[t])
-            if t:
-                last = torch.bmm(sent[t], weight)
+        last = len(states) - 1
+        torch.mul(gradients[last], slopes[last], out=sent[last])
+        for t in reversed(range(last)):
+            torch.baddbmm(gradients[t], sent[t + 1], weight, out=sent[t]).mul_(slopes[t])
         before = states[:-1].permute(1, 0, 2, 3).flatten(1, 2)
         after = sent[1:].permute(1, 0, 2, 3).flatten(1, 2)
         return sent, after.mT @ before
 
 
-def tanh_last(p: dict[str, Tensor], x: Tensor) -> Tensor:
-    return TanhLast.apply(_driven(p, x), p["weight_hh"])  # type: ignore[no-any-return, no-untyped-call]
+def tanh_states(p: dict[str, Tensor], x: Tensor) -> Tensor:
+    return TanhStates.apply(_driven(p, x), p["weight_hh"])  # type: ignore[no-any-return, no-untyped-call]
 
 
-def lstm_last(p: dict[str, Tensor], x: Tensor) -> Tensor:
+def lstm_states(p: dict[str, Tensor], x: Tensor) -> Tensor:
     driven, transposed = _driven(p, x), p["weight_hh"].mT
-    h = c = torch.zeros(())
+    h = c = driven.new_zeros(())
+    states = []
     for t, from_input in enumerate(driven.unbind(0)):
         rows = torch.baddbmm(from_input, h, transposed) if t else from_input
         gates, candidate = rows.sigmoid(), rows.chunk(4, -1)[2].tanh()
         keep, forget, _, out = gates.chunk(4, -1)
         c = forget * c + keep * candidate
         h = out * c.tanh()
-    return h
+        states.append(h)
+    return torch.stack(states)
 
 
-def gru_last(p: dict[str, Tensor], x: Tensor) -> Tensor:
+def gru_states(p: dict[str, Tensor], x: Tensor) -> Tensor:
     driven, transposed = _driven(p, x), p["weight_hh"].mT
     width = p["weight_hh"].shape[-1]
-    h = torch.zeros(driven.shape[1], driven.shape[2], width)
+    h = driven.new_zeros(*driven.shape[1:3], width)
+    states = []
     for from_input in driven.unbind(0):
         recurrent = torch.baddbmm(p["bias_hh"][:, None], h, transposed)
         reset, update = (from_input + recurrent)[..., : 2 * width].sigmoid().chunk(2, -1)
         candidate = (from_input[..., 2 * width :] + reset * recurrent[..., 2 * width :]).tanh()
         h = candidate + update * (h - candidate)
-    return h
+        states.append(h)
+    return torch.stack(states)
 
 
-LAST = {"tanh": tanh_last, "lstm": lstm_last, "gru": gru_last}
+STATES = {"tanh": tanh_states, "lstm": lstm_states, "gru": gru_states}
 
 
 def _driven(p: dict[str, Tensor], x: Tensor) -> Tensor:
-    """``W_ih x + b`` of each net: ``[T, N, B, G*H]``."""
-    return torch.matmul(x[:, None], p["weight_ih"].mT) + p["bias_ih"][:, None]
+    """``W_ih x + b`` of each net, ``[T, N, B, G*H]``, from inputs ``[T, B, D]`` for all or ``[T, N, B, D]``."""
+    x = x[:, None] if x.ndim == 3 else x
+    return torch.matmul(x, p["weight_ih"].mT) + p["bias_ih"][:, None]
 
 
-def stacked(layers: Sequence[RecurrentLayer], outputs: int, seeds: Sequence[int]) -> dict[str, Tensor]:
+def last_states(p: dict[str, Tensor], x: Tensor, cell: str, depth: int) -> Tensor:
+    """The last states of the top level, ``[N, B, H]``; the parameters of level ``i`` are named ``i.weight_hh``, ...."""
+    for level in range(depth):
+        own = {name.partition(".")[2]: value for name, value in p.items() if name.startswith(f"{level}.")}
+        x = STATES[cell](own, x)
+    return x[-1]
+
+
+def stacked(nets: Sequence[Layers], outputs: int, seeds: Sequence[int]) -> dict[str, Tensor]:
     """The parameters of nets of one shape as ``[N, ...]`` float32, with heads drawn like PyTorch's by ``seeds``.
 
     The two biases of a cell that only adds them are one: trained as two they would learn twice as fast.
     """
-    columns = [_parameters(layer, outputs, seed) for layer, seed in zip(layers, seeds, strict=True)]
+    columns = [_parameters(net, outputs, seed) for net, seed in zip(nets, seeds, strict=True)]
     return {name: torch.stack([column[name] for column in columns]).float() for name in columns[0]}
 
 
-def _parameters(layer: RecurrentLayer, outputs: int, seed: int) -> dict[str, Tensor]:
-    zeros = torch.zeros(layer.weight_hh.shape[0], dtype=torch.float64)
-    bias_ih = zeros if layer.bias_ih is None else layer.bias_ih.double()
-    bias_hh = zeros if layer.bias_hh is None else layer.bias_hh.double()
+def _parameters(net: Layers, outputs: int, seed: int) -> dict[str, Tensor]:
+    own = {f"{level}.{name}": value for level, layer in enumerate(net) for name, value in _of_layer(layer).items()}
     stream = torch.Generator().manual_seed(seed)
-    bound = 1 / math.sqrt(layer.hidden_size)
-    drawn = torch.empty(outputs, layer.hidden_size + 1, dtype=torch.float64).uniform_(-bound, bound, generator=stream)
-    own = {"weight_ih": layer.weight_ih.double(), "weight_hh": layer.weight_hh.double()}
-    own |= {"bias_ih": bias_ih, "bias_hh": bias_hh} if layer.cell == "gru" else {"bias_ih": bias_ih + bias_hh}
+    width = net[-1].hidden_size
+    bound = 1 / math.sqrt(width)
+    drawn = torch.empty(outputs, width + 1, dtype=torch.float64).uniform_(-bound, bound, generator=stream)
     return own | {"head": drawn[:, :-1], "head_bias": drawn[:, -1]}
 
 
+def _of_layer(layer: RecurrentLayer) -> dict[str, Tensor]:
+    zeros = torch.zeros(layer.weight_hh.shape[0], dtype=torch.float64)
+    bias_ih = zeros if layer.bias_ih is None else layer.bias_ih.double()
+    bias_hh = zeros if layer.bias_hh is None else layer.bias_hh.double()
+    own = {"weight_ih": layer.weight_ih.double(), "weight_hh": layer.weight_hh.double()}
+    return own | ({"bias_ih": bias_ih, "bias_hh": bias_hh} if layer.cell == "gru" else {"bias_ih": bias_ih + bias_hh})
+
+
 def train(
-    layers: Sequence[RecurrentLayer], task: Task, recipe: Recipe, seeds: Sequence[int], data_seed: int
+    nets: Sequence[Layers], task: Task, recipe: Recipe, seeds: Sequence[int], data_seed: int, device: str = "cpu"
 ) -> list[Outcome]:
     """Train nets of one cell and shape on the same batches; see the module."""
-    last = LAST[layers[0].cell]
-    p = stacked(layers, task.outputs, seeds)
+    cell, depth = nets[0][0].cell, len(nets[0])
+    p = {name: value.to(device) for name, value in stacked(nets, task.outputs, seeds).items()}
     moments = [{k: torch.zeros_like(v) for k, v in p.items()} for _ in range(2)]
-    outcomes = [Outcome(None, math.nan)] * len(layers)
-    here = torch.arange(len(layers))
-    held_x, held_y = task.held_out(data_seed)
+    outcomes = [Outcome(None, math.nan)] * len(nets)
+    here = torch.arange(len(nets))
+    held_x, held_y = (held.to(device) for held in task.held_out(data_seed))
 
     def outputs(x: Tensor) -> Tensor:
-        return torch.baddbmm(p["head_bias"][:, None], last(p, x), p["head"].mT)
+        return torch.baddbmm(p["head_bias"][:, None], last_states(p, x, cell, depth), p["head"].mT)
 
-    for update, (x, y) in enumerate(task.batches(data_seed, recipe.batch), 1):
+    for update, batch in enumerate(task.batches(data_seed, recipe.batch), 1):
+        x, y = (part.to(device) for part in batch)
         for value in p.values():
             value.requires_grad_(True)
         losses = task.losses(outputs(x), y)
@@ -154,7 +174,7 @@ def train(
                 for net, score in zip(here.tolist(), scores.tolist(), strict=True):
                     outcomes[net] = Outcome(update if score <= task.learnt else None, score)
                 left = ~(scores <= task.learnt)  # NaN stays, and never learns
-                here = here[left]
+                here = here[left.cpu()]
                 p = {k: v[left] for k, v in p.items()}
                 moments = [{k: v[left] for k, v in moment.items()} for moment in moments]
                 if update == task.updates or not len(here):

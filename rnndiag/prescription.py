@@ -20,8 +20,9 @@ from rnndiag.report import Report
 from rnndiag.rules.base import Checklist
 from rnndiag.rules.policy import Policy
 from rnndiag.treatments import NAMES, TRAINING
+from rnndiag.treatments.judging import distance, rank
 from rnndiag.treatments.suggest import tried as with_trials
-from rnndiag.treatments.trial import Kind, Trial, Trials, Tried, distance, rank
+from rnndiag.treatments.trial import Kind, Trial, Trials, Tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +41,19 @@ class Treatment:
     verdict: Verdict
     """the worst of the stacks that were ill"""
     helps: bool
+    input_reach: float | None
+    """the smallest of a treated stack, see ``Trial``; None where none is healthy"""
     saturated: float | None
     """the largest share of saturated slopes in a treated stack; None where no layer changes"""
+    mostly_saturated: bool
+    """whether more than half of the slopes of a layer are saturated after it, in some treated stack"""
     live: float | None
     """the smallest share of leading directions live at the lag in a treated stack; None where none is healthy"""
     change: float | None
     """the largest relative change of a stack's states on the probe; None where no layer changes"""
     redraws: bool
+    cost: str
+    """what a trained net loses by it; empty where no weight changes"""
     note: str
     layers: tuple[str, ...]
     stacks: tuple[Trial, ...]
@@ -188,11 +195,14 @@ def _combined(done: Sequence[Tried | None], trials: Sequence[Trials]) -> Treatme
         log10_gain=gain_then,
         log10_gain_interval=interval,
         verdict=verdict,
+        input_reach=min((trial.input_reach for trial in shown if trial.input_reach is not None), default=None),
         saturated=_largest([trial.saturated for trial in shown]),
+        mostly_saturated=any(trial.mostly_saturated for trial in shown),
         live=min((trial.live for trial in shown if trial.live is not None), default=None),
         helps=any(trial.helps for trial in shown),
         change=_largest([trial.change for trial in shown]),
         redraws=one.redraws,
+        cost=one.cost,
         note="; ".join(dict.fromkeys(trial.note for trial in shown if trial.note)),
         layers=tuple(name for tried in used for name in tried.trial.layers),
         stacks=tuple(shown),

@@ -45,31 +45,37 @@ def test_no_batch_holds_a_held_out_sequence() -> None:
     assert all(not torch.isin(y, held).any() for _, y in islice(task.batches(1, 32), 20))
 
 
+@pytest.mark.parametrize("depth", [1, 3])
 @pytest.mark.parametrize("cell", ["tanh", "lstm", "gru"])
-def test_nets_that_train_together_train_as_pytorch_trains_each(cell: str) -> None:
+def test_nets_that_train_together_train_as_pytorch_trains_each(cell: str, depth: int) -> None:
     """Two nets at once against a loop over PyTorch's modules, its clipping and its Adam."""
     task, recipe = tasks.Task("adding", 12, 0.0, STEPS), training.Recipe(rate=1e-2, batch=8, clip=0.05, check=STEPS)
-    nets = [RandomNet(cell=cell, hidden=5, input_size=2, init="pytorch", seed=seed) for seed in (3, 4)]
-    layers = [net.build().stacks[0].layers[0] for net in nets]
-    outcomes = training.train(layers, task, recipe, [0, 1], 5)
-    for layer, seed, outcome in zip(layers, (0, 1), outcomes, strict=True):
+    drawn = [
+        RandomNet(cell=cell, hidden=5, input_size=2, layers=depth, init="pytorch", seed=seed)  # type: ignore[arg-type]
+        for seed in (3, 4)
+    ]
+    nets = [net.build().stacks[0].layers for net in drawn]
+    outcomes = training.train(nets, task, recipe, [0, 1], 5)
+    for net, seed, outcome in zip(nets, (0, 1), outcomes, strict=True):
         assert outcome.learnt is None
-        assert outcome.score == pytest.approx(alone(layer, seed, task, recipe), rel=1e-4)
+        assert outcome.score == pytest.approx(alone(net, seed, task, recipe), rel=1e-4)
 
 
-def alone(layer, seed: int, task, recipe) -> float:
-    start = {name: value[0] for name, value in training.stacked([layer], 1, [seed]).items()}
-    module = {"tanh": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[layer.cell](2, layer.hidden_size)
-    head = nn.Linear(layer.hidden_size, 1)
+def alone(net, seed: int, task, recipe) -> float:
+    start = {name: value[0] for name, value in training.stacked([net], 1, [seed]).items()}
+    cell, width = net[0].cell, net[0].hidden_size
+    module = {"tanh": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[cell](2, width, num_layers=len(net))
+    head = nn.Linear(width, 1)
     with torch.no_grad():
-        module.bias_hh_l0.zero_()
-        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-            if name in start:
-                getattr(module, f"{name}_l0").copy_(start[name])
+        for level in range(len(net)):
+            getattr(module, f"bias_hh_l{level}").zero_()
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+                if f"{level}.{name}" in start:
+                    getattr(module, f"{name}_l{level}").copy_(start[f"{level}.{name}"])
+            if cell != "gru":
+                getattr(module, f"bias_hh_l{level}").requires_grad_(False)
         head.weight.copy_(start["head"])
         head.bias.copy_(start["head_bias"])
-    if layer.cell != "gru":
-        module.bias_hh_l0.requires_grad_(False)
     parameters = [p for p in (*module.parameters(), *head.parameters()) if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=recipe.rate)
     for x, y in islice(task.batches(5, recipe.batch), STEPS):
@@ -85,8 +91,8 @@ def alone(layer, seed: int, task, recipe) -> float:
 def test_a_net_that_has_learnt_leaves_and_the_others_train_on() -> None:
     task = tasks.Task("adding", 10, 0.17, 60)  # what any net reaches, but not at once
     recipe = training.Recipe(rate=1e-2, batch=32, check=5)
-    layers = [RandomNet(hidden=8, input_size=2, sigma=s, seed=1).build().stacks[0].layers[0] for s in (1.0, 8.0)]
-    together = training.train(layers, task, recipe, [0, 1], 5)
-    apart = [training.train([layer], task, recipe, [seed], 5)[0] for seed, layer in enumerate(layers)]
+    nets = [RandomNet(hidden=8, input_size=2, sigma=s, seed=1).build().stacks[0].layers for s in (1.0, 8.0)]
+    together = training.train(nets, task, recipe, [0, 1], 5)
+    apart = [training.train([net], task, recipe, [seed], 5)[0] for seed, net in enumerate(nets)]
     assert [o.learnt for o in together] == [o.learnt for o in apart]
     assert len({o.learnt for o in together}) == 2

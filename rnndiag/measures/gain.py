@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rnndiag.cells.layer import RecurrentLayer, Stack
-from rnndiag.config import Settings, Thresholds
+from rnndiag.config import Settings
 from rnndiag.measures.adjoint import Adjoint, layer_adjoint, stack_adjoint
 from rnndiag.measures.gradient import GradientThroughTime, through_time
 from rnndiag.measures.lyapunov import lyapunov
 from rnndiag.measures.saturation import saturation_rate
+from rnndiag.measures.statistics import median
 from rnndiag.measures.verdict import Verdict
 from rnndiag.seeds import generator
 from rnndiag.trajectory import Trajectory, run_layer, run_stack
@@ -32,7 +33,11 @@ class Gain:
     hidden: tuple[Tensor, ...]
     """``h_1 .. h_T`` of each layer: ``[T, B, R]``"""
     saturated: float
-    """the largest share, over layers, of the main nonlinearity's slopes under the threshold; 0 for ReLU"""
+    """the largest ``saturation.rate`` of the report's layers; of a ReLU layer, the share of inactive units"""
+    squashed: float
+    """the same over the layers that are not ReLU nets; 0 where all are"""
+    input_now: float = math.nan
+    """log10 gain at the last input: how much the last state depends on the input of the same step"""
     live: float | None = None
     """the share of the ``LEADING`` directions in which a gradient survives the lag, of the layer with the most; None
     where the verdict is not healthy"""
@@ -49,11 +54,19 @@ def stack_gain(stack: Stack, inputs: Tensor, lag: int, settings: Settings) -> Ga
     runs = [run for level in levels for run in level]
     hidden = tuple(run.hidden for run in runs)
     if any(run.first_nonfinite_step() is not None for run in runs):
-        return Gain("invalid", None, hidden, math.nan)
-    gradient, verdict = through_time(_adjoint(levels, settings), lag, settings.thresholds)
-    saturated = max(_saturated(run, settings.thresholds) for run in runs)
-    live = max(_live(run, lag, settings) for run in runs) if verdict == "healthy" else None
-    return Gain(verdict, gradient, hidden, saturated, live)
+        return Gain("invalid", None, hidden, math.nan, math.nan)
+    adjoint = _adjoint(levels, settings)
+    gradient, verdict = through_time(adjoint, lag, settings.thresholds)
+    rates = [(run.layer.cell, saturation_rate(run, settings.thresholds)) for run in runs]
+    return Gain(
+        verdict,
+        gradient,
+        hidden,
+        saturated=max(rate for _, rate in rates),
+        squashed=max((rate for cell, rate in rates if cell != "relu"), default=0.0),
+        input_now=float(median(adjoint.inputs[0].mean(0))) / math.log(10),
+        live=max(_live(run, lag, settings) for run in runs) if verdict == "healthy" else None,
+    )
 
 
 def layer_gain(layer: RecurrentLayer, inputs: Tensor, lag: int, settings: Settings) -> float:
@@ -62,12 +75,6 @@ def layer_gain(layer: RecurrentLayer, inputs: Tensor, lag: int, settings: Settin
     if run.first_nonfinite_step() is not None:
         return math.inf
     return through_time(_adjoint([[run]], settings), lag, settings.thresholds)[0].log10_gain
-
-
-def _saturated(run: Trajectory, thresholds: Thresholds) -> float:
-    if run.layer.cell == "relu":
-        return 0.0
-    return saturation_rate(run, thresholds)
 
 
 def _live(run: Trajectory, lag: int, settings: Settings) -> float:

@@ -58,10 +58,14 @@ class Gate:
 
 
 def saturation_rate(run: Trajectory, thresholds: Thresholds) -> float:
-    """The share of the main nonlinearity alone."""
+    """The share of the main nonlinearity's slopes under the threshold: ``Saturation.rate``, for any cell."""
     slopes = (next(iter(along.slopes.values())) for along in run.windows())
-    under = [int((slope < thresholds.saturated_slope).sum()) for slope in slopes]
-    return sum(under) / (run.length * run.batch * run.layer.hidden_size)
+    return _share(sum(int((slope < thresholds.saturated_slope).sum()) for slope in slopes), run)
+
+
+def _share(count: int, run: Trajectory) -> float:
+    """A count of ``(t, b, unit)`` as a share of all of them."""
+    return count / (run.length * run.batch * run.layer.hidden_size)
 
 
 def saturation(run: Trajectory, thresholds: Thresholds) -> Saturation:
@@ -77,7 +81,7 @@ def saturation(run: Trajectory, thresholds: Thresholds) -> Saturation:
             counts[name] = counts[name] + by_unit if name in counts else by_unit
     counts = {name: by_unit.cpu() for name, by_unit in counts.items()}
     seen = run.length * run.batch
-    rates = {name: float(by_unit.double().mean()) / seen for name, by_unit in counts.items()}
+    rates = {name: _share(int(by_unit.sum()), run) for name, by_unit in counts.items()}
     main = next(iter(counts))
     return Saturation(
         rate=rates[main],

@@ -1,7 +1,8 @@
-"""Norms of the parameters' gradient over probe batches: what gradient clipping would see."""
+"""Updates of gradient descent on a stack: the norms that gradient clipping sees, and the losses that follow."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,77 +13,117 @@ from rnndiag.cells import cell_of
 from rnndiag.cells.layer import RecurrentLayer, Stack
 
 LOWER = 0.9
-"""The share of the norms, from the smallest on, over which the threshold is the mean."""
+"""The share of the norms, from the smallest on, whose mean is the typical norm."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateNorms:
-    """``||g||`` over updates, for a loss whose gradient at the last ``h`` of a sequence has norm 1."""
+    """``||g||`` over updates, for the loss of ``Learner``."""
 
     norms: tuple[float, ...]
     """ascending"""
-    threshold: float
-    """``c``: the mean of the lower nine tenths of the norms of updates that do not explode"""
-    share_over: float
-    """of the updates that clipping at ``c`` would shorten"""
-    median: float
-    upper: float
-    """95th percentile"""
+
+    @property
+    def typical(self) -> float:
+        """The mean of the lower nine tenths of the norms: a few large updates do not set it."""
+        lower = self.norms[: max(1, round(LOWER * len(self.norms)))]
+        return sum(lower) / len(lower)
+
+    @property
+    def median(self) -> float:
+        """The median norm."""
+        return self._quantile(0.5)
+
+    @property
+    def upper(self) -> float:
+        """The 95th percentile."""
+        return self._quantile(0.95)
 
     @property
     def tail(self) -> float:
-        """The 95th percentile over the median: 1 for updates all alike."""
-        return self.upper / self.median if self.median else 1.0
+        """The 95th percentile over the median: 1 if all updates have the same norm."""
+        return self.upper / self.median if 0 < self.median < math.inf else 1.0
+
+    def share_over(self, threshold: float) -> float:
+        """The share of the updates that clipping at a threshold would shorten."""
+        return sum(not norm <= threshold for norm in self.norms) / len(self.norms)
+
+    def _quantile(self, share: float) -> float:
+        return self.norms[math.floor(share * (len(self.norms) - 1))]
 
 
-def update_norms(stack: Stack, batches: Iterable[Tensor], *, generator: torch.Generator) -> list[float]:
-    """``||g||`` of all recurrent parameters of a stack, one update a batch.
+class Learner:
+    """A copy of a stack with a linear readout, and the loss that it descends.
 
-    The loss of a batch is a random linear readout ``sum_b u_b . h_T,b / B`` of the top level, each ``u_b`` a random
-    unit vector.
+    The loss of a batch is the mean squared error of one linear readout of the last state of the top level, against
+    targets that are drawn from N(0, 1) for each sequence. The readout is drawn as PyTorch's ``nn.Linear`` draws it:
+    weights and bias from ``U(+-1/sqrt R)``, ``R`` the width of the last state. Targets of unit variance and a fresh
+    readout give the loss and the gradient the size that they have at the start of an ordinary regression.
+
+    Args:
+        stack: finite, in the precision of the measurement.
+        generator: draws the readout, then the targets of each batch.
+    """
+
+    def __init__(self, stack: Stack, generator: torch.Generator) -> None:
+        leaves = [{n: p.detach().clone().requires_grad_() for n, p in la.parameters.items()} for la in stack.layers]
+        tracked = iter(replace(la, **named) for la, named in zip(stack.layers, leaves, strict=True))  # type: ignore[arg-type]
+        self._levels = [[next(tracked) for _ in level] for level in stack.levels]
+        width = sum(layer.output_size for layer in stack.levels[-1])
+        bound = 1 / math.sqrt(width)
+        drawn = torch.empty(width + 1, dtype=torch.float64).uniform_(-bound, bound, generator=generator)
+        self._readout = drawn.to(stack.layers[0].weight_hh).requires_grad_()
+        self._generator = generator
+        self.parameters = [*(parameter for named in leaves for parameter in named.values()), self._readout]
+
+    def gradient(self, inputs: Tensor) -> tuple[float, float, list[Tensor | None]]:
+        """The loss on inputs ``[T, B, D]``, the norm of its gradient, and the gradient of each parameter."""
+        with torch.enable_grad():
+            answers = _last_states(self._levels, inputs) @ self._readout[:-1] + self._readout[-1]
+            targets = torch.randn(len(answers), dtype=torch.float64, generator=self._generator).to(answers)
+            loss = (answers - targets).square().mean()
+            gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        each = torch.stack([torch.linalg.vector_norm(g) for g in gradients if g is not None])
+        return float(loss.detach()), float(torch.linalg.vector_norm(each)), list(gradients)
+
+    def descend(self, batches: Iterable[Tensor], rate: float, clip: float = math.inf) -> list[float]:
+        """The loss before each update of plain gradient descent, up to the first that is not finite.
+
+        Args:
+            batches: inputs ``[T, B, D]`` of each update.
+            rate: the learning rate.
+            clip: the largest norm of a gradient; a longer one is shortened to it.
+        """
+        losses = []
+        for inputs in batches:
+            loss, norm, gradients = self.gradient(inputs)
+            losses.append(loss)
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                return [*losses, math.inf]
+            with torch.no_grad():
+                for parameter, gradient in zip(self.parameters, gradients, strict=True):
+                    if gradient is not None:
+                        parameter -= rate * min(1.0, clip / norm if norm else 1.0) * gradient
+        return losses
+
+
+def update_norms(stack: Stack, batches: Iterable[Tensor], *, generator: torch.Generator) -> UpdateNorms:
+    """``||g||`` of the parameters of a stack and of a readout, one update per batch; no update is made.
 
     Args:
         stack: finite, in the precision of the measurement.
         batches: inputs ``[T, B, D]``, at least one.
-        generator: for the readouts.
+        generator: of the ``Learner``.
     """
-    leaves = [{n: p.detach().clone().requires_grad_() for n, p in la.parameters.items()} for la in stack.layers]
-    tracked = iter(replace(la, **named) for la, named in zip(stack.layers, leaves, strict=True))  # type: ignore[arg-type]
-    levels = [[next(tracked) for _ in level] for level in stack.levels]
-    parameters = [parameter for named in leaves for parameter in named.values()]
-    found = []
-    for inputs in batches:
-        with torch.enable_grad():
-            last = _last_states(levels, inputs)
-            readout = torch.randn(last.shape, dtype=torch.float64, generator=generator).to(last)
-            readout /= torch.linalg.vector_norm(readout, dim=-1, keepdim=True)
-            gradients = torch.autograd.grad((last * readout).sum() / len(last), parameters, allow_unused=True)
-        each = torch.stack([torch.linalg.vector_norm(g) for g in gradients if g is not None])
-        found.append(float(torch.linalg.vector_norm(each)))
-    return found
+    learner = Learner(stack, generator)
+    norms = (learner.gradient(inputs)[1] for inputs in batches)
+    return UpdateNorms(tuple(sorted(math.inf if math.isnan(norm) else norm for norm in norms)))
 
 
-def summarise(found: Sequence[float], tame: Sequence[float]) -> UpdateNorms:
-    """What clipping would see.
-
-    ``c`` is the mean norm of the updates, the rule of thumb of Pascanu, Mikolov & Bengio (2013, section 3.2), but of
-    those that backpropagate no further than the gain stays healthy, and of the lower nine tenths of them: neither the
-    explosion nor the tail that is to be cut may set it. A loss of another size scales ``c`` with it.
-
-    Args:
-        found: ``||g||`` of updates over whole sequences.
-        tame: of updates over sequences short enough not to explode; the same where none does.
-    """
-    norms = torch.tensor(sorted(found), dtype=torch.float64)
-    lower = torch.tensor(sorted(tame), dtype=torch.float64)[: max(1, round(LOWER * len(tame)))]
-    threshold = float(lower.mean())
-    return UpdateNorms(
-        norms=tuple(norms.tolist()),
-        threshold=threshold,
-        share_over=float((norms > threshold).double().mean()),
-        median=float(norms.quantile(0.5, interpolation="lower")),
-        upper=float(norms.quantile(0.95, interpolation="lower")),
-    )
+def mean_loss(losses: Sequence[float]) -> float:
+    """The mean over several updates; infinite if one of the losses is not finite."""
+    mean = sum(losses) / len(losses)
+    return mean if math.isfinite(mean) else math.inf
 
 
 def _last_states(levels: list[list[RecurrentLayer]], inputs: Tensor) -> Tensor:

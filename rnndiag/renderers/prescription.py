@@ -85,7 +85,7 @@ def _layers(treatments: list[Treatment], chosen: str | None) -> RenderableType:
         name = Text("\n+ ".join(each.members))
         if each.name == chosen:
             name.stylize("bold green")
-        note = each.note if each.helps else "; ".join(filter(None, ("does not help", each.note)))
+        note = "; ".join(filter(None, ("" if each.helps else "does not help", each.note, _short_cost(each))))
         made.add_row(
             name,
             signed(each.log10_gain),
@@ -96,6 +96,13 @@ def _layers(treatments: list[Treatment], chosen: str | None) -> RenderableType:
             style="" if each.helps else "dim",
         )
     return made
+
+
+def _short_cost(treatment: Treatment) -> str:
+    """The cost in the few words that a column has room for."""
+    if not treatment.same_architecture:
+        return "new architecture: train from scratch"
+    return "resets the trained weights" if treatment.redraws else "readout no longer fits: keep training"
 
 
 def _change(change: float | None) -> str:
@@ -111,8 +118,9 @@ def _training(treatments: list[Treatment]) -> RenderableType:
     for each in treatments:
         style = "green" if each.helps else "dim"
         told = Text(each.action, style="" if each.helps else "dim")
-        if each.note:
-            told.append(f"\n{'' if each.helps else 'does not help; '}{each.note}", style="dim")
+        remarks = "; ".join(filter(None, ("" if each.helps else "does not help", each.note, each.cost)))
+        if remarks:
+            told.append(f"\n{remarks}", style="dim")
         grid.add_row(Text(each.name, style=style), told)
     return Group(Text("\nIn training, whatever the weights", style="bold"), Padding(grid, (0, 0, 0, 2)))
 
@@ -128,7 +136,7 @@ def _choice(prescription: Prescription) -> Iterator[RenderableType]:
         return
     (chosen,) = (each for each in prescription.treatments if each.name == prescription.chosen)
     yield Text.assemble("\nChosen: ", (chosen.name, "green"), style="bold")
-    lines = [Text(chosen.action)]
+    lines = [Text(chosen.action), Text(f"cost: {chosen.cost}", style="yellow")]
     for old, new in zip(before.stacks, after.stacks, strict=True):
         if old.gradient is None and new.gradient is None:
             continue

@@ -34,6 +34,13 @@ class Suggestion:
     """the same after the treatment was applied to a copy"""
     treatment: str | None = None
     """the name of the treatment that does this; None: there is none, and it cannot be tried"""
+    cost: str = ""
+    """what the treatment costs a trained net; empty where none was tried, or no weight changes"""
+    evidence_before: float | None = None
+    """the number in the finding's evidence that grows as its defect does; None where it has no such number, or where
+    the suggestion changes no layer"""
+    evidence_after: float | None = None
+    """the same after the treatment was applied to a copy"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,8 +62,14 @@ class UnitsSaturated(LayerRule):
             f"{measured.rate:.0%} saturated; the biases have a root mean square of {layer.bias_scale:.2g}",
             treatment="scale-inputs",
         )
+        suggestions = [suggestion]
+        if layer.cell == "tanh":
+            weight = layer.recurrent_weight
+            norm = "" if weight is None else f": ||W_hh|| is {weight.spectral_norm:.3g}"
+            why = f"a state of many saturated units drives itself through W_hh{norm}"
+            suggestions.append(Suggestion("saturation", "scale W_hh down", why, treatment="rescale"))
         evidence = {"rate": measured.rate, "saturated_units": measured.saturated_units}
-        yield self.finding(layer.name, message, evidence, (suggestion,))
+        yield self.finding(layer.name, message, evidence, tuple(suggestions))
 
 
 class ForgetGateShut(LayerRule):
@@ -197,6 +203,7 @@ class GatesStuck(LayerRule):
 
     code, name, severity = "SAT004", "gates-stuck", "warning"
     cause = "gate biases, weights or inputs too large"
+    grows_worse = "stuck"
     thresholds: ClassVar = {"stuck": 0.95}
     needs = ("saturation",)
 
@@ -214,4 +221,5 @@ class GatesStuck(LayerRule):
             f"the biases have a root mean square of {layer.bias_scale:.2g}",
             treatment="scale-inputs",
         )
-        yield self.finding(layer.name, f"all gates are open or closed nearly always: {listed}", shares, (suggestion,))
+        message = f"all gates are open or closed nearly always: {listed}"
+        yield self.finding(layer.name, message, {**shares, "stuck": min(shares.values())}, (suggestion,))

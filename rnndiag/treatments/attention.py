@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from rnndiag.rules.words import steps
-from rnndiag.treatments.base import Advised, Training
+from rnndiag.treatments.base import Advised, SoundNet, Training
 from rnndiag.treatments.patient import Patient
 
 
@@ -18,6 +18,7 @@ class Attention(Training):
     """
 
     name, checklist = "attention", "attention"
+    cost = "changes the architecture: the attention and the layers that read it must be trained"
 
     def unsuited(self, patient: Patient) -> str | None:
         if patient.gain.gradient is None:
@@ -26,7 +27,7 @@ class Attention(Training):
             return "the gradient does not vanish on its way"
         return None
 
-    def advise(self, patient: Patient) -> Advised:
+    def advise(self, patient: Patient, sound: SoundNet) -> Advised:
         gradient = patient.gain.gradient
         assert gradient is not None  # it suits
         wins = wins_from(gradient.log10_by_lag[: patient.lag])

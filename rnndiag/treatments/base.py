@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -12,6 +12,9 @@ from rnndiag.rules.base import Checklist
 from rnndiag.treatments.patient import Patient
 
 Figures = Mapping[str, float]
+
+SoundNet = Callable[[], Patient]
+"""A sound net of the same shape, which is made and measured when it is first asked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +46,7 @@ class Treatment(ABC):
     checklist: ClassVar[Checklist]
     same_architecture: ClassVar[bool] = True
     redraws: ClassVar[bool] = False
-    """whether weights are drawn anew, so that a trained net forgets what it learnt"""
+    """whether weights are drawn from scratch, which resets what a trained net has learned"""
 
     @abstractmethod
     def unsuited(self, patient: Patient) -> str | None:
@@ -59,11 +62,13 @@ class Training(ABC):
 
     name: ClassVar[str]
     checklist: ClassVar[Checklist]
+    cost: ClassVar[str] = ""
+    """what it costs a trained net; empty: no weight changes"""
 
     @abstractmethod
     def unsuited(self, patient: Patient) -> str | None:
         """Why it has nothing to say of a stack; None: it has."""
 
     @abstractmethod
-    def advise(self, patient: Patient) -> Advised:
-        """What it would do to a stack that it suits."""
+    def advise(self, patient: Patient, sound: SoundNet) -> Advised:
+        """What it would do to a stack that it suits; ``sound`` gives a net to compare it with."""

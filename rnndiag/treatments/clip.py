@@ -1,36 +1,75 @@
-"""Gradient clipping: the threshold, what it would touch, and whether it can help at all."""
+"""Gradient clipping: a threshold that works in training, what it would cut, and whether it can help at all."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from rnndiag.measures.update_norms import UpdateNorms, summarise, update_norms
+from rnndiag.measures.update_norms import Learner, UpdateNorms, mean_loss, update_norms
 from rnndiag.seeds import generator
-from rnndiag.treatments.base import Advised, Training
+from rnndiag.treatments.base import Advised, SoundNet, Training
+from rnndiag.treatments.held import measurable
 from rnndiag.treatments.patient import Patient
 
 BATCHES = 20
 """Updates whose gradient is measured."""
 
+SOUND_BATCHES = 5
+"""The same for the sound net, whose updates are much alike."""
+
+UPDATES = 12
+"""Updates that are made on a copy, with clipping and without."""
+
+SGD_RATE = 0.1
+"""The learning rate of the updates that are tried: high for plain SGD, so that what holds here holds below it."""
+
+LAST = 4
+"""Updates whose mean loss is the loss after the trial."""
+
+DIVERGES = 10.0
+"""The loss after the trial, as a multiple of the first loss, from which on training diverges."""
+
+SMALLER = 4.0
+"""The factor between a threshold with which training diverges and the next one that is tried."""
+
 HEAVY = 10.0
 """The 95th percentile over the median from which on single updates undo many others."""
 
+NEARLY_ALL = 0.9
+"""The share of the updates from which on clipping cuts nearly all of them."""
 
-ALL = 0.9
-"""The share of touched updates from which on training would follow directions alone."""
+
+@dataclass(frozen=True, slots=True)
+class Descent:
+    """The loss of a few updates of SGD at ``SGD_RATE`` on random targets."""
+
+    first: float
+    last: float
+    """mean over the last updates; infinite where the loss overflows"""
+
+    @property
+    def diverges(self) -> bool:
+        """Whether the loss grows far beyond what random targets explain."""
+        return not self.last < DIVERGES * self.first
 
 
 class Clip(Training):
     """Clip the norm of the gradient at ``c``: ``g <- g c / ||g||`` where ``||g|| > c``.
 
-    ``||g||`` is measured over 20 probe batches, and ``c`` follows from it (``measures.update_norms``; Pascanu, Mikolov
-    & Bengio 2013). Clipping bounds what an exploding gradient does to the weights; it makes no gradient longer, so it
-    cannot cure vanishing, and the gain through time stays what it was. It helps where the stack explodes, or where the
-    95th percentile of ``||g||`` is ten times the median or more.
+    ``c`` is the typical norm of an update (mean of the lower nine tenths over probe batches; Pascanu, Mikolov &
+    Bengio 2013, section 3.2), of this net or of a sound net of its shape (``treatments.sound``), whichever is smaller:
+    an exploding net has no update that could set ``c``. The loss is that of ``measures.update_norms.Learner``: the mean
+    squared error of a linear readout of the last state, targets of unit variance.
+
+    The threshold is tried on a copy: 12 updates of SGD at a learning rate of 0.1 on random targets, with clipping and
+    without. If the loss diverges with clipping too, ``c`` is divided by 4, at most twice. Clipping helps where training
+    diverges without it (or the stack explodes, or the 95th percentile of ``||g||`` is ten times the median) and does
+    not diverge with it. It bounds what an exploding gradient does to the weights; the gain through time stays. It makes
+    no gradient larger, so it cannot cure vanishing.
     """
 
     name, checklist = "clip", "clipping"
@@ -38,45 +77,79 @@ class Clip(Training):
     def unsuited(self, patient: Patient) -> str | None:
         return None if patient.gain.gradient is not None else "its states are not finite"
 
-    def advise(self, patient: Patient) -> Advised:
-        found = measured_norms(patient)
-        explodes, heavy = patient.gain.verdict == "exploding", found.tail >= HEAVY
-        if patient.gain.verdict == "vanishing" and not heavy:
-            note = "it cannot cure vanishing: no gradient gets longer"
-        elif not explodes and not heavy:
-            note = "the updates are much alike: nothing to clip"
-        elif found.share_over >= ALL:
-            note = "bounds the updates, but nearly all of them: treat the weights too"
-        else:
-            note = "bounds the updates; the gain through time stays"
+    def advise(self, patient: Patient, sound: SoundNet) -> Advised:
+        norms = measured_norms(patient)
+        figures = {"median": norms.median, "tail": norms.tail}
+        norm = f"the norm of an update is {norms.median:.3g} (median; 95th percentile {norms.upper:.3g})"
+        if patient.gain.verdict == "vanishing" and norms.tail < HEAVY:
+            note = "clipping cannot cure vanishing: it makes no gradient larger"
+            return Advised(f"no clipping is needed: {norm}", False, note, figures, patient.gain.log10)
+        typical = min(norms.typical, sound_norms(patient, sound()).typical)
+        without = descent(patient, math.inf)
+        needed = patient.gain.verdict == "exploding" or norms.tail >= HEAVY or without.diverges
+        if not needed:
+            note = "all updates have a similar norm, and training does not diverge without clipping"
+            return Advised(f"no clipping is needed: {norm}", False, note, figures, patient.gain.log10)
+        for threshold in (typical, typical / SMALLER, typical / SMALLER**2):
+            clipped = descent(patient, threshold)
+            if not clipped.diverges:
+                break
+        share = norms.share_over(threshold)
+        figures |= {"threshold": threshold, "share_over": share, "learning_rate": SGD_RATE, "loss": clipped.first}
+        figures |= {"loss_clipped": clipped.last, "loss_unclipped": without.last}
         return Advised(
-            f"clip the gradient's norm at c = {found.threshold:.3g} (for a loss with ||dL/dh|| = 1 at the last "
-            f"step), which touches {found.share_over:.0%} of the updates: their median norm is {found.median:.3g}, the "
-            f"95th percentile {found.upper:.3g}",
-            explodes or heavy,
-            note,
-            {"threshold": found.threshold, "share_over": found.share_over, "median": found.median, "tail": found.tail},
+            f"clip the gradient's norm at c = {threshold:.2g} (for a mean squared error of a linear readout of the "
+            f"last state, targets of unit variance). {UPDATES} updates of SGD at {SGD_RATE:g} on random targets take "
+            f"the loss from {clipped.first:.2g} to {_loss(clipped.last)} with clipping, and to {_loss(without.last)} "
+            f"without. It cuts {share:.0%} of the updates: {norm}",
+            not clipped.diverges,
+            _note(clipped, share),
+            figures,
             patient.gain.log10,
         )
 
 
+def _note(clipped: Descent, share: float) -> str:
+    if clipped.diverges:
+        return "clipping does not help: training diverges with it too; change the weights"
+    if share >= NEARLY_ALL:
+        return "clipping alone does not help enough: it cuts nearly all updates; change the weights too"
+    return "clipping bounds the updates; the gain through time stays"
+
+
+def _loss(loss: float) -> str:
+    return f"{loss:.2g}" if math.isfinite(loss) else "infinity"
+
+
 def measured_norms(patient: Patient) -> UpdateNorms:
     """``||g||`` over 20 batches of the probe's kind, or resampled from its own sequences."""
-    gradient, stream = patient.gain.gradient, generator(patient.settings.seed, "clip")
-    norms = update_norms(patient.measured, batches(patient), generator=stream)
-    tame = norms
-    horizon = None if gradient is None else gradient.horizon
-    if gradient is not None and horizon is not None and gradient.log10_by_lag[horizon - 1] > 0:
-        reach = max(1, horizon - 1)
-        tame = update_norms(patient.measured, (batch[-reach:] for batch in batches(patient)), generator=stream)
-    return summarise(norms, tame)
+    return update_norms(patient.measured, batches(patient, BATCHES), generator=_stream(patient))
 
 
-def batches(patient: Patient) -> Iterator[Tensor]:
-    """Inputs ``[T, B, D]`` of 20 updates: drawn afresh, or sequences of an array with replacement."""
+def sound_norms(patient: Patient, sound: Patient) -> UpdateNorms:
+    """``||g||`` of a sound net on the first batches of a patient."""
+    return update_norms(sound.measured, batches(patient, SOUND_BATCHES), generator=_stream(patient))
+
+
+def descent(patient: Patient, clip: float) -> Descent:
+    """Descend on a copy, on the processor: the same numbers whatever device measures the rest."""
+    copy = measurable(patient.stack, patient.measured.layers[0].weight_hh.dtype, torch.device("cpu"))
+    losses = Learner(copy, _stream(patient)).descend(
+        (inputs.cpu() for inputs in batches(patient, UPDATES)), SGD_RATE, clip
+    )
+    return Descent(losses[0], mean_loss(losses[-LAST:]))
+
+
+def _stream(patient: Patient) -> torch.Generator:
+    """Readout and targets: the same for each net that is compared."""
+    return generator(patient.settings.seed, "clip")
+
+
+def batches(patient: Patient, count: int) -> Iterator[Tensor]:
+    """Inputs ``[T, B, D]`` of that many updates: fresh draws, or sequences of an array drawn with replacement."""
     probe, like = patient.probe, patient.measured.layers[0].weight_hh
     stream = generator(patient.settings.seed, "batches")
-    for index in range(BATCHES):
+    for index in range(count):
         if probe.array is None:
             yield replace(probe, seed=probe.seed + 1 + index).inputs(patient.stack).to(like)
         else:

@@ -146,7 +146,7 @@ def _own_gains(patient: Patient) -> list[float]:
     """The log10 gain of each layer by itself."""
     if len(patient.stack.layers) == 1:
         return [patient.gain.log10]
-    return [layer_gain(layer, inputs, patient.lag, patient.settings) for layer, inputs in _driven(patient)]
+    return [layer_gain(layer, inputs, patient.lag, patient.settings) for layer, inputs in driven(patient)]
 
 
 def _inside(gain: float, band: Thresholds) -> bool:
@@ -160,7 +160,8 @@ def every_layer(patient: Patient, treat: Callable[[RecurrentLayer], RecurrentLay
     return replace(patient.stack, levels=tuple(levels))
 
 
-def _driven(patient: Patient) -> Iterator[tuple[RecurrentLayer, Tensor]]:
+def driven(patient: Patient) -> Iterator[tuple[RecurrentLayer, Tensor]]:
+    """Each layer, in the precision of the measurement, with its inputs ``[T, B, D]``, bottom up."""
     inputs = patient.inputs
     for level in patient.measured.levels:
         for layer in level:

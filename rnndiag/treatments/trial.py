@@ -5,23 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from rnndiag.cells.layer import Stack
-from rnndiag.config import Thresholds
-from rnndiag.measures.gain import Gain
 from rnndiag.measures.verdict import Verdict
 from rnndiag.rules.base import Checklist
 from rnndiag.treatments import TRAINING, TREATMENTS
+from rnndiag.treatments.judging import helps, input_reach, note
 from rnndiag.treatments.patient import MOSTLY, Patient
+from rnndiag.treatments.sound import sound_net
 
 Kind = Literal["weights", "architecture", "training"]
 
-DECIDEDLY = 0.5
-"""The share of the distance to the healthy band that may be left of it, where the verdict does not become healthy."""
-
-OTHER_STATES = 0.5
-"""The relative change of the states from which on nothing that reads them can do without training."""
+LOST = {
+    "weights": "the readout and the layers above were trained on other states and no longer fit: keep training",
+    "redrawn": "the trained weights are reset, and the readout and the layers above no longer fit: train again",
+    "architecture": "the architecture changes and the trained weights are lost: train from scratch",
+}
+"""What a treatment of layers costs a trained net."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +45,24 @@ class Trial:
     verdict: Verdict
     input_log10_gain: float | None
     """after it, at the earliest input of the lag: how much of that input still reaches the last state"""
+    input_reach: float | None
+    """after it, where it is healthy: the same and the gain at the last input, each relative to a sound net of that
+    shape, in decades; the smaller of the two, 0 at most"""
     saturated: float | None
-    """after it: the largest share, over layers, of tanh slopes under the threshold"""
+    """after it: the largest ``saturation.rate`` of the layers"""
+    mostly_saturated: bool
+    """whether more than half of the slopes of a layer are saturated; never for ReLU, where half are inactive at rest"""
     live: float | None
     """after it, where it is healthy: the share of the eight leading directions in which a gradient survives the lag"""
     helps: bool
     change: float | None
     """``||s' - s|| / ||s||`` over the hidden states on the probe; None for ``training``"""
     redraws: bool
-    """whether weights were drawn anew: what a trained net learnt is gone"""
+    """whether weights were drawn from scratch"""
+    cost: str
+    """what a trained net loses by it; empty where no weight changes"""
     note: str
-    """what a user should know beside the numbers"""
+    """what a user should know next to the numbers"""
     figures: Mapping[str, float]
 
 
@@ -83,12 +91,26 @@ class Trials:
         self.patient = patient
         self._steps: dict[str, _Step | str] = {}
         self._done: dict[str, Tried | str] = {}
+        self._sound: dict[tuple[str, ...], Patient] = {}
 
     def of(self, name: str) -> Tried | str:
         """A treatment, pair or change of training by name: what came of it, or why it was not tried."""
         if name not in self._done:
             self._done[name] = self._of(name)
         return self._done[name]
+
+    def sound(self, patient: Patient) -> Patient:
+        """A sound net of the shape of a patient, made once for each architecture."""
+        cells = tuple(layer.cell for layer in patient.stack.layers)
+        if cells not in self._sound:
+            self._sound[cells] = sound_net(patient)
+        return self._sound[cells]
+
+    def treated(self, name: str) -> Patient:
+        """The patient after a treatment of layers, or a pair of them, that was tried."""
+        step = self._step(tuple(name.split("+")))
+        assert not isinstance(step, str)  # it was tried
+        return step.patient
 
     def _of(self, name: str) -> Tried | str:
         if name in TRAINING:
@@ -126,12 +148,14 @@ class Trials:
         treatments = [TREATMENTS[member] for member in members]
         redraws = any(treatment.redraws for treatment in treatments)
         same = all(treatment.same_architecture for treatment in treatments)
-        improved = helps(before.gain, after.gain, before.thresholds)
+        healthy = after.gain.verdict == "healthy"
+        reach = input_reach(after.gain, self.sound(after).gain) if healthy else None
+        kind: Kind = "weights" if same else "architecture"
         return Trial(
             name=name,
             members=members,
             checklist=treatments[0].checklist,
-            kind="weights" if same else "architecture",
+            kind=kind,
             stack=after.stack.name,
             layers=_changed(before.stack, after.stack),
             action="; then ".join(step.actions),
@@ -139,12 +163,15 @@ class Trials:
             log10_gain_interval=after.gain.gradient.log10_gain_interval if after.gain.gradient else None,
             verdict=after.gain.verdict,
             input_log10_gain=after.gain.gradient.input_log10_gain if after.gain.gradient else None,
+            input_reach=reach,
             saturated=None if math.isnan(after.gain.saturated) else after.gain.saturated,
+            mostly_saturated=after.gain.squashed > MOSTLY,
             live=after.gain.live,
-            helps=improved,
+            helps=helps(before.gain, after.gain, before.thresholds, reach),
             change=after.change(before),
             redraws=redraws,
-            note=_note(after.gain.saturated, after.change(before), redraws=redraws, same=same),
+            cost=LOST["redrawn" if redraws and same else kind],
+            note=note(after.gain.squashed, reach, before.thresholds),
             figures=step.figures,
         )
 
@@ -153,7 +180,7 @@ class Trials:
         reason = treatment.unsuited(patient)
         if reason is not None:
             return reason
-        advised = treatment.advise(patient)
+        advised = treatment.advise(patient, lambda: self.sound(patient))
         trial = Trial(
             name=name,
             members=(name,),
@@ -166,84 +193,18 @@ class Trials:
             log10_gain_interval=None,
             verdict=patient.gain.verdict,
             input_log10_gain=None,
+            input_reach=None,
             saturated=None,
+            mostly_saturated=False,
             live=None,
             helps=advised.helps,
             change=None,
             redraws=False,
+            cost=treatment.cost,
             note=advised.note,
             figures=advised.figures,
         )
         return Tried(trial, None)
-
-
-def helps(before: Gain, after: Gain, thresholds: Thresholds) -> bool:
-    """Whether a treatment helped.
-
-    Either the verdict became healthy and was not, or the distance of the log10 gain to the healthy band has shrunk
-    decidedly: to half of it or less, at the least favourable end of the interval after against the most favourable one
-    before, and not by leaping over the band from vanishing to exploding or back.
-    """
-    if before.verdict == "healthy" or after.verdict == "healthy":
-        return before.verdict != "healthy"
-    if before.gradient is None or after.gradient is None:
-        return False
-    if {before.verdict, after.verdict} == {"vanishing", "exploding"}:
-        return False
-    was = min(distance(gain, thresholds) for gain in before.gradient.log10_gain_interval)
-    now = max(distance(gain, thresholds) for gain in after.gradient.log10_gain_interval)
-    return now < math.inf and now <= DECIDEDLY * was and was > 0
-
-
-def distance(log10_gain: float, thresholds: Thresholds) -> float:
-    """Decades between a gain and the healthy band; infinite for a gain that is none."""
-    if math.isnan(log10_gain):
-        return math.inf
-    return max(thresholds.vanishing - log10_gain, log10_gain - thresholds.exploding, 0.0)
-
-
-class Ranked(Protocol):
-    """What can be ranked: a trial on one stack, or a treatment over several."""
-
-    @property
-    def helps(self) -> bool: ...
-    @property
-    def verdict(self) -> Verdict: ...
-    @property
-    def log10_gain(self) -> float: ...
-    @property
-    def saturated(self) -> float | None: ...
-    @property
-    def live(self) -> float | None: ...
-    @property
-    def change(self) -> float | None: ...
-    @property
-    def redraws(self) -> bool: ...
-    @property
-    def members(self) -> tuple[str, ...]: ...
-
-
-def rank(trial: Ranked, thresholds: Thresholds) -> tuple[float, ...]:
-    """A key to sort by: what helps, healthy first, then the nearest to the healthy band, then the least change.
-
-    Of healthy ones, those that leave most of the slopes saturated come last, and before them those in which some of the
-    leading directions die before the lag: a gain in the band may be that of one direction, and a net that has no other
-    seldom learns (``benchmarks/cure.py``). Changes are compared by tenths, and beyond 1 not at all: the states then
-    have nothing more to do with those before. Then what keeps the trained weights comes before what draws them anew,
-    and one treatment before two.
-    """
-    change = 1.0 if trial.change is None or math.isnan(trial.change) else min(trial.change, 1.0)
-    return (
-        not trial.helps,
-        trial.verdict != "healthy",
-        distance(trial.log10_gain, thresholds),
-        (trial.saturated or 0.0) > MOSTLY,
-        trial.live is not None and trial.live < 1.0,
-        round(change, 1),
-        trial.redraws,
-        len(trial.members),
-        change,
-    )
 
 
 def _changed(before: Stack, after: Stack) -> tuple[str, ...]:
@@ -253,13 +214,3 @@ def _changed(before: Stack, after: Stack) -> tuple[str, ...]:
         for old, new in pairs
         if new.cell != old.cell or any(not p.equal(old.parameters[n]) for n, p in new.parameters.items())
     )
-
-
-def _note(saturated: float, change: float, *, redraws: bool, same: bool) -> str:
-    if not same:
-        return "another architecture: train it from scratch"
-    if redraws:
-        return "forgets what it learnt"
-    if saturated > MOSTLY:
-        return f"{saturated:.0%} of the slopes stay saturated"
-    return "to be trained on" if change > OTHER_STATES else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rnndiag.rules.words import power, steps
-from rnndiag.treatments.base import Advised, Training
+from rnndiag.treatments.base import Advised, SoundNet, Training
 from rnndiag.treatments.patient import Patient
 
 
@@ -24,7 +24,7 @@ class Truncate(Training):
             return "the gain stays within the healthy band up to the lag"
         return "already the first step leaves the healthy band" if gradient.horizon == 1 else None
 
-    def advise(self, patient: Patient) -> Advised:
+    def advise(self, patient: Patient, sound: SoundNet) -> Advised:
         gradient = patient.gain.gradient
         assert gradient is not None  # it suits
         assert gradient.horizon is not None

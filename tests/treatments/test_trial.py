@@ -23,7 +23,8 @@ from rnndiag.probes import Probe
 from rnndiag.renderers.prescription import as_json
 from rnndiag.rules import RULES
 from rnndiag.treatments import NAMES, PAIRS, TREATMENTS
-from rnndiag.treatments.trial import Trials, Tried, helps, rank
+from rnndiag.treatments.judging import helps, rank
+from rnndiag.treatments.trial import Trials, Tried
 from tests.oracles.nets import layer
 from tests.treatments.patients import patient
 
@@ -122,7 +123,7 @@ def test_what_draws_weights_anew_says_so(prescribed: dict[str, Prescription]) ->
     for each in prescribed["vanishing_tanh"].treatments:
         if each.name.startswith("init-"):
             assert each.redraws
-            assert each.note == "forgets what it learnt"
+            assert "the trained weights are reset" in each.cost
 
 
 def test_the_json_has_the_contracts_fields(prescribed: dict[str, Prescription]) -> None:

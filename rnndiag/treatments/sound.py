@@ -1,0 +1,34 @@
+"""A sound net of the same shape: what a treated net, or a threshold of clipping, is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rnndiag.treatments.chrono import Chrono
+from rnndiag.treatments.patient import SAMPLE, Patient
+from rnndiag.treatments.reinitialise import Reinitialise
+from rnndiag.treatments.rescale import Rescale
+from rnndiag.treatments.scale_inputs import ScaleInputs
+
+_THEN = (Chrono(), ScaleInputs(), Rescale())
+"""What makes a fresh net healthy where its initialization alone does not. The first that suits the net is applied."""
+
+
+def sound_net(patient: Patient) -> Patient:
+    """The stack of a patient with every layer initialized from scratch, healthy at the lag, on the same kind of probe.
+
+    ``W_hh`` is orthogonal (each gate block on its own), ``W_ih`` Xavier uniform, biases zero (``init-orthogonal``). If
+    the gain at the lag is not healthy then, gated cells get chrono biases, tanh nets get scaled inputs, and ReLU nets
+    get a scaled ``W_hh``. The net is measured on four sequences with one draw: it gives the size of a quantity to
+    within a fraction of a decade.
+    """
+    few = min(SAMPLE, patient.probe.batch)
+    array = patient.probe.array
+    probe = replace(patient.probe, batch=few, array=None if array is None else array[:, :few])
+    settings = replace(patient.settings, layers="*", draws=1)
+    fresh = replace(patient, probe=probe, settings=settings)
+    fresh = fresh.treated(Reinitialise("orthogonal").apply(fresh).stack)
+    if fresh.gain.verdict == "healthy":
+        return fresh
+    suited = next((treatment for treatment in _THEN if treatment.unsuited(fresh) is None), None)
+    return fresh if suited is None else fresh.treated(suited.apply(fresh).stack)
