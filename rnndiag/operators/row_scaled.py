@@ -24,6 +24,10 @@ from rnndiag.operators.structured import CarryReadout, DiagonalPlusShared, StepJ
 from rnndiag.operators.wide import Wide, binary_exponent, brought_to_one, concatenated, times_power_of_two
 
 
+DEEPEST = {torch.float64: 900.0, torch.float32: 90.0}
+"""Powers of two between the largest row and a row that still counts for norms."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RowScaled(BatchedOperator):
     """``diag(2^exponent) inner``."""
@@ -85,9 +89,13 @@ class RowScaled(BatchedOperator):
         return times_power_of_two(unit.frobenius_squared(), 2 * power)
 
     def unit(self) -> tuple[StepJacobian, Tensor]:
-        """A plain operator of size about 1, and the power of two that it is to be multiplied by, ``[*batch]``."""
+        """A plain operator of size about 1, and the power of two that it is to be multiplied by, ``[*batch]``.
+
+        A row that would be left without all its digits is left out.
+        """
         top = self.exponent.amax(-1)
-        return self.inner.with_rows_times(self.exponent - top[..., None]), top
+        below = self.exponent - top[..., None]
+        return self.inner.with_rows_times(torch.where(below < -DEEPEST[below.dtype], -torch.inf, below)), top
 
     def pulled_back(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """``J^T u`` as vectors and the power of two that each is to be multiplied by."""

@@ -170,7 +170,9 @@ class CarryReadout(StepJacobian):
         return replace(
             self,
             gain=times_power_of_two(self.gain, repeated),
-            readout=times_power_of_two(self.readout, output - cell),  # dh reads dc, whose rows have been scaled
+            readout=times_power_of_two(
+                self.readout, (output - cell).nan_to_num(nan=0.0)
+            ),  # dh reads dc, whose rows have been scaled
             forget=None if self.forget is None else times_power_of_two(self.forget, cell),
         )
 
