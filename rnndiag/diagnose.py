@@ -246,7 +246,7 @@ def _measure(
 
 def measuring_of(stack: Stack, device: torch.device) -> AbstractContextManager[None]:
     """The conditions for measuring a stack."""
-    return measuring(max(layer.weight_hh.numel() for layer in stack.layers), device)
+    return measuring(max(layer.hidden_size * layer.output_size for layer in stack.layers), device)
 
 
 def _chosen(model: Model, glob: str) -> list[Stack]:

@@ -15,7 +15,7 @@ from rnndiag.config import Settings
 from rnndiag.errors import SettingsError
 
 PARALLEL_FROM = 1 << 16
-"""Entries of ``weight_hh`` from which on more than one thread pays."""
+"""Entries of one gate's recurrent matrix from which on more than one thread is used: ``H = 256`` for every cell."""
 
 LAUNCHED_TOGETHER = 64
 """Times as much at once on a device as in a processor's cache: there it is launches that are dear, not memory."""
@@ -71,12 +71,14 @@ def at_once(cached: int, device: torch.device) -> int:
 def measuring(entries: int, device: torch.device) -> Iterator[None]:
     """Conditions under which numbers are right, and no dearer than they must be.
 
-    One thread where the largest recurrent matrix has few entries, all where it has many. Threads wait for one another
+    One thread where the largest recurrent matrix of a gate has few entries, all where it has many. The number of threads
+    decides how sums are split, hence their last digits: below the limit a report is the same on any number of cores.
+    Threads wait for one another
     in a loop; between the many short operations of a small net they win nothing, and on a machine whose cores are busy
     they lose a factor of fifty.
 
     Args:
-        entries: of the largest recurrent matrix.
+        entries: of the largest recurrent matrix of one gate.
         device: where it is.
 
     Raises:

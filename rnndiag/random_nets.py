@@ -20,6 +20,9 @@ InitName = Literal["gaussian", "xavier", "he", "orthogonal", "identity", "pytorc
 LARGEST_SIGMA = 1e100
 """Its square must not overflow."""
 
+LARGEST_SCALE = 1e100
+"""The same holds for the scales of input weights and biases."""
+
 MAX_PARAMETERS = 1 << 28
 """2 GB of float64 weights: refused beyond, before anything is allocated."""
 
@@ -66,8 +69,9 @@ class RandomNet:
         if self.sigma is not None and self.init != "gaussian":
             raise SettingsError(f"--sigma scales the gaussian init, but --init is {self.init}; drop one of the two")
         for option, scale in (("input-scale", self.input_scale), ("bias-scale", self.bias_scale or 0.0)):
-            if not (math.isfinite(scale) and scale >= 0):
-                raise SettingsError(f"--{option}: expected a number of at least 0, got {scale}")
+            if not 0 <= scale <= LARGEST_SCALE:
+                limit = f" and at most {LARGEST_SCALE:g}" if scale > LARGEST_SCALE else ""
+                raise SettingsError(f"--{option}: expected a number of at least 0{limit}, got {scale}")
         if not math.isfinite(self.forget_bias):
             raise SettingsError(f"--forget-bias: expected a finite number, got {self.forget_bias}")
         if self.forget_bias and self.cell != "lstm":

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.operators.base import BatchedOperator
+from rnndiag.operators.wide import LN_2, safe_norm
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,10 +29,13 @@ class Linearisation:
     """``phi'`` of each squashing nonlinearity that the gradient passes, gates not included"""
     gates: dict[str, Tensor]
     """Values in (0, 1) of the sigmoid gates; empty for Elman nets"""
-    operand_norms: Tensor | None = None
-    """Norm of what ``W_hh`` multiplies: ``[T, B, 1]``, or ``[T, B, G]`` where its blocks differ; None: no ``W_hh``"""
+    operand_log_norms: Tensor | None = None
+    """Log norm of what ``W_hh`` multiplies: ``[T, B, 1]``, or ``[T, B, G]`` where its blocks differ; None: there is no
+    ``W_hh``"""
     cell_state: Tensor | None = None
     """What the state holds beside ``h``: ``[T, B, S-R]``, the LSTM's ``c``"""
+    keeping_log: Tensor | None = None
+    """``log`` of the gate that multiplies what the cell held before; exact where the gate itself rounds to 0 or 1"""
 
     def __getitem__(self, index: Any) -> Linearisation:
         """The same at an index into the steps (a slice, or slices of steps and sequences with None between)."""
@@ -40,8 +44,9 @@ class Linearisation:
             self.input_jacobian[index],
             {name: slope[index] for name, slope in self.slopes.items()},
             {name: gate[index] for name, gate in self.gates.items()},
-            None if self.operand_norms is None else self.operand_norms[index],
+            None if self.operand_log_norms is None else self.operand_log_norms[index],
             None if self.cell_state is None else self.cell_state[index],
+            None if self.keeping_log is None else self.keeping_log[index],
         )
 
 
@@ -87,10 +92,10 @@ def fused_states(kernel: Callable[[RecurrentLayer], nn.RNNBase], layer: Recurren
     return states
 
 
-def norms(vectors: Tensor) -> Tensor:
-    """``[T, B, n] -> [T, B, 1]``."""
-    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    return lengths
+def log_norms(vectors: Tensor) -> Tensor:
+    """Natural logarithms of ``||v||``, though its square may leave the range: ``[T, B, n] -> [T, B, 1]``."""
+    length, exponent = safe_norm(vectors, keepdim=True)
+    return length.log() + exponent * LN_2
 
 
 def preactivation(layer: RecurrentLayer, inputs: Tensor, previous: Tensor) -> Tensor:

@@ -7,9 +7,13 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from rnndiag.cells.cell import Linearisation, fused_states, norms, preactivation, sech_squared
+from rnndiag.cells.cell import Linearisation, fused_states, log_norms, preactivation, sech_squared
 from rnndiag.cells.layer import RecurrentLayer
+from rnndiag.cells.wide_range import beyond_plain_numbers, wide_sech_squared
+from rnndiag.operators import row_scaled
+from rnndiag.operators.base import BatchedOperator
 from rnndiag.operators.structured import DiagonalPlusShared
+from rnndiag.operators.wide import Wide
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +38,18 @@ class Elman:
         self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor, beside: Tensor | None = None
     ) -> Linearisation:
         a = preactivation(layer, inputs, previous)
-        slope = sech_squared(a) if self.nonlinearity == "tanh" else (a > 0).to(a.dtype)
+        squashed = self.nonlinearity == "tanh"
+        slope = sech_squared(a) if squashed else (a > 0).to(a.dtype)
+        by_state: BatchedOperator = DiagonalPlusShared(slope, layer.weight_hh)
+        by_input: BatchedOperator = DiagonalPlusShared(slope, layer.weight_ih)
+        if beyond_plain_numbers((layer.weight_hh, layer.weight_ih), slopes=(a,) if squashed else ()):
+            wide = wide_sech_squared(a) if squashed else Wide.of(slope)
+            by_state = row_scaled.diagonal_plus_shared(wide, layer.weight_hh)
+            by_input = row_scaled.diagonal_plus_shared(wide, layer.weight_ih)
         return Linearisation(
-            state_jacobian=DiagonalPlusShared(slope, layer.weight_hh),
-            input_jacobian=DiagonalPlusShared(slope, layer.weight_ih),
+            state_jacobian=by_state,
+            input_jacobian=by_input,
             slopes={self.nonlinearity: slope},
             gates={},
-            operand_norms=norms(previous),
+            operand_log_norms=log_norms(previous),
         )

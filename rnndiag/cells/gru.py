@@ -9,10 +9,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 
-from rnndiag.cells.cell import Linearisation, fused_states, norms, sech_squared, sigmoid_slope
+from rnndiag.cells.cell import Linearisation, fused_states, log_norms, sech_squared, sigmoid_slope
 from rnndiag.cells.layer import RecurrentLayer
+from rnndiag.cells.wide_range import beyond_plain_numbers, wide_sech_squared, wide_sigmoid, wide_sigmoid_slope
+from rnndiag.operators import row_scaled
+from rnndiag.operators.base import BatchedOperator
 from rnndiag.operators.structured import DiagonalPlusShared
+from rnndiag.operators.wide import concatenated
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +54,20 @@ class GRU:
         b_n = keep_new * slope
         b_r = b_n * q * sigmoid_slope(a_r)
         b_z = (previous - a_n.tanh()) * sigmoid_slope(a_z)
+        by_state: BatchedOperator = DiagonalPlusShared(torch.cat((b_r, b_z, b_n * r), -1), layer.weight_hh, z, 3)
+        by_input: BatchedOperator = DiagonalPlusShared(torch.cat((b_r, b_z, b_n), -1), layer.weight_ih, None, 3)
+        if beyond_plain_numbers((layer.weight_hh, layer.weight_ih), gates=(a_r, a_z, a_n), factors=(q,)):
+            at_n = wide_sigmoid(-a_z) * wide_sech_squared(a_n)
+            at_r = at_n * q * wide_sigmoid_slope(a_r)
+            at_z = wide_sigmoid_slope(a_z) * (previous - a_n.tanh())
+            gain = concatenated([at_r, at_z, at_n * wide_sigmoid(a_r)])
+            by_state = row_scaled.diagonal_plus_shared(gain, layer.weight_hh, wide_sigmoid(a_z), 3)
+            by_input = row_scaled.diagonal_plus_shared(concatenated([at_r, at_z, at_n]), layer.weight_ih, None, 3)
         return Linearisation(
-            state_jacobian=DiagonalPlusShared(torch.cat((b_r, b_z, b_n * r), -1), layer.weight_hh, z, 3),
-            input_jacobian=DiagonalPlusShared(torch.cat((b_r, b_z, b_n), -1), layer.weight_ih, None, 3),
+            state_jacobian=by_state,
+            input_jacobian=by_input,
             slopes={"candidate": slope},
             gates={"reset": r, "update": z},
-            operand_norms=norms(previous),
+            keeping_log=logsigmoid(a_z),
+            operand_log_norms=log_norms(previous),
         )

@@ -10,10 +10,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
-from rnndiag.cells.cell import Linearisation, norms, sech_squared, sigmoid_slope
+from rnndiag.cells.cell import Linearisation, log_norms, sech_squared, sigmoid_slope
 from rnndiag.cells.layer import RecurrentLayer
+from rnndiag.cells.wide_range import beyond_plain_numbers, wide_sech_squared, wide_sigmoid, wide_sigmoid_slope
+from rnndiag.operators import row_scaled
+from rnndiag.operators.base import BatchedOperator
 from rnndiag.operators.reset_first import ResetFirst
+from rnndiag.operators.wide import concatenated
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +56,23 @@ class GRUResetFirst:
         b_z = (previous - a_n.tanh()) * sigmoid_slope(a_z)
         gain = torch.cat((b_z, keep_new * slope), dim=-1)
         b_r = previous * sigmoid_slope(a_r)
-        before = norms(previous)
+        before = log_norms(previous)
+        by_state: BatchedOperator = ResetFirst(gain, b_r, layer.weight_hh, candidate, r, z)
+        by_input: BatchedOperator = ResetFirst(gain, b_r, layer.weight_ih, candidate)
+        if beyond_plain_numbers((layer.weight_hh, layer.weight_ih), gates=(a_r, a_z, a_n)):
+            at_z = wide_sigmoid_slope(a_z) * (previous - a_n.tanh())
+            wide = concatenated([at_z, wide_sigmoid(-a_z) * wide_sech_squared(a_n)])
+            at_r = wide_sigmoid_slope(a_r) * previous
+            kept = (wide_sigmoid(a_r), wide_sigmoid(a_z))
+            by_state = row_scaled.reset_first(wide, at_r, layer.weight_hh, candidate, *kept)
+            by_input = row_scaled.reset_first(wide, at_r, layer.weight_ih, candidate)
         return Linearisation(
-            state_jacobian=ResetFirst(gain, b_r, layer.weight_hh, candidate, r, z),
-            input_jacobian=ResetFirst(gain, b_r, layer.weight_ih, candidate),
+            state_jacobian=by_state,
+            input_jacobian=by_input,
             slopes={"candidate": slope},
             gates={"reset": r, "update": z},
-            operand_norms=torch.cat((before, before, norms(seen)), dim=-1),
+            keeping_log=logsigmoid(a_z),
+            operand_log_norms=torch.cat((before, before, log_norms(seen)), dim=-1),
         )
 
 

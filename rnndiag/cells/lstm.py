@@ -10,10 +10,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 
-from rnndiag.cells.cell import Linearisation, fused_states, norms, preactivation, sech_squared, sigmoid_slope
+from rnndiag.cells.cell import Linearisation, fused_states, log_norms, preactivation, sech_squared, sigmoid_slope
 from rnndiag.cells.layer import RecurrentLayer
+from rnndiag.cells.wide_range import beyond_plain_numbers, wide_sech_squared, wide_sigmoid, wide_sigmoid_slope
+from rnndiag.operators import row_scaled
+from rnndiag.operators.base import BatchedOperator
 from rnndiag.operators.structured import CarryReadout
+from rnndiag.operators.wide import concatenated
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +57,28 @@ class LSTM:
             dim=-1,
         )
         readout = o * output_slope
+        by_state: BatchedOperator = CarryReadout(gain, readout, layer.weight_hh, f, layer.weight_hr)
+        by_input: BatchedOperator = CarryReadout(gain, readout, layer.weight_ih, None, layer.weight_hr)
+        weights = [layer.weight_hh, layer.weight_ih, *(() if layer.weight_hr is None else (layer.weight_hr,))]
+        if beyond_plain_numbers(weights, gates=(a_i, a_f, a_g, a_o, cell_state)):
+            wide = concatenated(
+                [
+                    wide_sigmoid_slope(a_i) * g,
+                    wide_sigmoid_slope(a_f) * cell_before,
+                    wide_sigmoid(a_i) * wide_sech_squared(a_g),
+                    wide_sigmoid_slope(a_o) * cell_state.tanh(),
+                ]
+            )
+            at_output, kept = wide_sigmoid(a_o) * wide_sech_squared(cell_state), wide_sigmoid(a_f)
+            by_state = row_scaled.carry_readout(wide, at_output, layer.weight_hh, kept, layer.weight_hr)
+            by_input = row_scaled.carry_readout(wide, at_output, layer.weight_ih, None, layer.weight_hr)
         return Linearisation(
-            state_jacobian=CarryReadout(gain, readout, layer.weight_hh, f, layer.weight_hr),
-            input_jacobian=CarryReadout(gain, readout, layer.weight_ih, None, layer.weight_hr),
+            state_jacobian=by_state,
+            input_jacobian=by_input,
             slopes={"candidate": candidate_slope, "cell output": output_slope},
             gates={"input": i, "forget": f, "output": o},
-            operand_norms=norms(previous),
+            keeping_log=logsigmoid(a_f),
+            operand_log_norms=log_norms(previous),
             cell_state=cell_state,
         )
 

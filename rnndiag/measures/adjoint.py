@@ -19,7 +19,11 @@ from torch import Tensor
 
 from rnndiag.cells.cell import Linearisation
 from rnndiag.machine import at_once
+from rnndiag.measures.scaled_vectors import ScaledVectors
+from rnndiag.operators.base import BatchedOperator
+from rnndiag.operators.row_scaled import RowScaled
 from rnndiag.operators.structured import StepJacobian, stacked
+from rnndiag.operators.wide import LN_2, Wide, brought_to_one
 from rnndiag.trajectory import Trajectory
 
 WINDOW_BYTES = 1 << 20
@@ -36,44 +40,6 @@ class Adjoint:
     """``[T, R, B]``: norm at the stack's input at lag 0 .. T-1"""
     weights: Tensor | None = None
     """``[T, R, B]``: norm of the contribution of the step at lag 0 .. T-1 to ``dL/dW_hh`` (a single ``W_hh`` only)"""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Scaled:
-    """Vectors ``value * exp(log)``: ``value [..., n]`` of moderate size, ``log [...]``."""
-
-    value: Tensor
-    log: Tensor
-
-    @classmethod
-    def of(cls, value: Tensor, log: Tensor) -> _Scaled:
-        """Bring the largest entry to 1; the zero vector gets ``log = -inf``."""
-        size = value.abs().amax(-1)  # ten times as fast as torch's norm of order infinity
-        unit = value / size.clamp_min(torch.finfo(value.dtype).tiny)[..., None]
-        return cls(unit, log + size.log())
-
-    def __add__(self, other: _Scaled) -> _Scaled:
-        # The clamp keeps the sum of two zero vectors (-inf each) from becoming NaN.
-        top = torch.maximum(self.log, other.log).clamp_min(torch.finfo(self.log.dtype).min)
-        left, right = (self.log - top).exp()[..., None], (other.log - top).exp()[..., None]
-        return _Scaled.of(self.value * left + other.value * right, top)
-
-    def log_norm(self) -> Tensor:
-        norm: Tensor = torch.linalg.vector_norm(self.value, dim=-1)
-        return self.log + norm.log()
-
-    def __getitem__(self, t: int) -> _Scaled:
-        return _Scaled(self.value[t], self.log[t])
-
-    def flip(self) -> _Scaled:
-        return _Scaled(self.value.flip(0), self.log.flip(0))
-
-    @classmethod
-    def cat(cls, parts: Sequence[_Scaled]) -> _Scaled:
-        return cls(torch.cat([part.value for part in parts]), torch.cat([part.log for part in parts]))
-
-    def columns(self, start: int, stop: int) -> _Scaled:
-        return _Scaled.of(self.value[..., start:stop], self.log)
 
 
 def layer_adjoint(run: Trajectory, *, draws: int, generator: torch.Generator) -> Adjoint:
@@ -96,11 +62,18 @@ def nets_gain(runs: Sequence[Trajectory], lag: int, *, draws: int, generators: S
     """
     seeds = torch.stack([_seed(run, draws, generator) for run, generator in zip(runs, generators, strict=True)])
     last = slice(runs[0].length - lag, None)
-    jacobians = (run.along.state_jacobian for run in runs)
-    jacobian = stacked([each[last] for each in jacobians if isinstance(each, StepJacobian)])
-    carried = _Scaled.of(seeds, seeds.new_zeros(seeds.shape[:-1]))
-    for t in reversed(range(lag)):
-        carried = _Scaled.of(jacobian[t].rmv(carried.value), carried.log)
+    jacobians = [run.along.state_jacobian[last] for run in runs]
+    plain = [each for each in jacobians if isinstance(each, StepJacobian)]
+    if len(plain) < len(jacobians):  # exponents of rows are not stacked; such nets are rare
+        return torch.stack([_gain(each, seed) for each, seed in zip(jacobians, seeds, strict=True)])
+    return _gain(stacked(plain), seeds)
+
+
+def _gain(jacobian: BatchedOperator, seeds: Tensor) -> Tensor:
+    """The log norms of seeds that were carried back through all steps."""
+    carried = ScaledVectors.of(seeds, seeds.new_zeros(seeds.shape[:-1]))
+    for t in reversed(range(jacobian.batch[0])):
+        carried = ScaledVectors.back(jacobian[t], carried)
     return carried.log_norm()
 
 
@@ -120,9 +93,9 @@ def stack_adjoint(levels: Sequence[Sequence[Trajectory]], *, draws: int, generat
 def _sweep(levels: Sequence[Sequence[Trajectory]], seeded: int, seed: Tensor) -> Adjoint:
     direction = levels[-1][seeded].layer.direction
     collected: list[Tensor] = []
-    from_above: _Scaled | None = None
+    from_above: ScaledVectors | None = None
     for level in reversed(levels):
-        sent_down: _Scaled | None = None
+        sent_down: ScaledVectors | None = None
         start = 0
         for index, run in enumerate(level):
             stop = start + run.layer.output_size
@@ -137,7 +110,7 @@ def _sweep(levels: Sequence[Sequence[Trajectory]], seeded: int, seed: Tensor) ->
                 )
             )[::-1]
             states = torch.cat([part.states for part in parts])
-            inputs = _Scaled.cat([part.inputs for part in parts])
+            inputs = ScaledVectors.cat([part.inputs for part in parts])
             collected.append(_in_the_seeds_time(states, same=run.layer.direction == direction))
             inputs = inputs.flip() if reverse else inputs
             sent_down = inputs if sent_down is None else sent_down + inputs
@@ -155,7 +128,7 @@ class _Part:
 
     states: Tensor
     """``[n, R, B]``: log norms at the states before each step, through the recurrence alone"""
-    inputs: _Scaled
+    inputs: ScaledVectors
     """``[n, R, B, D]``: vectors at the steps' inputs"""
     weights: Tensor | None
     """``[n, R, B]``: log norms of the contributions to ``dL/dW_hh``"""
@@ -172,7 +145,7 @@ def _back_through(
     windows: Iterable[tuple[int, Linearisation]],
     width: int,
     seed: Tensor | None,
-    injected: _Scaled | None,
+    injected: ScaledVectors | None,
     *,
     credit: bool = False,
 ) -> Iterator[_Part]:
@@ -189,39 +162,38 @@ def _back_through(
     Yields:
         A part for each window, in their order.
     """
-    carried = None if seed is None else _Scaled.of(seed, seed.new_zeros(seed.shape[:-1]))
+    carried = None if seed is None else ScaledVectors.of(seed, seed.new_zeros(seed.shape[:-1]))
     for start, along in windows:
         if carried is None:
             assert injected is not None
             nothing = injected.value.new_zeros(*injected.value.shape[1:3], along.state_jacobian.shape[0])
-            carried = _Scaled(nothing, nothing.new_full(nothing.shape[:-1], -torch.inf))
+            carried = ScaledVectors(nothing, nothing.new_full(nothing.shape[:-1], -torch.inf))
         arrived, carried, states = _back_through_window(along, width, carried, injected, start)
         # Vectors are [n, R, B, .], maps [n, B] and alike for all R; nets together have that axis already.
         one = along if arrived.value.ndim > 4 else along[:, None]
-        inputs = _Scaled.of(one.input_jacobian.rmv(arrived.value), arrived.log)
+        inputs = ScaledVectors.back(one.input_jacobian, arrived)
         weights = None
-        if credit and one.operand_norms is not None and isinstance(one.state_jacobian, StepJacobian):
-            scattered = one.state_jacobian.scatter(arrived.value)
-            weights = arrived.log + _log_contribution(scattered, one.operand_norms.log())
+        if credit and one.operand_log_norms is not None:
+            weights = arrived.log + _log_contribution(one.state_jacobian, arrived.value, one.operand_log_norms)
         yield _Part(states, inputs, weights)
 
 
 def _back_through_window(
-    along: Linearisation, width: int, carried: _Scaled, injected: _Scaled | None, start: int
-) -> tuple[_Scaled, _Scaled, Tensor]:
+    along: Linearisation, width: int, carried: ScaledVectors, injected: ScaledVectors | None, start: int
+) -> tuple[ScaledVectors, ScaledVectors, Tensor]:
     """The adjoints that arrive at the window's states, that which leaves it, and the log norms before each step."""
     maps = along.state_jacobian.unbind()
     lead, size = carried.log.shape, carried.value.shape[-1]
-    arrived = _Scaled(carried.value.new_empty(len(maps), *lead, size), carried.log.new_empty(len(maps), *lead))
+    arrived = ScaledVectors(carried.value.new_empty(len(maps), *lead, size), carried.log.new_empty(len(maps), *lead))
     places = zip(maps, arrived.value.unbind(), arrived.log.unbind(), strict=True)
     left = torch.empty_like(arrived.log) if injected is not None else None
     for t, (jacobian, value, log) in reversed(list(enumerate(places))):
         if injected is not None:
             here = injected[start + t]
-            carried = carried + _Scaled(torch.nn.functional.pad(here.value, (0, size - width)), here.log)
+            carried = carried + ScaledVectors(torch.nn.functional.pad(here.value, (0, size - width)), here.log)
         value.copy_(carried.value)
         log.copy_(carried.log)
-        carried = _Scaled.of(jacobian.rmv(carried.value), carried.log)
+        carried = ScaledVectors.back(jacobian, carried)
         if left is not None:
             left[t] = carried.log_norm()
     if left is None:  # nothing is added on the way: what leaves a step arrives at the one before
@@ -229,14 +201,22 @@ def _back_through_window(
     return arrived, carried, left
 
 
-def _log_contribution(scattered: Tensor, log_operands: Tensor) -> Tensor:
-    """Log norm of what one step adds to ``dL/dW_hh``: ``[..., K*H]`` and ``[B, K]`` to ``[...]``.
+def _log_contribution(jacobian: BatchedOperator, adjoint: Tensor, log_operands: Tensor) -> Tensor:
+    """Log norm of what one step adds to ``dL/dW_hh``: ``[..., S]`` and ``[B, K]`` to ``[...]``.
 
     A block adds the outer product of the adjoint at its preactivation and the vector that it multiplies, whose
     norm is the product of theirs; blocks that multiply the same vector count as one.
     """
-    blocks = scattered.unflatten(-1, (log_operands.shape[-1], -1))
-    logs = torch.linalg.vector_norm(blocks, dim=-1).log() + log_operands
+    power: Tensor | float = 0.0
+    if isinstance(jacobian, RowScaled):
+        scattered, shape = jacobian.scattered(adjoint), (log_operands.shape[-1], -1)
+        blocks, power = brought_to_one(
+            Wide(scattered.value.unflatten(-1, shape), scattered.exponent.unflatten(-1, shape))
+        )
+    else:
+        assert isinstance(jacobian, StepJacobian)  # it has a W_hh
+        blocks = jacobian.scatter(adjoint).unflatten(-1, (log_operands.shape[-1], -1))
+    logs = torch.linalg.vector_norm(blocks, dim=-1).log() + power * LN_2 + log_operands
     return logs[..., 0] if logs.shape[-1] == 1 else torch.logsumexp(2 * logs, dim=-1) / 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import takewhile
@@ -16,6 +17,9 @@ from rnndiag.config import Thresholds
 from rnndiag.measures.adjoint import Adjoint
 from rnndiag.measures.statistics import FEWEST, median, median_interval
 from rnndiag.measures.verdict import Verdict, judge, sequences_to_settle
+from rnndiag.operators.wide import ldexp, scaled_to_one
+
+LARGEST_LOG = math.log(sys.float_info.max)
 
 CREDIT_LAGS = (1, 10, 100)
 CREDIT_SHARE = 0.99
@@ -101,7 +105,7 @@ def through_time(adjoint: Adjoint, lag: int, thresholds: Thresholds) -> tuple[Gr
         log10_gain_interval=interval,
         log10_by_lag=tuple(medians),
         rate=rate,
-        multiplier=math.exp(min(rate, 700.0)),  # beyond it a float64 overflows
+        multiplier=math.exp(rate) if rate <= LARGEST_LOG else math.inf,
         horizon=_first(medians, lambda m: not thresholds.vanishing <= m <= thresholds.exploding),
         settled_from=_settled_from(medians[:lag], thresholds),
         input_log10_gain=float(median(adjoint.inputs[lag - 1].mean(0))) / math.log(10),
@@ -116,27 +120,28 @@ def through_time(adjoint: Adjoint, lag: int, thresholds: Thresholds) -> tuple[Gr
 
 
 def layer_through_time(
-    layer: Layer, adjoint: Adjoint, norms: Tensor, lag: int, thresholds: Thresholds
+    layer: Layer, adjoint: Adjoint, log10_norms: Tensor, lag: int, thresholds: Thresholds
 ) -> tuple[LayerGradient, Verdict]:
     """The same for a layer alone.
 
     Args:
         layer: whose ``W_hh``, where it is known, gives the textbook's bound.
         adjoint: of this layer, with the contributions to ``dL/dW_hh`` if there are any.
-        norms: ``||J_t||_2``, ``[T, B]``.
+        log10_norms: ``log10 ||J_t||_2``, ``[T, B]``.
         lag: at most ``T``.
         thresholds: the healthy band.
     """
     measured, verdict = through_time(adjoint, lag, thresholds)
     rough = guaranteed = None
     if isinstance(layer, RecurrentLayer) and layer.cell in ("tanh", "relu"):  # max phi' = 1 for both
-        spectral_norm = float(torch.linalg.matrix_norm(layer.weight_hh, 2))
-        rough = lag * (math.log10(spectral_norm) if spectral_norm else -math.inf)
-        guaranteed = spectral_norm < 1
+        unit, power = scaled_to_one(layer.weight_hh)
+        spectral_norm = float(torch.linalg.matrix_norm(unit, 2))
+        rough = lag * (math.log10(spectral_norm) + power * math.log10(2) if spectral_norm else -math.inf)
+        guaranteed = ldexp(spectral_norm, power) < 1
     credit, steps = _credit(adjoint)
     layered = LayerGradient(
         **{field.name: getattr(measured, field.name) for field in fields(measured)},
-        bound_log10_gain=float(median(norms[-lag:].log10().sum(0))),
+        bound_log10_gain=float(median(log10_norms[-lag:].sum(0))),
         rough_bound_log10_gain=rough,
         contraction_guaranteed=guaranteed,
         credit=credit,

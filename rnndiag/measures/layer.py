@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -22,6 +23,7 @@ from rnndiag.measures.saturation import Gate, Saturation, gates, saturation
 from rnndiag.measures.state_size import StateSize, state_size
 from rnndiag.measures.step_norms import StepNorms, step_norms
 from rnndiag.measures.verdict import Verdict
+from rnndiag.operators.wide import safe_norm, times_power_of_two
 from rnndiag.seeds import generator
 from rnndiag.trajectory import Trajectory
 
@@ -140,14 +142,14 @@ def measure_layer(
     if not broken and numerics.inputs_finite and numerics.first_nonfinite_step is None:
         thresholds, jacobian = settings.thresholds, run.state_jacobians
         stage("step norms")
-        norms_summary, norms = step_norms(jacobian, generator=generator(settings.seed, "step norms"))
-        undefined = norms.isnan().any(-1)
+        norms_summary, log10_norms = step_norms(jacobian, generator=generator(settings.seed, "step norms"))
+        undefined = log10_norms.isnan().any(-1)
         if bool(undefined.any()):
             measured["numerics"] = replace(numerics, first_nonfinite_jacobian=int(undefined.nonzero()[0]) + 1)
             return LayerMeasures(**(_NOT_MEASURED | measured)), None  # type: ignore[arg-type]  # keys are fields
         stage("gradient")
         adjoint = layer_adjoint(run, draws=settings.draws, generator=generator(settings.seed, "gradient"))
-        gradient, verdict = layer_through_time(layer, adjoint, norms, lag, thresholds)
+        gradient, verdict = layer_through_time(layer, adjoint, log10_norms, lag, thresholds)
         stage("exponents")
         spectrum = lyapunov(
             jacobian,
@@ -206,7 +208,11 @@ def measure_stack(
 
 def _bias_scale(layer: RecurrentLayer) -> float:
     biases = [bias for bias in (layer.bias_ih, layer.bias_hh) if bias is not None]
-    return float(torch.stack(biases).sum(0).square().mean().sqrt()) if biases else 0.0
+    if not biases:
+        return 0.0
+    total = torch.stack(biases).double().sum(0)
+    length, power = safe_norm(total)
+    return float(times_power_of_two(length / math.sqrt(len(total)), power))
 
 
 def _forget_bias(layer: RecurrentLayer) -> float | None:

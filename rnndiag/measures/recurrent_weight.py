@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rnndiag.cells.layer import RecurrentLayer
+from rnndiag.operators.wide import ldexp, scaled_to_one, times_power_of_two
 from rnndiag.theory.initialisation import ClosestInit, Shape, closest_init
 from rnndiag.theory.random_matrix import random_bulk
 
@@ -75,11 +76,13 @@ def recurrent_weight(layer: RecurrentLayer, stored: torch.dtype | None = None) -
     stored = stored or weight.dtype
     shape = Shape(layer.hidden_size, layer.output_size, len(layer.gates))
     whole = closest_init(weight, shape, stored)
-    singular = torch.linalg.svdvals(weight).cpu()
+    unit, power = scaled_to_one(weight)
+    scaled = torch.linalg.svdvals(unit).cpu().double()
+    singular = times_power_of_two(scaled, scaled.new_tensor(power))
     lone = shape.gates == 1  # then the one block is the whole
     blocks = {
         name: replace(
-            spectrum(w, layer.weight_hr, singular=singular if lone else None),
+            spectrum(w, layer.weight_hr, singular=scaled if lone else None),
             closest_init=whole if lone else closest_init(w, shape, stored),
         )
         for name, w in layer.blocks(weight).items()
@@ -89,10 +92,10 @@ def recurrent_weight(layer: RecurrentLayer, stored: torch.dtype | None = None) -
         singular_values=tuple(singular.tolist()),
         spectral_norm=float(singular[0]),
         spectral_radius=max(b.spectral_radius for b in values),
-        condition_number=_condition(singular),
+        condition_number=_condition(scaled),
         nonnormality=max(b.nonnormality for b in values),
         outliers=max(b.outliers for b in values),
-        effective_rank=_effective_rank(singular),
+        effective_rank=_effective_rank(scaled),
         closest_init=whole,
         blocks=blocks,
         singular_outliers=max(b.singular_outliers for b in values),
@@ -102,33 +105,52 @@ def recurrent_weight(layer: RecurrentLayer, stored: torch.dtype | None = None) -
 def spectrum(weight: Tensor, projection: Tensor | None = None, *, singular: Tensor | None = None) -> Spectrum:
     """Decompose one block ``[H, R]``; with a projection ``[R, H]`` eigenvalues are of ``projection @ weight``.
 
-    ``singular`` are its singular values where they are known.
+    Everything is computed on matrices that a power of two has brought to entries of at most 1, and multiplied back at
+    the end: squares and products of the entries themselves may leave the range where the result does not.
+
+    Args:
+        weight: finite.
+        projection: likewise.
+        singular: the singular values of the scaled block, where they are known.
     """
     rows, columns = weight.shape
+    unit, power = scaled_to_one(weight)
     if singular is None:
-        singular = torch.linalg.svdvals(weight).cpu()
-    square = weight if projection is None else projection @ weight
-    moduli = torch.linalg.eigvals(square).abs().cpu()
-    largest = float(square.abs().max()) or 1.0  # squares of the entries themselves might overflow
-    total = float((square / largest).square().sum())
-    departure = max(0.0, total - float((moduli / largest).square().sum()))
-    gram = weight.T @ weight
-    scale = float((weight / largest).std(correction=0)) * largest * math.sqrt(columns)
+        singular = torch.linalg.svdvals(unit).cpu().double()
+    square, square_power = unit, power
+    if projection is not None:
+        scaled, projected = scaled_to_one(projection)
+        square, product = scaled_to_one(scaled @ unit)
+        square_power = power + projected + product
+    moduli = torch.linalg.eigvals(square).abs().cpu().double()
+    total = float(square.double().square().sum())
+    departure = max(0.0, total - float(moduli.square().sum()))
+    scale = float(unit.std(correction=0)) * math.sqrt(columns)
     bulk = random_bulk(singular, moduli if rows == columns and projection is None else None, rows, columns)
     return Spectrum(
-        spectral_norm=float(singular[0]),
-        spectral_radius=float(moduli.max()),
+        spectral_norm=ldexp(float(singular[0]), power),
+        spectral_radius=ldexp(float(moduli.max()), square_power),
         condition_number=_condition(singular),
         nonnormality=math.sqrt(departure / total) if total else 0.0,
-        orthogonality_distance=float((gram - torch.eye(columns).to(gram)).norm()) / math.sqrt(columns),
+        orthogonality_distance=_orthogonality_distance(unit, power),
         effective_rank=_effective_rank(singular),
-        entry_scale=scale,
+        entry_scale=ldexp(scale, power),
         outliers=bulk.eigenvalue_outliers,
-        bulk_scale=bulk.scale,
-        bulk_edge=bulk.edge,
+        bulk_scale=ldexp(bulk.scale, power),
+        bulk_edge=ldexp(bulk.edge, power),
         bulk_distance=bulk.distance,
         singular_outliers=bulk.singular_outliers,
     )
+
+
+def _orthogonality_distance(unit: Tensor, power: int) -> float:
+    """``||W^T W - I||_F / sqrt(H)`` for ``W = 2^power U``, from ``||U^T U - 4^-power I||`` where ``W`` is large."""
+    shift = max(power, 0)
+    gram = unit.T @ unit
+    if power < 0:
+        gram = times_power_of_two(gram, gram.new_full((), 2 * power))
+    eye = torch.eye(len(gram)).to(gram)
+    return ldexp(float((gram - 4.0**-shift * eye).double().norm()) / math.sqrt(len(gram)), 2 * shift)
 
 
 def _condition(singular: Tensor) -> float:

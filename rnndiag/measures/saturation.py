@@ -100,7 +100,8 @@ def gates(run: Trajectory, thresholds: Thresholds) -> dict[str, Gate]:
     sums: dict[str, Tensor] = {}
     for along in run.windows():
         for name, values in along.gates.items():
-            logs = values.log() if name == keeping else torch.zeros_like(values)
+            logs = along.keeping_log if name == keeping else torch.zeros_like(values)
+            assert logs is not None  # of a cell with such a gate
             each = (values, values > thresholds.gate_open, values < thresholds.gate_closed, logs)
             by_unit = torch.stack([of.to(values.dtype).sum((0, 1)) for of in each])
             sums[name] = sums[name] + by_unit if name in sums else by_unit

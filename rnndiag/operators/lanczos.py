@@ -20,9 +20,11 @@ from torch import Tensor
 
 from rnndiag.machine import at_once
 from rnndiag.operators.base import BatchedOperator
+from rnndiag.operators.row_scaled import unit_scaled
 from rnndiag.operators.single import near_leading
 from rnndiag.operators.squared import Squared, squared
 from rnndiag.operators.tridiagonal import largest_ritz, looked_at, ritz_residual
+from rnndiag.operators.wide import times_power_of_two
 
 CHUNK_BYTES = 4 << 20
 """Size of one vector over all columns of a chunk, so that a step's few vectors stay in cache."""
@@ -43,6 +45,19 @@ def spectral_norms(operator: BatchedOperator, *, generator: torch.Generator, rto
     Returns:
         ``[*batch]``, in the operator's dtype; NaN where the map is not finite.
     """
+    norms, power = scaled_spectral_norms(operator, generator=generator, rtol=rtol)
+    return norms if power is None else times_power_of_two(norms, power)
+
+
+def scaled_spectral_norms(
+    operator: BatchedOperator, *, generator: torch.Generator, rtol: float = 1e-6
+) -> tuple[Tensor, Tensor | None]:
+    """``||J||_2 = value * 2^power`` as the two ``[*batch]``: the norm itself may leave the range. None: no power."""
+    unit, power = unit_scaled(operator)
+    return _norms(unit, generator, rtol), power
+
+
+def _norms(operator: BatchedOperator, generator: torch.Generator, rtol: float) -> Tensor:
     flat = operator.flatten()
     maps, width = squared(flat)
     like = flat.reference
@@ -60,7 +75,8 @@ def _chunk_norms(maps: Squared, v: Tensor, rtol: float) -> Tensor:
     count, width = v.shape
     # Squaring squares the scale of J; brought to 1, neither a deeply saturated nor an exploding step is lost.
     scale = maps.magnitude(v)
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    limits = torch.finfo(scale.dtype)  # within which a number and its reciprocal are normal
+    scale = torch.where(scale > 0, scale.clamp(4 * limits.tiny, limits.max / 4), torch.ones_like(scale))
     maps = maps.scaled(1 / scale)
     largest, active = torch.zeros(count, dtype=torch.float64), torch.arange(count)
     v, single, next_check = v.clone(memory_format=torch.contiguous_format), maps.single(), min(FIRST_CHECK, width)

@@ -13,15 +13,18 @@ Slopes make rows of very different size; with the largest first, Householder's f
 each row rather than in the whole (Cox & Higham 1998), and the last entries of a saturated net's ``R`` keep their
 digits.
 
-A column that a single step leaves within the span of those before it, to rounding, has been annihilated: its
-growth is ``-inf`` from then on, whatever direction the factorisation invents for it. Rounding is that of the row on
-the diagonal, which in a saturated net may be many orders under the column's length.
+That holds while column ``j`` finds its largest part in the ``j``-th row or near it. A column that has lost all of a
+large row to the columns before it, but is itself small, mixes that row into smaller ones, and rounding there is then
+that of the large row. A step in which ``r_jj`` does not stand clear of such rounding is repeated by elimination
+(``graded``), which keeps rows apart. A column without a pivot there lies within the span of the columns before it: it
+has been annihilated, and its growth is ``-inf`` from then on, whatever direction takes its place.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -29,6 +32,9 @@ from torch import Tensor
 
 from rnndiag.operators.base import BatchedOperator
 from rnndiag.operators.chain import Chain
+from rnndiag.operators.graded import graded_step
+from rnndiag.operators.row_scaled import unit_scaled
+from rnndiag.operators.wide import LN_2
 
 RELATIVE_ERROR = 1e-8
 """Largest relative error allowed in a diagonal entry of ``R``."""
@@ -61,21 +67,28 @@ def frame_growth(
     like = chain.first.reference
     size, batch = chain.shape[1], chain.batch[1]
     first = torch.randn(batch, size, count, dtype=torch.float64, generator=generator)
-    frame = torch.linalg.qr(first).Q.mT.contiguous().to(like)
+    vectors = torch.linalg.qr(first).Q.mT.contiguous().to(like)
+    frame = _Frame(vectors, vectors.new_zeros(batch, count))
     widest = math.log(max(RELATIVE_ERROR / torch.finfo(like.dtype).eps, 2.0))
     growth = like.new_zeros(len(bounds) - 1, batch, count)
-    most = min(MOST_RUNS, max(1, KEPT_BYTES // (frame.numel() * frame.element_size())))
+    most = min(MOST_RUNS, max(1, KEPT_BYTES // (vectors.numel() * vectors.element_size())))
     run = runs = 1
     for block, (step, end) in enumerate(pairwise(bounds)):
         while step < end:
             taken = [min(run, end - start) for start in range(step, end, run)[:runs]]
-            frames, logs, losses = _advance(chain, frame, step, taken)
+            dead = growth.sum(0).isneginf()
+            frames, logs, losses = _advance(chain, frame, step, taken, dead)
             # A whole run of steps may underflow where no single one does: then, too, with fewer.
-            wrong = [n > 1 and not loss < widest for n, loss in zip(taken, losses, strict=True)]
+            wrong = [not loss < (widest if n > 1 else math.inf) for n, loss in zip(taken, losses, strict=True)]
             right = wrong.index(True) if any(wrong) else len(taken)
             if right:
                 frame, step = frames[right - 1], step + sum(taken[:right])
                 growth[block] += logs[:right].sum(0)
+            if right < len(taken) and taken[right] == 1:
+                frame, grown = _eliminated(chain, frame, step, frames[right], logs[right], dead)
+                growth[block] += grown
+                step, run, runs = step + 1, 1, 1
+                continue
             if right < len(taken):
                 run, runs = max(1, min(taken[right] // 2, _promised(taken[right], losses[right], widest))), 1
                 continue
@@ -85,19 +98,27 @@ def frame_growth(
     return growth
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Frame:
+    """Vectors as rows ``[B, k, n]``, and ``log r_jj`` of their own factorisation: zero where they are orthonormal."""
+
+    vectors: Tensor
+    log_volume: Tensor
+
+
 def _promised(run: int, loss: float, widest: float) -> int:
     """Steps that are likely to stay under ``widest``, from what a run of steps has lost."""
     return max(1, int(0.9 * widest * run / max(loss, 1e-3))) if loss < math.inf else 1
 
 
 def _advance(
-    chain: Chain[BatchedOperator], frame: Tensor, step: int, runs: Sequence[int]
-) -> tuple[list[Tensor], Tensor, list[float]]:
-    """Some runs of steps, with a factorisation after each.
+    chain: Chain[BatchedOperator], frame: _Frame, step: int, runs: Sequence[int], dead: Tensor
+) -> tuple[list[_Frame], Tensor, list[float]]:
+    """Some runs of steps, with a factorisation after each; what is lost in ``dead`` columns does not count.
 
     Returns:
-        The frame after each run, whose vectors are rows, ``[B, k, n]``; ``log |diag R|`` of each ``[runs, B, k]``; and
-        the largest ``log ||x_j|| / r_jj`` of each. Only asking for these waits for the work to be done.
+        The frame after each run; ``log |diag R|`` of each ``[runs, B, k]``; and the largest ``log ||x_j|| / r_jj`` of
+        each. Only asking for these waits for the work to be done.
     """
     frames, logs, losses = [], [], []
     for run in runs:
@@ -105,20 +126,45 @@ def _advance(
         step += run
         frames.append(frame)
         logs.append(grown)
-        losses.append(loss)
+        losses.append(loss.masked_fill(dead, 0.0).amax())
     asked: list[float] = torch.stack(losses).tolist()
     return frames, torch.stack(logs), asked
 
 
-def _factored(chain: Chain[BatchedOperator], image: Tensor, step: int, run: int) -> tuple[Tensor, Tensor, Tensor]:
+def _factored(chain: Chain[BatchedOperator], frame: _Frame, step: int, run: int) -> tuple[_Frame, Tensor, Tensor]:
+    """The frame after a run, ``log |diag R|`` and ``log ||x_j|| / r_jj``, infinite where digits cannot be trusted."""
+    image, power = frame.vectors, None
     for t in range(step, step + run):
-        image = chain[t].mv(image)
+        operator, exponent = unit_scaled(chain[t])
+        image = operator.mv(image)
+        if exponent is not None:
+            power = exponent if power is None else power + exponent
     rows, order = image.abs().amax(1).sort(descending=True)
     order = order[:, None].expand_as(image)
     factor = torch.linalg.qr(image.gather(-1, order).mT)
     growth = factor.R.diagonal(dim1=-2, dim2=-1).abs()
     length = torch.linalg.vector_norm(image, dim=-1)
-    rounding = 4 * image.shape[-1] * torch.finfo(image.dtype).eps * rows[:, : image.shape[1]]
-    logs = torch.where(growth > rounding, growth, torch.zeros_like(growth)).log()
+    eps = torch.finfo(image.dtype).eps
+    own = rows[:, : image.shape[1]]
+    # A row that no column has used up is mixed into those after it.
+    left = torch.where(growth < math.sqrt(eps) * own, own, 0.0).cummax(-1).values
+    reach = torch.cat((own[:, :1], torch.maximum(own[:, 1:], left[:, :-1])), -1)
+    logs = torch.where(growth > 4 * image.shape[-1] * eps * reach, growth, 0.0).log()
     loss = (length.log() - logs).nan_to_num(nan=torch.inf, posinf=torch.inf)
-    return torch.empty_like(image).scatter_(-1, order, factor.Q.mT), logs, loss.amax()
+    vectors = torch.empty_like(image).scatter_(-1, order, factor.Q.mT)
+    logs = logs - frame.log_volume
+    if power is not None:
+        logs = logs + power * LN_2
+    return _Frame(vectors, torch.zeros_like(logs)), logs, loss
+
+
+def _eliminated(
+    chain: Chain[BatchedOperator], frame: _Frame, step: int, factored: _Frame, logs: Tensor, dead: Tensor
+) -> tuple[_Frame, Tensor]:
+    """One step by elimination in those sequences whose factorisation cannot be trusted; the others keep theirs."""
+    doubtful = (logs.isneginf() | logs.isnan()) & ~dead
+    which = doubtful.any(-1).nonzero().flatten()
+    grown, lower, volume = graded_step(chain[step][which], frame.vectors[which])
+    vectors = factored.vectors.index_copy(0, which, lower)
+    log_volume = factored.log_volume.index_copy(0, which, volume)
+    return _Frame(vectors, log_volume), logs.index_copy(0, which, grown + volume - frame.log_volume[which])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from rnndiag.operators.structured import StepJacobian
+from rnndiag.operators.wide import times_power_of_two
 
 CHUNK_BYTES = 32 << 20
 """Of the dense maps that the Frobenius norm looks at together."""
@@ -72,6 +74,11 @@ class ResetFirst(StepJacobian):
         out = scattered[..., : 2 * hidden] @ self.weight[: 2 * hidden]
         out.addcmul_(self.reset, scattered[..., 2 * hidden :] @ self.inner)
         return out.addcmul_(self.carry, u)
+
+    def with_rows_times(self, exponent: Tensor) -> Self:
+        repeated = exponent.repeat(*(1,) * (exponent.ndim - 1), 2)
+        carry = None if self.carry is None else times_power_of_two(self.carry, exponent)
+        return replace(self, gain=times_power_of_two(self.gain, repeated), carry=carry)
 
     def frobenius_squared(self) -> Tensor:
         """By the dense maps, a few at a time: ``O(H^3)`` a map.

@@ -12,12 +12,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from rnndiag.operators.base import BatchedOperator
+from rnndiag.operators.wide import times_power_of_two
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +35,10 @@ class StepJacobian(BatchedOperator):
     @abstractmethod
     def rmv_from(self, u: Tensor, scattered: Tensor) -> Tensor:
         """``J^T u`` where ``scattered = scatter(u)`` is at hand."""
+
+    @abstractmethod
+    def with_rows_times(self, exponent: Tensor) -> Self:
+        """``diag(2^exponent) J`` for integers ``[*batch, m]``, the same for all rows behind one projection."""
 
     def rmv(self, u: Tensor) -> Tensor:
         return self.rmv_from(u, self.scatter(u))
@@ -78,6 +83,11 @@ class DiagonalPlusShared(StepJacobian):
     def rmv_from(self, u: Tensor, scattered: Tensor) -> Tensor:
         out = times(scattered, self.weight)
         return out if self.carry is None else out.addcmul_(self.carry, u)
+
+    def with_rows_times(self, exponent: Tensor) -> Self:
+        repeated = exponent.repeat(*(1,) * (exponent.ndim - 1), self.blocks)
+        carry = None if self.carry is None else times_power_of_two(self.carry, exponent)
+        return replace(self, gain=times_power_of_two(self.gain, repeated), carry=carry)
 
     def frobenius_squared(self) -> Tensor:
         """Row ``i`` is ``a_i e_i + sum_k b_ki W_k[i]``, so its square needs only ``<W_k[i], W_l[i]>``."""
@@ -151,6 +161,20 @@ class CarryReadout(StepJacobian):
         if self.forget is None:
             return at_input
         return torch.cat((at_input, self.forget * self._through_readout(u)[1]), dim=-1)
+
+    def with_rows_times(self, exponent: Tensor) -> Self:
+        outgoing = self.shape[0] - self.readout.shape[-1]
+        cell = exponent[..., outgoing:]
+        output = exponent[..., :outgoing] if self.projection is None else exponent[..., :1].expand_as(cell)
+        repeated = torch.cat((cell.repeat(*(1,) * (cell.ndim - 1), 3), output), -1)
+        return replace(
+            self,
+            gain=times_power_of_two(self.gain, repeated),
+            readout=times_power_of_two(
+                self.readout, (output - cell).nan_to_num(nan=0.0)
+            ),  # dh reads dc, whose rows have been scaled
+            forget=None if self.forget is None else times_power_of_two(self.forget, cell),
+        )
 
     def frobenius_squared(self) -> Tensor:
         """Sums the squares of the four parts ``dc/dv_h``, ``dc/dv_c``, ``dh/dv_h``, ``dh/dv_c``."""

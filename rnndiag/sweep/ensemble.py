@@ -15,6 +15,7 @@ from rnndiag.measures.adjoint import nets_gain
 from rnndiag.measures.gradient import gain_at, rate_of
 from rnndiag.measures.saturation import saturation_rate
 from rnndiag.measures.statistics import median
+from rnndiag.measures.step_norms import rms_gains
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet
 from rnndiag.seeds import generator
@@ -59,8 +60,7 @@ def measure_nets(nets: Sequence[RandomNet], probe: Probe, lag: int, settings: Se
     streams = [generator(nets[index].seed, "gradient") for index in finite]
     logs = nets_gain(runs, lag, draws=settings.draws, generators=streams) / math.log(10)
     for index, run, samples in zip(finite, runs, logs, strict=True):
-        jacobian = run.along.state_jacobian
-        rms = float(median((jacobian.frobenius_squared() / jacobian.shape[0]).sqrt().flatten()))
+        rms = float(median(rms_gains(run.along.state_jacobian).flatten()))
         if math.isnan(rms):
             continue
         gain, interval, verdict = gain_at(samples, settings.thresholds)

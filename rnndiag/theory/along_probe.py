@@ -24,14 +24,14 @@ class Along:
     """The preactivation's variance and the growth of gradients at each step; all ``[T, B]``."""
 
     q: Floats
-    chi: Floats
+    log_chi: Floats
+    """finite where ``chi`` itself leaves the range"""
     output: Floats
     """``E[phi^2]``, what feeds the layer above"""
 
     def rate(self, transient: int) -> float:
         """Mean of ``log(chi) / 2`` over the steps after the transient and over sequences, in nats per step."""
-        with np.errstate(divide="ignore"):  # chi underflows to 0 where every unit is saturated
-            return float(np.log(self.chi[transient:]).mean() / 2)
+        return float(self.log_chi[transient:].mean() / 2)
 
 
 def along_probe(sigma: float, variances: Floats, nonlinearity: Nonlinearity) -> Along:
@@ -51,15 +51,16 @@ def along_probe(sigma: float, variances: Floats, nonlinearity: Nonlinearity) -> 
 
     Source: Poole et al. 2016, with inputs as in Chen, Pennington & Schoenholz 2018.
     """
-    q, chi, output = np.empty_like(variances), np.empty_like(variances), np.empty_like(variances)
+    q, log_chi, output = np.empty_like(variances), np.empty_like(variances), np.empty_like(variances)
     before = np.zeros_like(variances[0])
+    log_gain = 2 * math.log(sigma) if sigma > 0 else -math.inf
     for t, v in enumerate(variances):
         with np.errstate(over="ignore"):
             q[t] = np.minimum(sigma**2 * before + v, LARGEST_Q)
         at = moments(q[t], nonlinearity)
-        chi[t], before = sigma**2 * at.slope2, at.square
+        log_chi[t], before = log_gain + np.log(at.slope2), at.square
         output[t] = before
-    return Along(q, chi, output)
+    return Along(q, log_chi, output)
 
 
 def critical_along(variances: Floats, nonlinearity: Nonlinearity, transient: int) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rnndiag.operators.wide import ldexp, scaled_to_one
 from rnndiag.seeds import generator
 from rnndiag.theory.goodness_of_fit import Family, Sample, distance_from, known_law, unknown_gaussian
 
@@ -64,13 +65,15 @@ def closest_init(weight: Tensor, shape: Shape, stored: torch.dtype) -> ClosestIn
     """
     if weight.numel() < 2:
         return None
+    # Squares and fourth powers of the entries themselves may leave the range.
+    weight, power = scaled_to_one(weight.detach().cpu().double())
     exact = _structured(weight, shape, stored)
     if exact is not None:
         return exact
-    weight = _dithered(weight.detach().cpu().double(), stored)
+    weight = _dithered(weight, stored)
     sample = Sample.of(weight)
     rounding = torch.finfo(stored).eps if stored.is_floating_point else 0.0
-    laws = _known(shape)
+    laws = {name: (family, ldexp(scale, -power)) for name, (family, scale) in _known(shape).items()}
     p_values = {name: known_law(sample, family, scale, rounding) for name, (family, scale) in laws.items()}
     p_values["gaussian"] = unknown_gaussian(sample)
     known = max(laws, key=lambda name: p_values[name])

@@ -58,14 +58,10 @@ def mean_field(sigma: float, variance: float, nonlinearity: Nonlinearity) -> Mea
     _check("sigma", sigma)
     _check("input variance", variance)
     q = _relu_fixed_point(sigma, variance) if nonlinearity == "relu" else _fixed_point(sigma, variance)
-    chi = sigma**2 / 2 if nonlinearity == "relu" else sigma**2 * float(moments(q, nonlinearity).slope2)
-    return of_chi(q, chi)
-
-
-def of_chi(q: float, chi: float) -> MeanField:
-    """The mean field whose squared gradient grows by ``chi`` a step."""
-    log_chi = math.log(chi) if chi > 0 else -math.inf
-    return MeanField(q, chi, log_chi / 2, -1 / log_chi if log_chi < 0 else math.inf)
+    slope2 = 0.5 if nonlinearity == "relu" else float(moments(q, nonlinearity).slope2)
+    # The square of the gain may leave the range where its logarithm does not.
+    log_chi = 2 * math.log(sigma) + math.log(slope2) if sigma > 0 else -math.inf
+    return MeanField(q, sigma * sigma * slope2, log_chi / 2, -1 / log_chi if log_chi < 0 else math.inf)
 
 
 def critical_sigma(variance: float, nonlinearity: Nonlinearity) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -114,8 +115,10 @@ class Patient:
     def change(self, before: Patient) -> float:
         """``||s' - s|| / ||s||`` over the hidden states of all layers, steps and sequences; NaN where not finite."""
         pairs = list(zip(self.gain.hidden, before.gain.hidden, strict=True))
-        moved = sum(float((new - old).square().sum()) for new, old in pairs)
-        size = sum(float(old.square().sum()) for _, old in pairs)
+        largest = max(float(state.abs().max()) for pair in pairs for state in pair)
+        unit = 2.0 ** min(math.frexp(largest)[1], 1023) if math.isfinite(largest) else 1.0  # for the squares' sake
+        moved = sum(float((new / unit - old / unit).square().sum()) for new, old in pairs)
+        size = sum(float((old / unit).square().sum()) for _, old in pairs)
         return (moved / size) ** 0.5 if size else (0.0 if moved == 0 else float("inf"))
 
 
