@@ -36,6 +36,7 @@ class RunCurve:
     def _draw(self, width: int) -> str:
         plotext.clear_figure()
         plotext.theme("clear")
+        plotext.limit_size(False, False)  # the console that asks knows its size; plotext would ask the terminal
         plotext.plot_size(width, HEIGHT)
         drawn = [gain for points in self.curves.values() for _, gain in points]
         for points, (marker, colour) in zip(self.curves.values(), LINES, strict=False):
