@@ -9,6 +9,7 @@ import plotext
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from rnndiag.renderers.charts import chart_width
 from rnndiag.renderers.curve import FLOOR, HEIGHT, LINES, MARGIN
 from rnndiag.renderers.numbers import short
 from rnndiag.trend.data import Trend
@@ -31,7 +32,7 @@ class RunCurve:
             ]
             yield Text.assemble("     ", *legend)
         if self.curves:
-            yield Text.from_ansi(self._draw(min(options.max_width, 100)))
+            yield Text.from_ansi(self._draw(chart_width(console, options)))
 
     def _draw(self, width: int) -> str:
         plotext.clear_figure()
