@@ -12,6 +12,7 @@ from rich.text import Text
 from rnndiag.measures.gradient import GradientThroughTime
 from rnndiag.measures.layer import StackMeasures
 from rnndiag.measures.verdict import WORST_FIRST
+from rnndiag.renderers.charts import chart_width
 
 HEIGHT = 11
 LINES = (("braille", "blue+"), ("+", "green+"), ("x", "magenta+"), ("o", "cyan+"), ("*", "yellow+"), ("#", "red+"))
@@ -42,11 +43,12 @@ class GainCurve:
                 for stack, (marker, colour) in zip(named, LINES, strict=False)
             ]
             yield Text.assemble("     ", *legend)
-        yield Text.from_ansi(self._draw(min(options.max_width, 100)))
+        yield Text.from_ansi(self._draw(chart_width(console, options)))
 
     def _draw(self, width: int) -> str:
         plotext.clear_figure()
         plotext.theme("clear")
+        plotext.limit_size(False, False)  # the console that asks knows its size; plotext would ask the terminal
         plotext.plot_size(width, HEIGHT)
         lowest, highest = 0.0, 0.0
         for stack, (marker, colour) in zip(self.stacks, LINES, strict=False):

@@ -8,6 +8,7 @@ import plotext
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from rnndiag.renderers.charts import chart_width
 from rnndiag.renderers.numbers import short
 from rnndiag.sweep.axes import KINDS
 from rnndiag.sweep.result import Sweep
@@ -23,11 +24,12 @@ class RateCurve:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Build the plot at the width at hand."""
-        yield Text.from_ansi(self._draw(min(options.max_width, 100)))
+        yield Text.from_ansi(self._draw(chart_width(console, options)))
 
     def _draw(self, width: int) -> str:
         plotext.clear_figure()
         plotext.theme("clear")
+        plotext.limit_size(False, False)  # the console that asks knows its size; plotext would ask the terminal
         plotext.plot_size(width, HEIGHT)
         for label, marker, name in (("theory", "dot", "theory_rate"), ("measured", "braille", "rate")):
             pairs = [

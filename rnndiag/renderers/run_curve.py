@@ -9,6 +9,7 @@ import plotext
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from rnndiag.renderers.charts import chart_width
 from rnndiag.renderers.curve import FLOOR, HEIGHT, LINES, MARGIN
 from rnndiag.renderers.numbers import short
 from rnndiag.renderers.styles import VERDICT_STYLES
@@ -41,7 +42,7 @@ class RunCurve:
             ]
             yield Text.assemble("     ", *legend)
         if self.curves:
-            yield Text.from_ansi(self._draw(min(options.max_width, 100)))
+            yield Text.from_ansi(self._draw(chart_width(console, options)))
         for name, step in self.stops.items():
             stop = f"{name}: the values are not finite at {self.trend.order.axis} {told(step)} (vertical line)"
             yield Text(stop, style=VERDICT_STYLES["invalid"])
@@ -49,6 +50,7 @@ class RunCurve:
     def _draw(self, width: int) -> str:
         plotext.clear_figure()
         plotext.theme("clear")
+        plotext.limit_size(False, False)  # the console that asks knows its size; plotext would ask the terminal
         plotext.plot_size(width, HEIGHT)
         drawn = [gain for parts in self.curves.values() for part in parts for _, gain in part]
         steps = [point.step for point in self.trend.points]

@@ -111,10 +111,8 @@ def test_own_arrays_that_cannot_serve(cli: Cli, saved: Path, tmp_path: Path) -> 
 def test_simulate_and_its_saved_net_give_the_same_report(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "net.pt"
     for cell in ("relu", "lstm"):
-        options = ("--lag", "9", "--seed", "5", "--format", "json")
-        drawn = cli(
-            "simulate", "--cell", cell, "--hidden", "9", "--layers", "2", *QUICK, *options, "--save", path, "--force"
-        )
+        options, saved = ("--lag", "9", "--seed", "5", "--format", "json"), ("--save", path, "--force")
+        drawn = cli("simulate", "--cell", cell, "--hidden", "9", "--layers", "2", *QUICK, *options, *saved)
         again = cli("inspect", path, *QUICK, *options)
         one, two = json.loads(drawn.out), json.loads(again.out)
         assert one.pop("source")["format"] == "random"

