@@ -11,6 +11,7 @@ import torch
 
 from rnndiag import checkpoint
 from rnndiag.errors import CheckpointError
+from rnndiag.printable import message_line
 from tests.fuzz.oracle import MIB, SECONDS
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def refusal() -> Callable[[Path], str]:
         with pytest.raises(CheckpointError) as caught:
             checkpoint.load(path)
         text = str(caught.value)
-        assert text.startswith(f"{path}: ")
+        assert text.startswith(message_line(f"{path}:") + " ")
         assert text.isprintable()
         assert len(text) < 2000
         return text
