@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rnndiag.api.inspecting import Inputs, Step, inspect
+from rnndiag.printable import escaped, without_commands
 from rnndiag.rules import SEVERITIES
 from rnndiag.rules.base import Severity
 
@@ -49,6 +50,7 @@ def assert_healthy(
     counting = SEVERITIES[: SEVERITIES.index(fail_on) + 1]
     found = [f for f in report.findings if f.severity in counting]
     if found:
-        listed = "\n".join(f"  {f.severity} {f.rule} {f.name} in {f.layer}: {f.message}" for f in found)
-        raise AssertionError(f"{report.source.path} is {report.verdict}: {report.summary}\n{listed}")
+        lines = [f"{report.source.path} is {report.verdict}: {report.summary}"]
+        lines += [f"  {f.severity} {f.rule} {f.name} in {f.layer}: {f.message}" for f in found]
+        raise AssertionError(without_commands("\n".join(map(escaped, lines))))  # test runners print it
     return report

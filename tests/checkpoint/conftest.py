@@ -12,6 +12,7 @@ import torch
 from rnndiag import checkpoint
 from rnndiag.checkpoint.allowance import UNITS
 from rnndiag.errors import CheckpointError
+from rnndiag.printable import message_line
 from tests.fuzz.oracle import MIB
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def refusal() -> Callable[[Path], str]:
         with pytest.raises(CheckpointError) as caught:
             checkpoint.load(path)
         text = str(caught.value)
-        assert text.startswith(f"{path}: ")
+        assert text.startswith(message_line(f"{path}:") + " ")
         assert text.isprintable()
         assert len(text) < 2000
         return text

@@ -15,7 +15,9 @@ import pytest
 import torch
 from torch import nn
 
+from rnndiag.config import Settings
 from rnndiag.printable import MAX_MESSAGE
+from rnndiag.testing import assert_healthy
 from tests.cli.conftest import Done
 from tests.hostile_text import EXAMPLES, FORMULA_STARTS, assert_safe, is_number
 
@@ -113,6 +115,13 @@ def renamed(value: object, name: str, key: str = "") -> object:
         return [renamed(item, name, key) for item in value]
     told = ("name", "rule", "message", "cause", "action", "summary", "layer", "layers", "notes", "reason", "device")
     return name if isinstance(value, str) and key in told else value
+
+
+def test_a_failed_assertion_is_safe_to_print(tmp_path: Path, name: str) -> None:
+    (path,) = saved(tmp_path, name)
+    with pytest.raises(AssertionError) as caught:
+        assert_healthy(path, length=8, batch=2, settings=Settings(exponents=1, treat=False))
+    assert_safe(str(caught.value))
 
 
 OPTIONS = (
