@@ -42,7 +42,7 @@ def test_inspect_shows_a_table(cli: Cli, saved: Path) -> None:
     done = cli("inspect", saved, *QUICK)
     assert done.code == 0
     assert done.err == ""
-    for word in ("rnn.l0", "gru 4>8", "Verdict", "update", "fc", "embed", "passed over"):
+    for word in ("rnn.l0", "gru 4>8", "Verdict", "update", "fc", "embed", "skipped"):
         assert word in done.out
     assert max(map(len, done.out.splitlines())) <= 80
 

@@ -37,7 +37,9 @@ def run(tmp_path: Path) -> Path:
     for i in range(10):
         scale = 10 ** ((-1 + 0.4 * i) / 30)
         state = {"rnn.weight_ih_l0": torch.zeros(8, 2), "rnn.weight_hh_l0": weight * scale}
-        torch.save({"state_dict": state, "global_step": 1000 * (i + 1)}, folder / f"{9 - i}.ckpt")
+        settings = {"nonlinearity": "tanh"}  # with ReLU no unit of a net at rest responds
+        content = {"state_dict": state, "global_step": 1000 * (i + 1), "hyper_parameters": settings}
+        torch.save(content, folder / f"{9 - i}.ckpt")
     return folder
 
 
