@@ -147,7 +147,10 @@ def _loader(text: str) -> yaml.SafeLoader:
 
     def _too_large(mark: Any) -> Exception:
         return ComposerError(
-            None, None, f"expected at most {MAX_DEPTH} levels of nesting and {MAX_NODES:,} values, counting aliases", mark
+            None,
+            None,
+            f"expected at most {MAX_DEPTH} levels of nesting and {MAX_NODES:,} values, counting aliases",
+            mark,
         )
 
     def _unfit(node: Any) -> Exception:

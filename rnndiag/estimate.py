@@ -102,11 +102,15 @@ def check_memory(name: str, needed: int, probe: Probe, device: torch.device) -> 
     free = min(held, available_memory()) if device.type == "cpu" else held
     if needed > free:
         where = "this machine" if device.type == "cpu" else f"--device {device}"
-        of_them = f", of which {free / 2**30:.3g} GiB are free" if free < held else ""
+        of_them = f", of which {_gib(free)} GiB are free" if free < held else ""
         raise SettingsError(
-            f"T={probe.length} and B={probe.batch} would take about {needed / 2**30:.3g} GiB on {name}, {where} has "
-            f"{held / 2**30:.3g} GiB{of_them}; lower --T or --batch"
+            f"T={probe.length} and B={probe.batch} would take about {_gib(needed)} GiB on {name}, {where} has "
+            f"{_gib(held)} GiB{of_them}; lower --T or --batch"
         )
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.3g}" if size < 100 * 2**30 else f"{size / 2**30:.0f}"
 
 
 def _state_size(layer: RecurrentLayer) -> int:

@@ -87,9 +87,7 @@ def _from_npy(path: Path, size: int, length: int | None, batch: int | None) -> n
         return read_leading(file, header, used)
 
 
-def _from_npz(
-    path: Path, members: Sequence[zipfile.ZipInfo], length: int | None, batch: int | None
-) -> np.ndarray:
+def _from_npz(path: Path, members: Sequence[zipfile.ZipInfo], length: int | None, batch: int | None) -> np.ndarray:
     if len(members) != 1:
         held = listing([printable(member.filename.removesuffix(".npy"), 60) for member in members])
         raise ProbeError(f"{path}: expected one array, got {len(members)} ({held}); save the one to use as .npy")

@@ -100,9 +100,9 @@ def read_leading(stream: IO[bytes], header: Header, used: Sequence[int]) -> np.n
     block = math.prod(shape[cut + 1 :])
     run = (wanted[cut] if shape else 1) * block
     result = np.empty(wanted, header.dtype)
-    rows = result.reshape(-1, max(run, 1)) if result.size else result.reshape(0, 1)
+    rows = result.reshape(-1, run) if result.size else ()
     start = stream.tell()
-    for row, index in zip(rows, np.ndindex(*wanted[:cut]), strict=True):
+    for row, index in zip(rows, np.ndindex(*wanted[:cut]), strict=result.size > 0):
         place = int(np.ravel_multi_index(index, shape[:cut])) if cut else 0
         stream.seek(start + place * math.prod(shape[cut:]) * header.dtype.itemsize)
         rest = memoryview(row.view(np.uint8).data)

@@ -71,7 +71,8 @@ def circle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["**/*.pt", "**/" * 30 + "*.pt", "**", "**/real/**/*.pt", "**/*/**/*.pt", "**/inner/../*.pt", "**/loop*/**"]
+    "pattern",
+    ["**/*.pt", "**/" * 30 + "*.pt", "**", "**/real/**/*.pt", "**/*/**/*.pt", "**/inner/../*.pt", "**/loop*/**"],
 )
 def test_links_in_circles_are_searched_once(circle: Path, pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rnndiag.checkpoint.folders.MAX_VISITED", 1000)

@@ -172,7 +172,13 @@ def test_a_strange_cache_entry_is_measured_and_written_again(tmp_path: Path, rep
     entry = folder / sha[:2] / f"{sha}.json"
     sound = to_json(fresh)
     strange: list[bytes | Path] = [change(sound.decode()).encode() for change, _ in STRANGE.values()]
-    strange += [to_json(report), b"\xff", b"", *not_regular(tmp_path).values(), huge(tmp_path / "huge.json", MAX_REPORTS_BYTES)]
+    strange += [
+        to_json(report),
+        b"\xff",
+        b"",
+        *not_regular(tmp_path).values(),
+        huge(tmp_path / "huge.json", MAX_REPORTS_BYTES),
+    ]
     for each in strange:
         entry.parent.mkdir(parents=True, exist_ok=True)
         entry.unlink(missing_ok=True)
