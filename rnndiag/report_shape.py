@@ -20,7 +20,7 @@ _CODES = frozenset(rule.code for rule in CATALOGUE)
 
 
 def shape_fault(report: Report) -> str:
-    """The first place where a report is not as rnndiag writes it, and what was expected there; empty if there is none."""
+    """The first place where a report is not as rnndiag writes it, and what was expected; empty if there is none."""
     return next(_faults(report), "")
 
 

@@ -1,7 +1,7 @@
 """Patterns of paths: ``*``, ``?``, ``[abc]`` within a name, and ``**`` for any number of folders.
 
-The rules are those of Python's ``glob``: a star does not match a leading dot, ``**`` skips hidden folders. The search is
-another: each folder is read once, however many links lead to it and however often ``**`` is repeated. A folder that can
+The rules are those of Python's ``glob``: a star does not match a leading dot, ``**`` skips hidden folders. The search
+differs: each folder is read once, however many links lead to it and however often ``**`` is repeated. A folder that can
 be reached under its own name is reached so; links are followed last.
 """
 
