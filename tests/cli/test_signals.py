@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from torch import nn
 
+from rnndiag.fleet.processes import processes
 from tests.cli.conftest import Done
 from tests.cli.running import END_SECONDS, assert_all_end, children, running, until
 from tests.fleets import save
@@ -125,18 +127,13 @@ def test_with_a_worker_that_is_stopped(tmp_path: Path, number: signal.Signals) -
     assert_all_end(below)
 
 
-def test_a_worker_that_is_stopped_when_all_is_done_does_not_keep_the_command(tmp_path: Path) -> None:
-    """Each of two workers has a model; the one that is done is stopped while the other measures."""
-    paths = [save(tmp_path / "short.pt", 0), save(tmp_path / "long.pt", 1, hidden=256)]
-    out = tmp_path / "out.jsonl"
-    options = ("--T", "3000", "--no-treat", "--exponents", "2", "--format", f"jsonl={out}", "--workers", "2")
-    with running("-m", "rnndiag", "inspect", *paths, *options) as process:
-        until(lambda: out.exists() and b"short.pt" in out.read_bytes())
-        workers = children(process, WORKER)
-        min(workers, key=lambda each: each.cpu_times().user).suspend()
-        process.communicate(timeout=400)  # some 20 s of computing
-    assert process.returncode == 0
-    assert out.read_bytes().count(b"\n") == 2
+def test_a_pool_ends_although_its_workers_are_stopped() -> None:
+    with processes(2) as pool:
+        ids = [pool.submit(os.getpid).result() for _ in range(2)]
+        workers = [psutil.Process(number) for number in {*ids}]
+        for worker in workers:
+            worker.suspend()
+    assert_all_end(workers)
 
 
 @SIGNALS
@@ -168,7 +165,7 @@ def test_within_a_long_call_of_native_code(tmp_path: Path, number: signal.Signal
 def test_finished_models_are_reported_after_ctrl_c(tmp_path: Path) -> None:
     """The second model takes minutes."""
     paths = [save(tmp_path / "short.pt", 0), save(tmp_path / "long.pt", 1, hidden=256)]
-    options = ("--T", "12000", "--no-treat", "--exponents", "2", "--format", "json", "--workers", "2")
+    options = ("--T", "30000", "--no-treat", "--exponents", "2", "--format", "json", "--workers", "2")
     with running("-m", "rnndiag", "inspect", *paths, *options) as process:
         workers = until(lambda: len(children(process, WORKER)) == 2 and children(process, WORKER))
         until(lambda: max(each.cpu_times().user for each in workers) > 8 + min(e.cpu_times().user for e in workers))
