@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,9 @@ import torch
 from torch import nn
 
 from rnndiag.fleet.processes import processes
-from tests.cli.conftest import Done
 from tests.cli.running import END_SECONDS, assert_all_end, children, running, until
 from tests.fleets import save
 
-Cli = Callable[..., Done]
 WORKER, PARSER = "spawn_main", "rnndiag.parsers.worker"
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 SIGNALS = pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
@@ -226,3 +223,23 @@ def test_no_parser_outlives_a_killed_parent() -> None:
         parsers[0].suspend()
         process.kill()
         assert_all_end(parsers)
+
+
+DURING_RENAMES = """
+import os, signal
+from rnndiag import signals
+signals.install()
+with signals.atomic():
+    os.kill(os.getpid(), signal.{name})
+    for _ in range(1000):
+        pass
+    print("whole", flush=True)
+print("not ended", flush=True)
+"""
+
+
+@SIGNALS
+def test_renames_that_belong_together_are_not_interrupted(number: signal.Signals) -> None:
+    with running("-c", DURING_RENAMES.format(name=number.name)) as process:
+        out, complaint = process.communicate(timeout=END_SECONDS)
+    assert (process.returncode, out, complaint) == (CODES[number], "whole\n", "")
