@@ -31,8 +31,8 @@ collect_ignore_glob = [] if importlib.util.find_spec("onnx") else ["test_onnx*.p
 CALLS_PER_UNIT = 11
 """Calls of functions that a unit of ``Allowance`` pays for, at most. Ten is the most that any file here needs."""
 FREE_CALLS = 5_000_000
-"""Calls that no unit pays for: parts of a file whose length has limits of its own, such as lists of tensors. The code of
-a TorchScript archive takes the most, 4.2 million."""
+"""Calls that no unit pays for: parts of a file whose length has limits of its own, such as lists of tensors. Code of
+TorchScript takes the most, 4.2 million."""
 
 
 @pytest.fixture

@@ -7,19 +7,18 @@ import signal
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from torch import nn
 
-from tests.cli.conftest import Done
+from rnndiag.fleet.processes import processes
 from tests.cli.running import END_SECONDS, assert_all_end, children, running, until
 from tests.fleets import save
 
-Cli = Callable[..., Done]
 WORKER, PARSER = "spawn_main", "rnndiag.parsers.worker"
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 SIGNALS = pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
@@ -125,18 +124,13 @@ def test_with_a_worker_that_is_stopped(tmp_path: Path, number: signal.Signals) -
     assert_all_end(below)
 
 
-def test_a_worker_that_is_stopped_when_all_is_done_does_not_keep_the_command(tmp_path: Path) -> None:
-    """Each of two workers has a model; the one that is done is stopped while the other measures."""
-    paths = [save(tmp_path / "short.pt", 0), save(tmp_path / "long.pt", 1, hidden=256)]
-    out = tmp_path / "out.jsonl"
-    options = ("--T", "3000", "--no-treat", "--exponents", "2", "--format", f"jsonl={out}", "--workers", "2")
-    with running("-m", "rnndiag", "inspect", *paths, *options) as process:
-        until(lambda: out.exists() and b"short.pt" in out.read_bytes())
-        workers = children(process, WORKER)
-        min(workers, key=lambda each: each.cpu_times().user).suspend()
-        process.communicate(timeout=400)  # some 20 s of computing
-    assert process.returncode == 0
-    assert out.read_bytes().count(b"\n") == 2
+def test_a_pool_ends_although_its_workers_are_stopped() -> None:
+    with processes(2) as pool:
+        ids = [pool.submit(os.getpid).result() for _ in range(2)]
+        workers = [psutil.Process(number) for number in {*ids}]
+        for worker in workers:
+            worker.suspend()
+    assert_all_end(workers)
 
 
 @SIGNALS
@@ -168,7 +162,7 @@ def test_within_a_long_call_of_native_code(tmp_path: Path, number: signal.Signal
 def test_finished_models_are_reported_after_ctrl_c(tmp_path: Path) -> None:
     """The second model takes minutes."""
     paths = [save(tmp_path / "short.pt", 0), save(tmp_path / "long.pt", 1, hidden=256)]
-    options = ("--T", "12000", "--no-treat", "--exponents", "2", "--format", "json", "--workers", "2")
+    options = ("--T", "30000", "--no-treat", "--exponents", "2", "--format", "json", "--workers", "2")
     with running("-m", "rnndiag", "inspect", *paths, *options) as process:
         workers = until(lambda: len(children(process, WORKER)) == 2 and children(process, WORKER))
         until(lambda: max(each.cpu_times().user for each in workers) > 8 + min(e.cpu_times().user for e in workers))
@@ -229,3 +223,23 @@ def test_no_parser_outlives_a_killed_parent() -> None:
         parsers[0].suspend()
         process.kill()
         assert_all_end(parsers)
+
+
+DURING_RENAMES = """
+import os, signal
+from rnndiag import signals
+signals.install()
+with signals.atomic():
+    os.kill(os.getpid(), signal.{name})
+    for _ in range(1000):
+        pass
+    print("whole", flush=True)
+print("not ended", flush=True)
+"""
+
+
+@SIGNALS
+def test_renames_that_belong_together_are_not_interrupted(number: signal.Signals) -> None:
+    with running("-c", DURING_RENAMES.format(name=number.name)) as process:
+        out, complaint = process.communicate(timeout=END_SECONDS)
+    assert (process.returncode, out, complaint) == (CODES[number], "whole\n", "")

@@ -70,6 +70,8 @@ class Watch:
             self.seen.append(f"{event}: {arguments[0]!r}")
 
     def _inside(self, path: object) -> bool:
+        if isinstance(path, os.PathLike):
+            path = os.fspath(path)
         # rmtree names what it removes relative to a folder that it opened.
         if isinstance(path, int) or path == os.devnull:
             return True
