@@ -97,7 +97,7 @@ def assert_norms(run: Trajectory) -> None:
             close(float(logs[t, b]) * math.log(10), exact.log_spectral_norm(matrix), 1e-6)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     form=st.sampled_from(FORMS),
     bias=st.floats(0, 300),
