@@ -93,10 +93,9 @@ def at_once(cached: int, device: torch.device) -> int:
 def measuring(entries: int, device: torch.device) -> Iterator[None]:
     """Conditions under which numbers are right, and no dearer than they must be.
 
-    One thread where the largest recurrent matrix of a gate has few entries, all where it has many. The number of threads
-    decides how sums are split, hence their last digits: below the limit a report is the same on any number of cores.
-    Threads wait for one another
-    in a loop; between the many short operations of a small net they win nothing, and on a machine whose cores are busy
+    One thread where the largest recurrent matrix of a gate has few entries, all where it has many. The number of
+    threads decides how sums are split, and so their last digits: below the limit a report is the same on any
+    number of cores. Threads wait for one another in a loop; between the many short operations of a small net they win nothing, and on a machine whose cores are busy
     they lose a factor of fifty.
 
     Args:

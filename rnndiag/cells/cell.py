@@ -92,8 +92,16 @@ def fused_states(kernel: Callable[[RecurrentLayer], nn.RNNBase], layer: Recurren
     return states
 
 
+SQUARED = {torch.float64: (1e-140, 1e150), torch.float32: (1e-15, 1e18)}
+"""Norms between which the squares of the entries that matter keep their digits."""
+
+
 def log_norms(vectors: Tensor) -> Tensor:
     """Natural logarithms of ``||v||``, though its square may leave the range: ``[T, B, n] -> [T, B, 1]``."""
+    plain: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    low, high = SQUARED[vectors.dtype]
+    if not bool(vectors[((plain < low) | (plain > high))[..., 0]].any()):  # zero vectors are right as they are
+        return plain.log()
     length, exponent = safe_norm(vectors, keepdim=True)
     return length.log() + exponent * LN_2
 

@@ -68,7 +68,8 @@ def frame_growth(
     size, batch = chain.shape[1], chain.batch[1]
     first = torch.randn(batch, size, count, dtype=torch.float64, generator=generator)
     vectors = torch.linalg.qr(first).Q.mT.contiguous().to(like)
-    frame = _Frame(vectors, vectors.new_zeros(batch, count))
+    frame = _Frame(vectors)
+    dead: Tensor | None = None  # columns that have been annihilated, which only an elimination finds out
     widest = math.log(max(RELATIVE_ERROR / torch.finfo(like.dtype).eps, 2.0))
     growth = like.new_zeros(len(bounds) - 1, batch, count)
     most = min(MOST_RUNS, max(1, KEPT_BYTES // (vectors.numel() * vectors.element_size())))
@@ -76,7 +77,6 @@ def frame_growth(
     for block, (step, end) in enumerate(pairwise(bounds)):
         while step < end:
             taken = [min(run, end - start) for start in range(step, end, run)[:runs]]
-            dead = growth.sum(0).isneginf()
             frames, logs, losses = _advance(chain, frame, step, taken, dead)
             # A whole run of steps may underflow where no single one does: then, too, with fewer.
             wrong = [not loss < (widest if n > 1 else math.inf) for n, loss in zip(taken, losses, strict=True)]
@@ -87,6 +87,7 @@ def frame_growth(
             if right < len(taken) and taken[right] == 1:
                 frame, grown = _eliminated(chain, frame, step, frames[right], logs[right], dead)
                 growth[block] += grown
+                dead = growth.sum(0).isneginf()
                 step, run, runs = step + 1, 1, 1
                 continue
             if right < len(taken):
@@ -100,10 +101,10 @@ def frame_growth(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Frame:
-    """Vectors as rows ``[B, k, n]``, and ``log r_jj`` of their own factorisation: zero where they are orthonormal."""
+    """Vectors as rows ``[B, k, n]``, and ``log r_jj`` of their own factorisation; None: they are orthonormal."""
 
     vectors: Tensor
-    log_volume: Tensor
+    log_volume: Tensor | None = None
 
 
 def _promised(run: int, loss: float, widest: float) -> int:
@@ -112,7 +113,7 @@ def _promised(run: int, loss: float, widest: float) -> int:
 
 
 def _advance(
-    chain: Chain[BatchedOperator], frame: _Frame, step: int, runs: Sequence[int], dead: Tensor
+    chain: Chain[BatchedOperator], frame: _Frame, step: int, runs: Sequence[int], dead: Tensor | None
 ) -> tuple[list[_Frame], Tensor, list[float]]:
     """Some runs of steps, with a factorisation after each; what is lost in ``dead`` columns does not count.
 
@@ -126,7 +127,7 @@ def _advance(
         step += run
         frames.append(frame)
         logs.append(grown)
-        losses.append(loss.masked_fill(dead, 0.0).amax())
+        losses.append((loss if dead is None else loss.masked_fill(dead, 0.0)).amax())
     asked: list[float] = torch.stack(losses).tolist()
     return frames, torch.stack(logs), asked
 
@@ -145,26 +146,30 @@ def _factored(chain: Chain[BatchedOperator], frame: _Frame, step: int, run: int)
     growth = factor.R.diagonal(dim1=-2, dim2=-1).abs()
     length = torch.linalg.vector_norm(image, dim=-1)
     eps = torch.finfo(image.dtype).eps
-    own = rows[:, : image.shape[1]]
-    # A row that no column has used up is mixed into those after it.
-    left = torch.where(growth < math.sqrt(eps) * own, own, 0.0).cummax(-1).values
-    reach = torch.cat((own[:, :1], torch.maximum(own[:, 1:], left[:, :-1])), -1)
+    reach = own = rows[:, : image.shape[1]]
+    if run == 1:  # of several steps only those are kept that have lost little
+        # A row that no column has used up is mixed into the rows after it.
+        left = torch.where(growth < math.sqrt(eps) * own, own, 0.0).cummax(-1).values
+        reach = torch.cat((own[:, :1], torch.maximum(own[:, 1:], left[:, :-1])), -1)
     logs = torch.where(growth > 4 * image.shape[-1] * eps * reach, growth, 0.0).log()
     loss = (length.log() - logs).nan_to_num(nan=torch.inf, posinf=torch.inf)
     vectors = torch.empty_like(image).scatter_(-1, order, factor.Q.mT)
-    logs = logs - frame.log_volume
+    if frame.log_volume is not None:
+        logs = logs - frame.log_volume
     if power is not None:
         logs = logs + power * LN_2
-    return _Frame(vectors, torch.zeros_like(logs)), logs, loss
+    return _Frame(vectors), logs, loss
 
 
 def _eliminated(
-    chain: Chain[BatchedOperator], frame: _Frame, step: int, factored: _Frame, logs: Tensor, dead: Tensor
+    chain: Chain[BatchedOperator], frame: _Frame, step: int, factored: _Frame, logs: Tensor, dead: Tensor | None
 ) -> tuple[_Frame, Tensor]:
     """One step by elimination in those sequences whose factorisation cannot be trusted; the others keep theirs."""
-    doubtful = (logs.isneginf() | logs.isnan()) & ~dead
+    doubtful = logs.isneginf() | logs.isnan()
+    doubtful = doubtful if dead is None else doubtful & ~dead
     which = doubtful.any(-1).nonzero().flatten()
     grown, lower, volume = graded_step(chain[step][which], frame.vectors[which])
     vectors = factored.vectors.index_copy(0, which, lower)
-    log_volume = factored.log_volume.index_copy(0, which, volume)
-    return _Frame(vectors, log_volume), logs.index_copy(0, which, grown + volume - frame.log_volume[which])
+    log_volume = torch.zeros_like(logs).index_copy(0, which, volume)
+    before = torch.zeros_like(volume) if frame.log_volume is None else frame.log_volume[which]
+    return _Frame(vectors, log_volume), logs.index_copy(0, which, grown + volume - before)

@@ -23,7 +23,6 @@ from rnndiag.operators.reset_first import ResetFirst
 from rnndiag.operators.structured import CarryReadout, DiagonalPlusShared, StepJacobian
 from rnndiag.operators.wide import Wide, binary_exponent, brought_to_one, concatenated, times_power_of_two
 
-
 DEEPEST = {torch.float64: 900.0, torch.float32: 90.0}
 """Powers of two between the largest row and a row that still counts for norms."""
 

@@ -1,4 +1,4 @@
-"""Step Jacobians of small nets in arithmetic of any precision and range (mpmath), from the states that torch computed."""
+"""Step Jacobians of small nets in arithmetic of any range (mpmath), along the states that torch computed."""
 
 from __future__ import annotations
 
