@@ -140,7 +140,7 @@ def test_a_sound_net_is_healthy_and_has_the_same_shape(net: dict[str, object], l
 
 
 def test_an_input_that_was_lost_before_is_not_held_against_a_treatment() -> None:
-    heard = patient(init="orthogonal").gain
+    heard = replace(patient(init="orthogonal", length=10).gain, verdict="healthy")
     deaf = replace(heard, input_now=heard.input_now - 9)
     ill = replace(heard, verdict="vanishing")
     reach = input_reach(deaf, heard)
