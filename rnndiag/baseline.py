@@ -73,7 +73,8 @@ def _report(path: Path, text: bytes, which: str) -> Report:
         raise _no_report(path, text, error, which) from error
     if version != SCHEMA_VERSION:
         raise BaselineError(
-            f"{path}{which}: expected reports of schema_version {SCHEMA_VERSION!r}, got {_brief(version)}; write it again"
+            f"{path}{which}: expected reports of schema_version {SCHEMA_VERSION!r}, "
+            f"got {_brief(version)}; write it again"
         )
     try:
         return from_json(text)

@@ -76,7 +76,8 @@ def toml_tree(path: Path, text: str) -> dict[str, Any]:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     except RecursionError as error:
         raise ConfigError(
-            f"{path}: not valid TOML at {deep_position(text, MAX_DEPTH)}: expected at most {MAX_DEPTH} levels of nesting"
+            f"{path}: not valid TOML at {deep_position(text, MAX_DEPTH)}: "
+            f"expected at most {MAX_DEPTH} levels of nesting"
         ) from error
     except ValueError as error:
         long = _LONG_NUMBER.search(text)
@@ -122,7 +123,7 @@ def _loader(text: str) -> yaml.SafeLoader:
             self.depth += 1
             self.nodes += 1
             if self.depth > MAX_DEPTH or self.nodes > MAX_NODES:
-                raise _too_large(self.peek_event().start_mark)
+                raise _too_large(self.peek_event().start_mark)  # type: ignore[no-untyped-call]
             try:
                 return super().compose_node(parent, index)
             finally:
@@ -133,11 +134,11 @@ def _loader(text: str) -> yaml.SafeLoader:
             if node is None:
                 return None
             check(node, {})
-            return self.construct_document(node)  # type: ignore[no-untyped-call]
+            return self.construct_document(node)
 
         def construct_object(self, node: Any, deep: bool = False) -> Any:
             try:
-                value = super().construct_object(node, deep)  # type: ignore[no-untyped-call]
+                value = super().construct_object(node, deep)
             # What the constructors of bool, int, float and timestamp raise for text that is none.
             except (ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
                 raise _unfit(node) from error
@@ -147,7 +148,10 @@ def _loader(text: str) -> yaml.SafeLoader:
 
     def _too_large(mark: Any) -> Exception:
         return ComposerError(
-            None, None, f"expected at most {MAX_DEPTH} levels of nesting and {MAX_NODES:,} values, counting aliases", mark
+            None,
+            None,
+            f"expected at most {MAX_DEPTH} levels of nesting and {MAX_NODES:,} values, counting aliases",
+            mark,
         )
 
     def _unfit(node: Any) -> Exception:

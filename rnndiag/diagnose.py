@@ -16,8 +16,8 @@ from rnndiag.cells.layer import Stack
 from rnndiag.checkpoint.model import Model, Skipped, Source
 from rnndiag.config import Settings
 from rnndiag.errors import ProbeError, SettingsError
-from rnndiag.globs import matches
 from rnndiag.estimate import LONG, check_memory, cost, gemm_rate
+from rnndiag.globs import matches
 from rnndiag.machine import device_of, measuring
 from rnndiag.measures.layer import STAGES, LayerMeasures, measure_layer, measure_stack
 from rnndiag.measures.step_norms import VECTORS, estimates_rms

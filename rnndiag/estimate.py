@@ -10,7 +10,7 @@ import torch
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.config import Settings
 from rnndiag.errors import SettingsError
-from rnndiag.machine import at_once, device_of, memory_of
+from rnndiag.machine import at_once, available_memory, device_of, memory_of
 from rnndiag.probes import Probe
 from rnndiag.trajectory import HELD_BYTES, WINDOW_BYTES
 
@@ -99,12 +99,18 @@ def check_memory(name: str, needed: int, probe: Probe, device: torch.device) -> 
         SettingsError: with the figures.
     """
     held = memory_of(device)
-    if needed > held:
+    free = min(held, available_memory()) if device.type == "cpu" else held
+    if needed > free:
         where = "this machine" if device.type == "cpu" else f"--device {device}"
+        of_them = f", of which {_gib(free)} GiB are free" if free < held else ""
         raise SettingsError(
-            f"T={probe.length} and B={probe.batch} would take about {needed / 2**30:.0f} GiB on {name}, {where} has "
-            f"{held / 2**30:.0f} GiB; lower --T or --batch"
+            f"T={probe.length} and B={probe.batch} would take about {_gib(needed)} GiB on {name}, {where} has "
+            f"{_gib(held)} GiB{of_them}; lower --T or --batch"
         )
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.3g}" if size < 100 * 2**30 else f"{size / 2**30:.0f}"
 
 
 def _state_size(layer: RecurrentLayer) -> int:

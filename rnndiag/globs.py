@@ -70,7 +70,7 @@ def _length(source: str) -> int:
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a name matches a glob: ``*`` any text, ``?`` one character, ``[abc]``, ``[a-z]``, ``[!a]`` one of a set."""
+    """Whether a name matches a glob of ``*``, ``?``, ``[abc]``, ``[a-z]`` and ``[!a]``."""
     return _glob(pattern).match(name) is not None
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +23,12 @@ LAUNCHED_TOGETHER = 64
 
 SHARE = 256
 """At most so small a part of its memory, of which a window's linearisation takes ten to fifteen times as much."""
+
+_CGROUP_FILES = (
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+)
+"""The limit and the use of memory in a container, by version 2 and version 1."""
 
 _FULL = re.compile("out of memory|not enough memory|allocate memory", re.IGNORECASE)
 
@@ -58,6 +65,21 @@ def memory_of(device: torch.device) -> float:
     if not hasattr(os, "sysconf"):
         return float("inf")
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def available_memory() -> float:
+    """Bytes of memory that this process can still take: what the machine has free, within the limit of its cgroup.
+
+    Infinite where the system does not tell. It changes from moment to moment, so it is not kept.
+    """
+    free = [float("inf")]
+    with suppress(OSError, ValueError, IndexError):
+        told = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+        free.append(1024.0 * int(told["MemAvailable"].split()[0]) if "MemAvailable" in told else float("inf"))
+    for most, used in _CGROUP_FILES:
+        with suppress(OSError, ValueError):  # no cgroup, or "max"
+            free.append(float(int(most.read_text()) - int(used.read_text())))
+    return min(free)
 
 
 def at_once(cached: int, device: torch.device) -> int:

@@ -12,10 +12,14 @@ from torch import Tensor
 
 from rnndiag.cells.layer import Stack
 from rnndiag.errors import ProbeError
+from rnndiag.machine import available_memory
 from rnndiag.seeds import generator
 
 ProbeKind = Literal["noise", "zeros", "constant", "sine", "impulse", "tokens", "file"]
 GENERATED = tuple(kind for kind in get_args(ProbeKind) if kind != "file")
+
+COPIES = 3
+"""An array is in memory as it is read, as it is scaled, and for a moment as it is copied."""
 
 Shape = tuple[int, int, int]
 """``(T, B, D)``"""
@@ -69,16 +73,13 @@ class Probe:
             raise ProbeError(f"{name}: expected an array [T, D] or [B, T, D], got shape {list(array.shape)}")
         if array.dtype.is_complex:
             raise ProbeError(f"{name}: expected real numbers, got {array.dtype}")
-        sequences = array.detach().to("cpu", torch.float64).reshape(-1, *array.shape[-2:]).transpose(0, 1)
+        check_lengths(tuple(array.shape), length, batch, name)
+        used = array.detach().reshape(-1, *array.shape[-2:]).transpose(0, 1)[:length, :batch]
+        check_fits(used.numel(), name)
+        # A copy of what is used alone: a view would keep the whole array in memory, and send it to other processes.
+        sequences = used.to("cpu", torch.float64, copy=True)
         if not bool(sequences.isfinite().all()):
             raise ProbeError(f"{name}: expected finite numbers, got NaN or infinity among them")
-        for option, wanted, held in (
-            ("--T", length, sequences.shape[0]),
-            ("--batch", batch, sequences.shape[1]),
-        ):
-            if wanted is not None and wanted > held:
-                raise ProbeError(f"{name}: {option} {wanted} is more than the {held} that the array holds")
-        sequences = sequences[:length, :batch]
         return cls("file", sequences.shape[0], sequences.shape[1], scale, 0, sequences)
 
     def misfit(self, stack: Stack) -> str | None:
@@ -112,6 +113,32 @@ class Probe:
         else:
             drawn = _GENERATORS[self.kind]((self.length, self.batch, stack.input_size), stream)
         return drawn * self.scale
+
+
+def check_lengths(shape: tuple[int, ...], length: int | None, batch: int | None, name: str) -> None:
+    """Compare the length and batch asked for with an array ``[T, D]`` or ``[B, T, D]``.
+
+    Raises:
+        ProbeError: where the array holds less.
+    """
+    held = {"--T": (length, shape[-2]), "--batch": (batch, shape[0] if len(shape) == 3 else 1)}
+    for option, (wanted, there) in held.items():
+        if wanted is not None and wanted > there:
+            raise ProbeError(f"{name}: {option} {wanted} is more than the {there} that the array holds")
+
+
+def check_fits(numbers: int, name: str) -> None:
+    """Refuse a probe that does not fit into memory, before it is read.
+
+    Raises:
+        ProbeError: with the sizes and the options that lower them.
+    """
+    needed, free = COPIES * 8 * numbers, available_memory()
+    if needed > free:
+        raise ProbeError(
+            f"{name}: {numbers:,} numbers take about {needed / 2**30:.3g} GiB as float64 with the copies that a "
+            f"measurement makes; {free / 2**30:.3g} GiB of memory are free; lower --T or --batch"
+        )
 
 
 def _normal(shape: Shape | tuple[int, ...], stream: torch.Generator) -> Tensor:

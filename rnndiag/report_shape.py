@@ -20,7 +20,7 @@ _CODES = frozenset(rule.code for rule in CATALOGUE)
 
 
 def shape_fault(report: Report) -> str:
-    """The first place where a report is not as rnndiag writes it, and what was expected there; empty if there is none."""
+    """The first place where a report is not as rnndiag writes it, and what was expected; empty if there is none."""
     return next(_faults(report), "")
 
 
@@ -58,7 +58,9 @@ def _faults(report: Report) -> Iterator[str]:
 
 def _of_layer(layer: LayerMeasures, length: int, place: str) -> Iterator[str]:
     if layer.jacobian is not None:
-        yield from _of_curve(layer.jacobian.norm_per_step, layer.jacobian.steps, length, f"{place}.jacobian.norm_per_step")
+        yield from _of_curve(
+            layer.jacobian.norm_per_step, layer.jacobian.steps, length, f"{place}.jacobian.norm_per_step"
+        )
     if layer.saturation is not None:
         yield from _of_curve(layer.saturation.per_step, layer.saturation.steps, length, f"{place}.saturation.per_step")
     if layer.gradient is not None:

@@ -38,7 +38,6 @@ def test_a_gate_is_one_of_its_letters(name: str) -> None:
     )
 
 
-
 @pytest.mark.parametrize("stars", [4, 8, 30])
 def test_patterns_made_for_backtracking_end(stars: int) -> None:
     """Trying all choices would take longer than the age of the universe; one pass takes milliseconds."""

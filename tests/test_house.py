@@ -12,7 +12,18 @@ import rnndiag
 PACKAGE = Path(rnndiag.__file__).parent
 
 ROOMS = (
-    {"errors", "config", "config_file", "config_search", "config_tree", "globs", "seeds", "side_files", "told", "whole_file"},
+    {
+        "errors",
+        "config",
+        "config_file",
+        "config_search",
+        "config_tree",
+        "globs",
+        "seeds",
+        "side_files",
+        "told",
+        "whole_file",
+    },
     {"machine"},
     {"operators", "cells", "probes", "parsers"},
     {"checkpoint", "random_nets", "trajectory"},

@@ -50,14 +50,21 @@ def make_probe(
     if isinstance(spec, str) and not Path(spec).exists():
         kinds = ", ".join(GENERATED)
         raise ProbeError(f"--probe {spec}: expected one of {kinds}, or a .npy, .npz or .pt file; no such file")
-    array, name = array_of(spec, "probe")
+    array, name = array_of(spec, "probe", length, batch)
     return Probe.from_array(array, length=length, batch=batch, scale=scale, name=name)
 
 
-def array_of(given: object, name: str) -> tuple[Tensor, str]:
-    """A tensor of what is one, or lies in a file, and what to call it in an error."""
+def array_of(given: object, name: str, length: int | None = None, batch: int | None = None) -> tuple[Tensor, str]:
+    """A tensor of what is one, or lies in a file, and what to call it in an error.
+
+    Args:
+        given: a tensor, an array, or the path of a file.
+        name: what to call it where it has no path.
+        length: steps that are used, and may be all that is read; None: all.
+        batch: sequences that are used, likewise.
+    """
     if isinstance(given, str | Path):
-        return read_array(given), str(given)
+        return read_array(given, length, batch), str(given)
     try:
         return torch.as_tensor(given), name
     except (TypeError, ValueError, RuntimeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from pathlib import Path
@@ -13,11 +14,12 @@ from torch import Tensor
 
 from rnndiag.checkpoint import read_contents
 from rnndiag.checkpoint.contents import Contents, Unusable, value_of
-from rnndiag.checkpoint.npy import SIGNATURE, UnreadableError, read_header, read_numbers
+from rnndiag.checkpoint.npy import SIGNATURE, Header, UnreadableError, read_header, read_leading
 from rnndiag.checkpoint.numpy_arrays import check_member, is_npz
 from rnndiag.checkpoint.reader import Candidate
-from rnndiag.checkpoint.text import listing, printable
+from rnndiag.checkpoint.text import listing, printable, shape_of
 from rnndiag.errors import CheckpointError, ProbeError
+from rnndiag.probes import check_fits, check_lengths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,8 +28,10 @@ MAX_BYTES = 1 << 30
 """Of an array unpacked from an archive, which may declare any size."""
 
 
-def read_array(path: str | Path) -> Tensor:
-    """The array in a file, in a dtype of real or complex numbers; nothing in the file is executed.
+def read_array(path: str | Path, length: int | None = None, batch: int | None = None) -> Tensor:
+    """The array in a file, in a dtype of real numbers; nothing in the file is executed.
+
+    Of a ``.npy`` or ``.npz`` file no more is read than the first ``length`` steps of the first ``batch`` sequences.
 
     Raises:
         ProbeError: a file that cannot be read, holds no array or several, or numbers that are not real.
@@ -36,9 +40,9 @@ def read_array(path: str | Path) -> Tensor:
     try:
         candidate = Candidate(path)
         if candidate.head.startswith(SIGNATURE):
-            array = _from_npy(path, candidate.size)
+            array = _from_npy(path, candidate.size, length, batch)
         elif is_npz(candidate):
-            array = _from_npz(path, candidate.members)
+            array = _from_npz(path, candidate.members, length, batch)
         else:
             return _only_tensor(path, read_contents(path))
     except CheckpointError as error:
@@ -53,16 +57,37 @@ def read_array(path: str | Path) -> Tensor:
     return torch.from_numpy(np.array(array, dtype=np.float64))
 
 
-def _from_npy(path: Path, size: int) -> np.ndarray:
+def _used(path: Path, header: Header, length: int | None, batch: int | None) -> tuple[int, ...]:
+    """How much of an array is used along each axis; checked before any of it is read.
+
+    Raises:
+        ProbeError: it holds less than is asked for, numbers that are not real, or more than fits into memory.
+    """
+    if header.dtype.kind == "c":
+        raise ProbeError(f"{path}: expected real numbers, got an array of {header.dtype}")
+    shape = header.shape
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise ProbeError(f"{path}: expected an array [T, D] or [B, T, D], got shape {shape_of(shape)}")
+    check_lengths(shape, length, batch, str(path))
+    steps = shape[-2] if length is None else max(length, 1)
+    used: tuple[int, ...] = (steps, shape[-1])
+    if len(shape) == 3:
+        used = (shape[0] if batch is None else max(batch, 1), *used)
+    check_fits(math.prod(used), str(path))
+    return used
+
+
+def _from_npy(path: Path, size: int, length: int | None, batch: int | None) -> np.ndarray:
     with path.open("rb") as file:
         header = read_header(file)
         if header.start + header.nbytes > size:
             raise UnreadableError(f"{header} takes {header.nbytes} bytes, the file has {size - header.start}")
+        used = _used(path, header, length, batch)
         file.seek(header.start)
-        return read_numbers(file, header)
+        return read_leading(file, header, used)
 
 
-def _from_npz(path: Path, members: Sequence[zipfile.ZipInfo]) -> np.ndarray:
+def _from_npz(path: Path, members: Sequence[zipfile.ZipInfo], length: int | None, batch: int | None) -> np.ndarray:
     if len(members) != 1:
         held = listing([printable(member.filename.removesuffix(".npy"), 60) for member in members])
         raise ProbeError(f"{path}: expected one array, got {len(members)} ({held}); save the one to use as .npy")
@@ -72,8 +97,9 @@ def _from_npz(path: Path, members: Sequence[zipfile.ZipInfo]) -> np.ndarray:
     with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
         header = read_header(stream)
         check_member(member, header)
+        used = _used(path, header, length, batch)
         stream.seek(header.start)
-        return read_numbers(stream, header)
+        return read_leading(stream, header, used)
 
 
 def _only_tensor(path: Path, contents: Contents) -> Tensor:

@@ -6,12 +6,15 @@ import io
 import math
 import warnings
 from dataclasses import dataclass
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.lib import format as npy
 
 from rnndiag.checkpoint.text import printable, shape_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SIGNATURE: Final = b"\x93NUMPY"
 MAX_HEADER: Final = 16 * 2**10
@@ -61,8 +64,8 @@ def read_header(stream: IO[bytes]) -> Header:
     if dtype.hasobject:
         raise UnreadableError(OBJECTS)
     if dtype.kind not in "biufc":
-        kind = "structured array" if dtype.names else f"array of {printable(str(dtype), 60)}"
-        raise UnreadableError(f"expected an array of numbers, got a {kind}")
+        kind = "a structured array" if dtype.names else f"an array of {printable(str(dtype), 60)}"
+        raise UnreadableError(f"expected an array of numbers, got {kind}")
     if len(shape) > 64 or any(n < 0 for n in shape):
         raise UnreadableError("its header is damaged (no such shape)")
     return Header(shape, dtype, is_fortran, held.tell())
@@ -76,12 +79,37 @@ def read_numbers(stream: IO[bytes], header: Header) -> np.ndarray:
     Raises:
         UnreadableError: it holds fewer.
     """
-    flat = np.empty(math.prod(header.shape), header.dtype)
-    rest = memoryview(flat.view(np.uint8).data)
-    while rest:
-        got = stream.readinto(rest)  # type: ignore[attr-defined]  # every binary reader has it
-        if not got:
-            raise UnreadableError(f"{header.nbytes} bytes expected, {len(rest)} of them missing")
-        rest = rest[got:]
-    native = flat.astype(header.dtype.newbyteorder("="), copy=False)
-    return native.reshape(header.shape, order="F" if header.is_fortran else "C")
+    return read_leading(stream, header, header.shape)
+
+
+def read_leading(stream: IO[bytes], header: Header, used: Sequence[int]) -> np.ndarray:
+    """The first entries along each axis, of which no others are kept in memory.
+
+    Args:
+        stream: at the position after the header.
+        header: of the array.
+        used: how many entries along each axis, at most as many as the array has.
+
+    Raises:
+        UnreadableError: the stream holds fewer.
+    """
+    # A Fortran array is a C array of the reversed shape.
+    shape, wanted = (each[::-1] if header.is_fortran else each for each in (header.shape, tuple(used)))
+    # Behind the last axis that is cut, entries follow one another in the file.
+    cut = max((axis for axis, size in enumerate(shape) if wanted[axis] < size), default=0)
+    block = math.prod(shape[cut + 1 :])
+    run = (wanted[cut] if shape else 1) * block
+    result = np.empty(wanted, header.dtype)
+    rows = result.reshape(-1, run) if result.size else ()
+    start = stream.tell()
+    for row, index in zip(rows, np.ndindex(*wanted[:cut]), strict=result.size > 0):
+        place = int(np.ravel_multi_index(index, shape[:cut])) if cut else 0
+        stream.seek(start + place * math.prod(shape[cut:]) * header.dtype.itemsize)
+        rest = memoryview(row.view(np.uint8).data)
+        while rest:
+            got = stream.readinto(rest)  # type: ignore[attr-defined]  # every binary reader has it
+            if not got:
+                raise UnreadableError(f"{header.nbytes} bytes expected, some of them missing")
+            rest = rest[got:]
+    native = result.astype(header.dtype.newbyteorder("="), copy=False)
+    return native.T if header.is_fortran else native

@@ -1,7 +1,7 @@
 """Patterns of paths: ``*``, ``?``, ``[abc]`` within a name, and ``**`` for any number of folders.
 
-The rules are those of Python's ``glob``: a star does not match a leading dot, ``**`` skips hidden folders. The search is
-another: each folder is read once, however many links lead to it and however often ``**`` is repeated. A folder that can
+The rules are those of Python's ``glob``: a star does not match a leading dot, ``**`` skips hidden folders. The search
+differs: each folder is read once, however many links lead to it and however often ``**`` is repeated. A folder that can
 be reached under its own name is reached so; links are followed last.
 """
 
@@ -63,7 +63,7 @@ def _found(root: str, parts: list[str], search: Search, *, folders_only: bool) -
         else:
             names = [(each.name, each.is_dir(), each.is_symlink()) for each in search.entries(folder or os.curdir)]
             names += [(name, True, False) for name in sorted(fixed & {os.curdir, os.pardir})]
-        below = []
+        below: list[tuple[str, frozenset[int]]] = []
         for name, is_folder, is_link in names:
             after = _after(name, positions, parts, is_folder=is_folder)
             path = os.path.join(folder, name)  # noqa: PTH118  # millions of paths: objects would cost a second each

@@ -53,6 +53,4 @@ def _read(peer: socket.socket, size: int, deadline: float) -> bytes:
 
 
 def _none(address: str, problem: str) -> FleetError:
-    return FleetError(
-        f"--scheduler {address}: {problem}; start one with dask scheduler, or name another"
-    )
+    return FleetError(f"--scheduler {address}: {problem}; start one with dask scheduler, or name another")

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from rnndiag.cells.layer import RecurrentLayer, Stack
-from rnndiag.globs import matches
 from rnndiag.config import Settings, Thresholds
+from rnndiag.globs import matches
 from rnndiag.measures.gain import Gain, layer_gain, stack_gain
 from rnndiag.probes import Probe
 from rnndiag.trajectory import run_layer

@@ -52,7 +52,10 @@ YAML = {
 }
 TOML = {
     "5,000 digits": (f"lag = {'1' * 5000}\n", "line 2, column 7: expected a whole number below 2^63"),
-    "20,000 hexadecimal digits": (f"lag = 0x{'f' * 20000}\n", "at tool.rnndiag.lag: expected a whole number below 2^63"),
+    "20,000 hexadecimal digits": (
+        f"lag = 0x{'f' * 20000}\n",
+        "at tool.rnndiag.lag: expected a whole number below 2^63",
+    ),
     "a date that is none": ("lag = 2024-13-45\n", "(at line 2, column"),
     "a date": ("probe = 2024-12-05\n", "at probe: expected `str | null`, got `date`"),
     "deep": (f"paths = {'[' * 100_000}\n", "line 2, column 41: expected at most 32 levels of nesting"),

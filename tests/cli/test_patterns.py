@@ -22,7 +22,8 @@ from tests.cli.conftest import Done
 Cli = Callable[..., Done]
 QUICK = ("--T", "6", "--batch", "2", "--exponents", "2", "--no-treat")
 PATTERNS = (
-    "*", "**", "**/*", "*/*", "a*", "[ab]*", "**/b", "**/b/*", "a/**", "a/**/c", "**/**/c", "*/../a", "./*", ".*", "**/.h",
+    "*", "**",
+    "**/*", "*/*", "a*", "[ab]*", "**/b", "**/b/*", "a/**", "a/**/c", "**/**/c", "*/../a", "./*", ".*", "**/.h",
     "a/b", "a/[!b]", "**/a/**/b", "?/?", "*/", "**/", "none*", "a/*/*/*", ".h/*", "../*/a*",
 )  # fmt: skip
 
@@ -45,7 +46,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_without_links_what_python_finds_is_found(tree: Path, pattern: str) -> None:
     for prefix in ("", f"{tree}{os.sep}"):
-        expected = {os.path.normpath(path) for path in glob.glob(prefix + pattern, recursive=True) if path != prefix}
+        expected = {os.path.normpath(path) for path in glob.glob(prefix + pattern, recursive=True) if path != prefix}  # noqa: PTH207
         found = matching(prefix + pattern, Search(pattern))
         assert {os.path.normpath(path) for path in found} - {os.path.normpath(prefix or ".")} == expected - {
             os.path.normpath(prefix or ".")
@@ -71,7 +72,8 @@ def circle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["**/*.pt", "**/" * 30 + "*.pt", "**", "**/real/**/*.pt", "**/*/**/*.pt", "**/inner/../*.pt", "**/loop*/**"]
+    "pattern",
+    ["**/*.pt", "**/" * 30 + "*.pt", "**", "**/real/**/*.pt", "**/*/**/*.pt", "**/inner/../*.pt", "**/loop*/**"],
 )
 def test_links_in_circles_are_searched_once(circle: Path, pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rnndiag.checkpoint.folders.MAX_VISITED", 1000)
@@ -146,7 +148,8 @@ def test_a_matched_name_is_a_file_and_never_stdin(tmp_path: Path) -> None:
     for pattern, expected in (("*", ["./-", "s3:/m.pt"]), ("?", ["./-"]), ("[-]", ["./-"]), ("*//*", ["s3:/m.pt"])):
         done = subprocess.run(
             [sys.executable, "-m", "rnndiag", "check", "--", pattern], input=b"no model", cwd=tmp_path,
-            capture_output=True, timeout=120, check=False, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            capture_output=True, timeout=120, check=False,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         )  # fmt: skip
         assert done.stderr == b"", done.stderr
         assert all(path.encode() in done.stdout for path in expected), done.stdout
