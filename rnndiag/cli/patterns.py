@@ -63,7 +63,7 @@ def _found(root: str, parts: list[str], search: Search, *, folders_only: bool) -
         else:
             names = [(each.name, each.is_dir(), each.is_symlink()) for each in search.entries(folder or os.curdir)]
             names += [(name, True, False) for name in sorted(fixed & {os.curdir, os.pardir})]
-        below = []
+        below: list[tuple[str, frozenset[int]]] = []
         for name, is_folder, is_link in names:
             after = _after(name, positions, parts, is_folder=is_folder)
             path = os.path.join(folder, name)  # noqa: PTH118  # millions of paths: objects would cost a second each
