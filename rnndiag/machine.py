@@ -73,8 +73,8 @@ def measuring(entries: int, device: torch.device) -> Iterator[None]:
 
     One thread where the largest recurrent matrix of a gate has few entries, all where it has many. The number of
     threads decides how sums are split, and so their last digits: below the limit a report is the same on any
-    number of cores. Threads wait for one another in a loop; between the many short operations of a small net they win nothing, and on a machine whose cores are busy
-    they lose a factor of fifty.
+    number of cores. Threads wait for one another in a loop; between the many short operations of a small net they win
+    nothing, and on a machine whose cores are busy they lose a factor of fifty.
 
     Args:
         entries: of the largest recurrent matrix of one gate.
