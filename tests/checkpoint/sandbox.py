@@ -34,8 +34,8 @@ SOUND: Final = (
 )  # fmt: skip
 """Read beforehand: libraries import some of their own modules on first use."""
 CPU_SECONDS: Final = 50
-"""Seconds of computing after which a file counts as one that hangs: ten times what the slowest takes on an idle machine
-(benchmarks/hostile.md). The sharp limits are counted."""
+"""Seconds of computing after which a file counts as one that hangs: almost ten times what the slowest takes
+(benchmarks/hostile.md, on a busy machine). A parser's process has its own limit. The sharp limits are counted."""
 WALL_SECONDS: Final = 500
 """The same for a file that hangs without computing, on a machine that has ten other things to do."""
 
