@@ -70,10 +70,11 @@ class Clip(Training):
     squared error of a linear readout of the last state, targets of unit variance.
 
     The threshold is tried on a copy: 20 updates of SGD at a learning rate of 0.1 on random targets, with clipping and
-    without. If the loss diverges with clipping too, ``c`` is divided by 4, at most twice. Clipping helps where training
-    diverges without it (or the stack explodes, or the 95th percentile of ``||g||`` is ten times the median, or the median
-    ten times what a sound net has) and does not diverge with it. It bounds what an exploding gradient does to the weights; the gain through time stays. It makes
-    no gradient larger, so it cannot cure vanishing.
+    without. If the loss diverges with clipping too, ``c`` is divided by 4, at most twice. Clipping is needed where
+    training diverges without it, where the stack explodes, where the 95th percentile of ``||g||`` is ten times the
+    median, and where the median is ten times what a sound net has. It helps where it is needed and training does not
+    diverge with it. It bounds what an exploding gradient does to the weights; the gain through time stays. It makes no
+    gradient larger, so it cannot cure vanishing.
     """
 
     name, checklist = "clip", "clipping"
