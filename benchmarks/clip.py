@@ -71,11 +71,15 @@ def main(
             (stack,) = net.build().stacks
             ill = Patient.of(stack, Probe(length=LENGTH, batch=BATCH), LENGTH, Settings(), torch.device("cpu"))
             figures = Clip().advise(ill, lambda ill=ill: sound_net(ill)).figures  # type: ignore[misc]
-            c = figures["threshold"]
-            without, large, advised = (trained(net, clip, updates) for clip in (math.inf, 1000.0, c))
+            without, large = (trained(net, clip, updates) for clip in (math.inf, 1000.0))
+            c = figures.get("threshold")  # none where the trial does not diverge
+            told = (
+                ("none", "-", "-")
+                if c is None
+                else (f"{c:.2g}", f"{figures['share_over']:.0%}", f"{trained(net, c, updates):.3g}")
+            )
             lines.append(
-                f"| {sigma} | {ill.gain.log10:.1f} | {c:.2g} | {figures['share_over']:.0%} | {without:.3g} "
-                f"| {large:.3g} | {advised:.3g} |"
+                f"| {sigma} | {ill.gain.log10:.1f} | {told[0]} | {told[1]} | {without:.3g} | {large:.3g} | {told[2]} |"
             )
     command = f"python benchmarks/clip.py --seeds {seeds} --updates {updates}"
     title = f"# Clipping: exploding nets trained by SGD at {RATE:g}"

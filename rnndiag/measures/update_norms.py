@@ -86,13 +86,16 @@ class Learner:
         each = torch.stack([torch.linalg.vector_norm(g) for g in gradients if g is not None])
         return float(loss.detach()), float(torch.linalg.vector_norm(each)), list(gradients)
 
-    def descend(self, batches: Iterable[Tensor], rate: float, clip: float = math.inf) -> list[float]:
+    def descend(
+        self, batches: Iterable[Tensor], rate: float, clip: float = math.inf, *, stop: float = math.inf
+    ) -> list[float]:
         """The loss before each update of plain gradient descent, up to the first that is not finite.
 
         Args:
             batches: inputs ``[T, B, D]`` of each update.
             rate: the learning rate.
             clip: the largest norm of a gradient; a longer one is shortened to it.
+            stop: the multiple of the first loss at which the descent ends early.
         """
         losses = []
         for inputs in batches:
@@ -100,6 +103,8 @@ class Learner:
             losses.append(loss)
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 return [*losses, math.inf]
+            if loss >= stop * losses[0]:
+                return losses
             with torch.no_grad():
                 for parameter, gradient in zip(self.parameters, gradients, strict=True):
                     if gradient is not None:

@@ -21,7 +21,7 @@ BATCHES = 20
 SOUND_BATCHES = 5
 """The same for the sound net, whose updates are much alike."""
 
-UPDATES = 12
+UPDATES = 20
 """Updates that are made on a copy, with clipping and without."""
 
 SGD_RATE = 0.1
@@ -31,13 +31,16 @@ LAST = 4
 """Updates whose mean loss is the loss after the trial."""
 
 DIVERGES = 10.0
-"""The loss after the trial, as a multiple of the first loss, from which on training diverges."""
+"""The largest loss as a multiple of the first loss from which on training diverges: random targets explain less."""
+
+HOPELESS = 1e3
+"""The same multiple from which on the trial ends early."""
 
 SMALLER = 4.0
 """The factor between a threshold with which training diverges and the next one that is tried."""
 
 HEAVY = 10.0
-"""The 95th percentile over the median from which on single updates undo many others."""
+"""The 95th percentile over the median, or the median over what a sound net has, from which on updates undo others."""
 
 NEARLY_ALL = 0.9
 """The share of the updates from which on clipping cuts nearly all of them."""
@@ -50,11 +53,12 @@ class Descent:
     first: float
     last: float
     """mean over the last updates; infinite where the loss overflows"""
+    largest: float
 
     @property
     def diverges(self) -> bool:
         """Whether the loss grows far beyond what random targets explain."""
-        return not self.last < DIVERGES * self.first
+        return not self.largest < DIVERGES * self.first
 
 
 class Clip(Training):
@@ -65,11 +69,12 @@ class Clip(Training):
     an exploding net has no update that could set ``c``. The loss is that of ``measures.update_norms.Learner``: the mean
     squared error of a linear readout of the last state, targets of unit variance.
 
-    The threshold is tried on a copy: 12 updates of SGD at a learning rate of 0.1 on random targets, with clipping and
-    without. If the loss diverges with clipping too, ``c`` is divided by 4, at most twice. Clipping helps where training
-    diverges without it (or the stack explodes, or the 95th percentile of ``||g||`` is ten times the median) and does
-    not diverge with it. It bounds what an exploding gradient does to the weights; the gain through time stays. It makes
-    no gradient larger, so it cannot cure vanishing.
+    The threshold is tried on a copy: 20 updates of SGD at a learning rate of 0.1 on random targets, with clipping and
+    without. If the loss diverges with clipping too, ``c`` is divided by 4, at most twice. Clipping is needed where
+    training diverges without it, where the stack explodes, where the 95th percentile of ``||g||`` is ten times the
+    median, and where the median is ten times what a sound net has. It helps where it is needed and training does not
+    diverge with it. It bounds what an exploding gradient does to the weights; the gain through time stays. It makes no
+    gradient larger, so it cannot cure vanishing.
     """
 
     name, checklist = "clip", "clipping"
@@ -84,11 +89,12 @@ class Clip(Training):
         if patient.gain.verdict == "vanishing" and norms.tail < HEAVY:
             note = "clipping cannot cure vanishing: it makes no gradient larger"
             return Advised(f"no clipping is needed: {norm}", False, note, figures, patient.gain.log10)
-        typical = min(norms.typical, sound_norms(patient, sound()).typical)
+        ordinary = sound_norms(patient, sound()).typical
+        typical = min(norms.typical, ordinary)
         without = descent(patient, math.inf)
-        needed = patient.gain.verdict == "exploding" or norms.tail >= HEAVY or without.diverges
-        if not needed:
-            note = "all updates have a similar norm, and training does not diverge without clipping"
+        large = norms.tail >= HEAVY or norms.median >= HEAVY * ordinary
+        if not (patient.gain.verdict == "exploding" or large or without.diverges):
+            note = "the updates have an ordinary norm, and training does not diverge without clipping"
             return Advised(f"no clipping is needed: {norm}", False, note, figures, patient.gain.log10)
         for threshold in (typical, typical / SMALLER, typical / SMALLER**2):
             clipped = descent(patient, threshold)
@@ -96,12 +102,12 @@ class Clip(Training):
                 break
         share = norms.share_over(threshold)
         figures |= {"threshold": threshold, "share_over": share, "learning_rate": SGD_RATE, "loss": clipped.first}
-        figures |= {"loss_clipped": clipped.last, "loss_unclipped": without.last}
+        figures |= {"loss_clipped": clipped.last, "loss_unclipped": without.largest}
         return Advised(
             f"clip the gradient's norm at c = {threshold:.2g} (for a mean squared error of a linear readout of the "
             f"last state, targets of unit variance). {UPDATES} updates of SGD at {SGD_RATE:g} on random targets take "
-            f"the loss from {clipped.first:.2g} to {_loss(clipped.last)} with clipping, and to {_loss(without.last)} "
-            f"without. It cuts {share:.0%} of the updates: {norm}",
+            f"the loss from {clipped.first:.2g} to {_loss(clipped.last)} with clipping, and {_unclipped(without)}. "
+            f"It cuts {share:.0%} of the updates: {norm}",
             not clipped.diverges,
             _note(clipped, share),
             figures,
@@ -115,6 +121,12 @@ def _note(clipped: Descent, share: float) -> str:
     if share >= NEARLY_ALL:
         return "clipping alone does not help enough: it cuts nearly all updates; change the weights too"
     return "clipping bounds the updates; the gain through time stays"
+
+
+def _unclipped(descent: Descent) -> str:
+    if descent.diverges:
+        return f"up to {_loss(descent.largest)} without, where it diverges"
+    return f"to {_loss(descent.last)} without"
 
 
 def _loss(loss: float) -> str:
@@ -135,9 +147,9 @@ def descent(patient: Patient, clip: float) -> Descent:
     """Descend on a copy, on the processor: the same numbers whatever device measures the rest."""
     copy = measurable(patient.stack, patient.measured.layers[0].weight_hh.dtype, torch.device("cpu"))
     losses = Learner(copy, _stream(patient)).descend(
-        (inputs.cpu() for inputs in batches(patient, UPDATES)), SGD_RATE, clip
+        (inputs.cpu() for inputs in batches(patient, UPDATES)), SGD_RATE, clip, stop=HOPELESS
     )
-    return Descent(losses[0], mean_loss(losses[-LAST:]))
+    return Descent(losses[0], mean_loss(losses[-LAST:]), max(losses))
 
 
 def _stream(patient: Patient) -> torch.Generator:

@@ -162,7 +162,9 @@ def test_it_says_where_clipping_alone_is_not_enough() -> None:
     given = advice(patient(sigma=3.0, hidden=40, length=100))
     assert given.figures["share_over"] >= 0.9
     assert "clipping alone does not help enough: it cuts nearly all updates" in given.note
-    assert given.figures["loss_unclipped"] > 100 * given.figures["loss"] > 10 * given.figures["loss_clipped"]
+    assert given.figures["loss_unclipped"] > 100 * given.figures["loss"]
+    assert given.figures["loss_clipped"] < 2 * given.figures["loss"]
+    assert "without, where it diverges" in given.action
     for word in ("mean squared error", "SGD at 0.1", "targets of unit variance"):
         assert word in given.action
 
