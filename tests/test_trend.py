@@ -123,7 +123,7 @@ def test_numbers_in_names_sort_as_numbers(numbers: list[int], word: str) -> None
 
 
 def test_a_number_that_counts_nothing_is_none() -> None:
-    with pytest.raises(SettingsError, match=r"m9+\.pt holds no number in the name"):
+    with pytest.raises(SettingsError, match=r"m9+…9+\.pt holds no number in the name"):
         trend(named(f"m{'9' * 400}.pt", "m1.pt"))
 
 
