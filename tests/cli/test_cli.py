@@ -157,6 +157,11 @@ def test_formats_go_to_files_whole(cli: Cli, saved: Path, tmp_path: Path) -> Non
     [
         (("inspect",), "no PATH given"),
         (("inspct",), "No such command 'inspct'"),
+        (("inspct",), "Did you mean 'inspect'? (rnndiag --help lists the commands and options)"),
+        (("inspect", "--t", "3"), "No such option: --t (Possible options: --T, --quiet, --treat) (rnndiag inspect -"),
+        (("check", "x", "--fail-on", "warn"), "'--fail-on': 'warn' is not one of 'error', 'warning'"),
+        (("compare", "a.pt"), "Missing argument 'NEW' (rnndiag compare --help lists its options)"),
+        (("x" * 5000,), "No such command"),
         (("inspect", "missing.pt"), "missing.pt: no such file"),
         (("inspect", "no*.pt"), "the pattern matches no file"),
         (("simulate", "--sigma", "0"), "--sigma: expected a number above 0, got 0.0"),
@@ -193,6 +198,10 @@ def test_formats_go_to_files_whole(cli: Cli, saved: Path, tmp_path: Path) -> Non
 )
 def test_wrong_input_gets_one_clear_line(cli: Cli, arguments: tuple[str, ...], words: str) -> None:
     assert words in one_line(cli(*arguments))
+
+
+def test_a_file_in_place_of_a_command(cli: Cli, saved: Path) -> None:
+    assert f"; to measure this file, run rnndiag inspect {saved} (rnndiag --help" in one_line(cli(saved))
 
 
 def test_files_that_hold_no_layer(cli: Cli, tmp_path: Path) -> None:
