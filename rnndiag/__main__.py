@@ -48,6 +48,7 @@ def run(arguments: Sequence[str]) -> int:
     from rnndiag.cli import app
     from rnndiag.cli.measuring import complain, refuse
     from rnndiag.cli.streams import say_lines
+    from rnndiag.cli.usage import usage_message
     from rnndiag.errors import RnndiagError
 
     try:
@@ -57,7 +58,7 @@ def run(arguments: Sequence[str]) -> int:
         refuse(error, verbose=_verbose(arguments))
         return error.exit_code
     except typer.TyperException as error:
-        complain(f"{' '.join(error.format_message().split())} (rnndiag --help lists commands and options)")
+        complain(usage_message(error))
         return BAD_INPUT
     except KeyboardInterrupt:
         return 130

@@ -179,7 +179,9 @@ class _Pieces:
 def _lag(settings: Settings, probe: Probe) -> int:
     lag = settings.lag or probe.length
     if lag > probe.length:
-        raise SettingsError(f"--lag {lag} is longer than the probe; expected at most --T {probe.length}")
+        raise SettingsError(
+            f"--lag {lag} is longer than the probe; expected at most --T {probe.length}; raise --T or lower --lag"
+        )
     return lag
 
 

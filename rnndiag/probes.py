@@ -86,7 +86,8 @@ class Probe:
         """Why this probe cannot drive a stack; None if it can."""
         if self.array is not None and self.array.shape[-1] != stack.input_size:
             expected = f"[T, {stack.input_size}] or [B, T, {stack.input_size}]"
-            return f"{stack.name} expects a probe of shape {expected}, got width {self.array.shape[-1]}"
+            hint = ids_hint(self.array)
+            return f"{stack.name} expects a probe of shape {expected}, got width {self.array.shape[-1]}{hint}"
         if self.kind == "tokens" and stack.embedding is None:
             return (
                 f"--probe tokens: {stack.name} expects an embedding [V, {stack.input_size}] in the same "
@@ -113,6 +114,13 @@ class Probe:
         else:
             drawn = _GENERATORS[self.kind]((self.length, self.batch, stack.input_size), stream)
         return drawn * self.scale
+
+
+def ids_hint(array: Tensor) -> str:
+    """What to do about an array that looks like token ids: whole numbers, none below 0, one above 1."""
+    whole = bool((array == array.round()).all()) and bool((array >= 0).all()) and bool((array > 1).any())
+    hint = "; if these are token ids, give their embeddings, or draw tokens by --probe tokens"
+    return hint if whole else ""
 
 
 def check_lengths(shape: tuple[int, ...], length: int | None, batch: int | None, name: str) -> None:

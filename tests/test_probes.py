@@ -87,6 +87,8 @@ def test_arrays_that_do_not_fit(array: torch.Tensor, options: dict[str, int], me
 def test_width_says_expected_and_got() -> None:
     with pytest.raises(ProbeError, match=r"expects a probe of shape \[T, 3\] or \[B, T, 3\], got width 4"):
         Probe.from_array(torch.zeros(5, 4)).inputs(STACK)
+    with pytest.raises(ProbeError, match=r"got width 4; if these are token ids, give their embeddings, or .* tokens$"):
+        Probe.from_array(torch.arange(20).reshape(5, 4)).inputs(STACK)
 
 
 @pytest.mark.parametrize(

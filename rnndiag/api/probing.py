@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,9 @@ def make_probe(
         )
     if isinstance(spec, str) and not Path(spec).exists():
         kinds = ", ".join(GENERATED)
-        raise ProbeError(f"--probe {spec}: expected one of {kinds}, or a .npy, .npz or .pt file; no such file")
+        near = get_close_matches(spec, GENERATED, 1)
+        hint = f"did you mean {near[0]}?" if near else "no such file"
+        raise ProbeError(f"--probe {spec}: expected one of {kinds}, or a .npy, .npz or .pt file; {hint}")
     array, name = array_of(spec, "probe", length, batch)
     return Probe.from_array(array, length=length, batch=batch, scale=scale, name=name)
 

@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "json")
 
-Measured = Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint, or a report written by --format json.")]
+Base = Annotated[str, typer.Argument(metavar="BASE", help="A checkpoint, or a report written by --format json.")]
+New = Annotated[str, typer.Argument(metavar="NEW", help="The checkpoint or report to compare with BASE.")]
 
 
 def compare(
-    base: Measured,
-    new: Measured,
+    base: Base,
+    new: New,
     length: opt.Length = None,
     lag: opt.Lag = None,
     batch: opt.Batch = None,

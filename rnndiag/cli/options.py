@@ -11,7 +11,7 @@ _PROBE, _MEASURE, _RULES, _OUTPUT, _FLEET = "Probe", "Measurement", "Rules", "Ou
 
 Paths = Annotated[
     list[str] | None,
-    typer.Argument(metavar="PATH...", help="Files written by torch.save, folders, globs.", show_default=False),
+    typer.Argument(metavar="PATH...", help="Saved models, folders, patterns, URLs, - for stdin.", show_default=False),
 ]
 Import = Annotated[
     str | None,

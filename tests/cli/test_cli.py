@@ -157,6 +157,11 @@ def test_formats_go_to_files_whole(cli: Cli, saved: Path, tmp_path: Path) -> Non
     [
         (("inspect",), "no PATH given"),
         (("inspct",), "No such command 'inspct'"),
+        (("inspct",), "Did you mean 'inspect'? (rnndiag --help lists the commands and options)"),
+        (("inspect", "--t", "3"), "No such option: --t (Possible options: --T, --quiet, --treat) (rnndiag inspect -"),
+        (("check", "x", "--fail-on", "warn"), "'--fail-on': 'warn' is not one of 'error', 'warning'"),
+        (("compare", "a.pt"), "Missing argument 'NEW' (rnndiag compare --help lists its options)"),
+        (("x" * 5000,), "No such command"),
         (("inspect", "missing.pt"), "missing.pt: no such file"),
         (("inspect", "no*.pt"), "the pattern matches no file"),
         (("simulate", "--sigma", "0"), "--sigma: expected a number above 0, got 0.0"),
@@ -167,13 +172,18 @@ def test_formats_go_to_files_whole(cli: Cli, saved: Path, tmp_path: Path) -> Non
         (("simulate", "--T", "many"), "'--T' / '--length'"),
         (("simulate", "--hidden", "0"), "--hidden: expected at least 1, got 0"),
         (("simulate", "--hidden", "1000000"), "--hidden 1000000: the weights alone would take"),
-        (("simulate", "--T", "5", "--lag", "6"), "--lag 6 is longer than the probe"),
+        (
+            ("simulate", "--T", "5", "--lag", "6"),
+            "--lag 6 is longer than the probe; expected at most --T 5; raise --T or lower --lag",
+        ),
         (("simulate", "--lag", "0"), "--lag: expected at least 1 step, got 0"),
         (("simulate", "--exponents", "few"), "--exponents: expected a whole number or 'all', got 'few'"),
         (
             ("simulate", "--probe", "nose"),
             "--probe nose: expected one of noise, zeros, constant, sine, impulse, tokens",
         ),
+        (("simulate", "--probe", "nose"), "or a .npy, .npz or .pt file; did you mean noise?"),
+        (("simulate", "--probe", "x.npy"), "or a .npy, .npz or .pt file; no such file"),
         (("simulate", "--probe", "tokens"), "expects an embedding [V, 16] in the same model, got none"),
         (("simulate", "--device", "nowhere"), "--device nowhere: not available here"),
         (("simulate", "--layer", "x*"), "--layer 'x*' matches no layer"),
@@ -193,6 +203,10 @@ def test_formats_go_to_files_whole(cli: Cli, saved: Path, tmp_path: Path) -> Non
 )
 def test_wrong_input_gets_one_clear_line(cli: Cli, arguments: tuple[str, ...], words: str) -> None:
     assert words in one_line(cli(*arguments))
+
+
+def test_a_file_in_place_of_a_command(cli: Cli, saved: Path) -> None:
+    assert f"; to measure this file, run rnndiag inspect {saved} (rnndiag --help" in one_line(cli(saved))
 
 
 def test_files_that_hold_no_layer(cli: Cli, tmp_path: Path) -> None:
