@@ -54,7 +54,7 @@ def read_reports(path: Path) -> tuple[Report, ...]:
         BaselineError: for any other file, and for reports of another schema version.
     """
     if not os.path.lexists(path):
-        raise BaselineError(f"{path}: no such file; --write-baseline makes one")
+        raise BaselineError(f"{path}: no such file; create it with --write-baseline")
     text = read_bytes(path, MAX_REPORTS_BYTES, BaselineError).removeprefix(codecs.BOM_UTF8)
     several = text.lstrip()[:1] == b"["
     try:
@@ -95,7 +95,8 @@ def _no_report(path: Path, text: bytes, error: Exception, which: str = "") -> Ba
         where = position(before, len(before))
     reason = str(error).replace(byte[0], "") if byte else str(error)
     return BaselineError(
-        f"{path}{which}: expected a report written by --format json, got no JSON at {where}: {reason}; write it again"
+        f"{path}{which}: expected a report written by --format json, but the text is not JSON at {where}: "
+        f"{reason}; write the report again"
     )
 
 

@@ -34,7 +34,7 @@ class NotAModelError(CheckpointError):
     """
 
     def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"{path}: {reason}: there is no recurrent layer in it to measure; name the model's own file")
+        super().__init__(f"{path}: {reason}: the file holds no recurrent layer to measure; name the file of the model")
         self.reason = reason
 
 

@@ -124,7 +124,7 @@ def check_lengths(shape: tuple[int, ...], length: int | None, batch: int | None,
     held = {"--T": (length, shape[-2]), "--batch": (batch, shape[0] if len(shape) == 3 else 1)}
     for option, (wanted, there) in held.items():
         if wanted is not None and wanted > there:
-            raise ProbeError(f"{name}: {option} {wanted} is more than the {there} that the array holds")
+            raise ProbeError(f"{name}: {option} {wanted} is more than the {there} that the array has")
 
 
 def check_fits(numbers: int, name: str) -> None:

@@ -88,7 +88,7 @@ def _of_curve(values: Sequence[float], at: Sequence[int] | None, length: int, pl
     if at is None and len(values) != length:
         yield _fault(f"{length} values, one for each step", place)
     if at is not None and (len(values) != len(at) or list(at) != sorted({each for each in at if 1 <= each <= length})):
-        yield _fault(f"a value for each of the steps or lags beside it, which rise from 1 to {length} at most", place)
+        yield _fault(f"one value for each listed step or lag, and a rising list from 1 to at most {length}", place)
     if at is not None and not values:
         yield _fault("at least one value", place)
 

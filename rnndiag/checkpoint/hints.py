@@ -73,7 +73,7 @@ def hint(tensors: Mapping[str, Leaf]) -> str:
         if len(options) > MAX_OPTIONS or not all(map(_can_be_written, options)):
             return _undecided(options, shapes)
         proposals = [_spelled(option, _left_out(option, home, shapes), _starred(option, shapes)) for option in options]
-        return "; if it has a layer under other names, say which: " + ", or ".join(proposals)
+        return "; if the file holds a recurrent layer under other names, try " + ", or ".join(proposals)
     return ""
 
 
@@ -229,25 +229,25 @@ def _spelled(option: _Option, left_out: Sequence[str], roles: Mapping[str, str])
 
 def _caveats(option: _Option, left_out: Sequence[str]) -> Iterator[str]:
     if len(option.layouts) > 1:
-        yield "or layout=columns: its square weights do not tell"
+        yield "or layout=columns: the weights are square, so their shapes do not show the layout"
     if option.kind == "rnn":
-        yield "or cell=relu: the weights do not tell"
+        yield "or cell=relu: the weights do not show the nonlinearity"
     elif _is_pytorchs(option):
-        yield f"PyTorch's gate order {', '.join(CANONICAL[option.kind])}, as in its names"
+        yield f"PyTorch's gate order {', '.join(CANONICAL[option.kind])} is assumed, because the names are PyTorch's"
     else:
         example = {"lstm": "order=ifog", "gru": "order=zrn"}[option.kind]
         yield (
-            f"the file does not tell the order of the gates: {', '.join(CANONICAL[option.kind])} is taken; add "
-            f"{example} or the like where it is another"
+            f"the file does not show the order of the gates: {', '.join(CANONICAL[option.kind])} is assumed; "
+            f"add {example} or similar if the order is different"
         )
         if option.kind == "gru":
-            yield "add reset=before where the reset gate multiplies the state and not its product"
+            yield "add reset=before if the reset gate multiplies the state before the recurrent weight does"
     if option.open_biases:
         names = listing([printable(name, 60) for name in option.open_biases], 3)
-        yield f"which of {names} are its biases cannot be told: add bias_ih=, bias_hh= or bias="
+        yield f"rnndiag cannot tell which of {names} are biases: add bias_ih=, bias_hh= or bias="
     rest = [name for name in left_out if name not in option.open_biases]
     if rest:
-        yield f"it leaves out {listing([printable(name, 60) for name in rest], 4)} of the same module"
+        yield f"the option leaves out {listing([printable(name, 60) for name in rest], 4)} of the same module"
 
 
 def _is_pytorchs(option: _Option) -> bool:
@@ -259,6 +259,6 @@ def _undecided(options: Sequence[_Option], shapes: Shapes) -> str:
     names = dict.fromkeys(name for option in options for name in (option.roles["hh"], option.roles["ih"]))
     listed = listing([f"{printable(name, 60)} {shape_of(shapes[name])}" for name in names], 4)
     return (
-        "; if it has a layer under other names, say which tensors are its recurrent and its input weight with --map "
-        f"hh=...,ih=...,cell=...: names and shapes do not tell ({listed})"
+        "; if the file holds a recurrent layer under other names, give its recurrent and its input weight with --map "
+        f"hh=...,ih=...,cell=...; names and shapes do not show which tensors these are ({listed})"
     )

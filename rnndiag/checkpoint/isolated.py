@@ -129,5 +129,7 @@ def _run(format_: str, path: pathlib.Path, seconds: float, what: str) -> bytes:
     if ran_out:
         raise CheckpointError(f"{path}: it took longer than {seconds:.0f} s to parse, more than any sound file")
     if process.returncode or not output:
-        raise CheckpointError(f"{path}: its parser crashed on it (exit status {process.returncode}): copy it again")
+        raise CheckpointError(
+            f"{path}: the parser crashed on this file (exit status {process.returncode}); copy it again"
+        )
     return output

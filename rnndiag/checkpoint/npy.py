@@ -113,7 +113,7 @@ def read_leading(stream: IO[bytes], header: Header, used: Sequence[int]) -> np.n
         while rest:
             got = stream.readinto(rest)  # type: ignore[attr-defined]  # every binary reader has it
             if not got:
-                raise UnreadableError(f"{header.nbytes} bytes expected, some of them missing")
+                raise UnreadableError(f"expected {header.nbytes} bytes of numbers, but the file ends earlier")
             rest = rest[got:]
     native = result.astype(header.dtype.newbyteorder("="), copy=False)
     return native.T if header.is_fortran else native

@@ -68,7 +68,7 @@ def check_destinations(
             raise OutputError(f"{each.file}: cannot be written ({error.strerror})") from error
     for one, other in combinations(destinations, 2):
         if same_file(one.file, other.file):
-            raise OutputError(f"{one.file}: cannot hold both {one} and {other}; name two files")
+            raise OutputError(f"{one.file}: cannot hold both {one} and {other}; name two different files")
     for each in destinations:
         try:
             _check_inputs(each, inputs)
@@ -161,9 +161,9 @@ def _check_place(destination: Destination) -> None:
     if descriptor is not None:
         os.fstat(descriptor)
     elif file.is_dir() and destination.kind == "model":
-        raise OutputError(f"{file}: exists already and is a folder; name another")
+        raise OutputError(f"{file}: exists already and is a folder; name another path")
     elif file.is_dir():
-        raise OutputError(f"{file}: expected a file to write, got a directory")
+        raise OutputError(f"{file}: expected a file to write, got a folder; name a file")
     elif is_regular(file):
         folder = file.resolve().parent
         if not folder.is_dir():
@@ -190,7 +190,7 @@ def _check_name(destination: Destination) -> None:
     if file.name.endswith(SUFFIXES) and not file.exists():
         raise OutputError(
             f"{file}: {destination.option} writes the report, and this is the name of a model; write the model with "
-            f"--save {file}, or the report all the same with --force"
+            f"--save {file}, or write the report there anyway with --force"
         )
 
 

@@ -38,7 +38,7 @@ def check_greeting(address: str, seconds: float) -> None:
     except (OSError, ValueError) as error:
         raise _none(address, f"no scheduler answers there ({getattr(error, 'strerror', None) or error})") from error
     if WORD not in greeting:
-        raise _none(address, "no scheduler answers there, but another program")
+        raise _none(address, "the program that answers there is not a scheduler")
 
 
 def _read(peer: socket.socket, size: int, deadline: float) -> bytes:
@@ -53,4 +53,4 @@ def _read(peer: socket.socket, size: int, deadline: float) -> bytes:
 
 
 def _none(address: str, problem: str) -> FleetError:
-    return FleetError(f"--scheduler {address}: {problem}; start one with dask scheduler, or name another")
+    return FleetError(f"--scheduler {address}: {problem}; start one with dask scheduler, or give another address")

@@ -186,4 +186,4 @@ def _head(text: bytes, file: Path, number: int) -> _Head:
 
 
 def _foreign(file: Path, number: int) -> SettingsError:
-    return SettingsError(f"--resume: line {number} of {file} is no result of --format jsonl; name another file")
+    return SettingsError(f"--resume: line {number} of {file} is not a result of --format jsonl; name another file")

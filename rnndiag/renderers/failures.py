@@ -20,7 +20,11 @@ Failure = tuple[str, Sequence[Finding]]
 def render(failures: Sequence[Failure], *, more: int = 0, last: str) -> RenderableType:
     """Each failure with its findings, the number of failures that are not shown, and a last line."""
     lines = [line for where, findings in failures for line in _failure(where, findings)]
-    left_out = [Text(f"{more} more with findings like these")] if more else []
+    left_out = (
+        [Text(f"{more} more models with such findings" if more > 1 else "1 more model with such findings")]
+        if more
+        else []
+    )
     return Group(*lines, *left_out, Text(last, style="bold"))
 
 

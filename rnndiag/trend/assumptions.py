@@ -29,6 +29,6 @@ def undecided(placed: Sequence[tuple[float, Report]]) -> Iterator[Finding]:
                 found.setdefault(finding.layer, []).append((step, finding))
     for along in found.values():
         step, last = along[-1]
-        where = f"at {len(along)} of {len(placed)} checkpoints, the last of them step {shown(step)}"
+        where = f"at {len(along)} of {len(placed)} checkpoints, most recently at step {shown(step)}"
         evidence = {**last.evidence, "checkpoints": len(along), "step": step}
         yield replace(last, message=f"{where}: {last.message}", evidence=evidence)

@@ -161,7 +161,7 @@ def test_a_pattern_is_like_a_folder_and_a_name_is_not(cli: Cli, run_folder: Path
     assert cli("check", f"{run_folder}/*", *QUICK, "--fail-on", "never").code == 0
     named = cli("check", run_folder / "optimizer.pt", run_folder / "model_0.pt", *QUICK, "--fail-on", "never")
     assert named.code == 2
-    assert f"{run_folder}/optimizer.pt: optimizer state only: there is no recurrent layer in it" in named.err
+    assert f"{run_folder}/optimizer.pt: optimizer state only: the file holds no recurrent layer" in named.err
 
 
 def test_a_folder_of_nothing_else_has_no_model(cli: Cli, run_folder: Path) -> None:

@@ -49,7 +49,7 @@ def test_json_goes_to_a_file_and_the_model_to_another(cli: Cli, tmp_path: Path) 
         (["--treatment", "nothing"], "--treatment 'nothing' matches none"),
         (["--take", "clip"], "it changes training, not the model"),
         (["--save", ILL], "is the model itself"),
-        (["--output", "same", "--save", "same"], "name two files"),
+        (["--output", "same", "--save", "same"], "name two different files"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
