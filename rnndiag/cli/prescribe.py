@@ -115,7 +115,7 @@ def prescribe(
                 measured=keep,
             )
         written += [] if target is None else [target]
-    finally:  # the report is shown, whether or not the model could be written, and the other way round
+    finally:  # show the report even if the model could not be written, and the other way round
         try:
             for result in results:
                 table = partial(rendered.table, result, verbose=verbose)

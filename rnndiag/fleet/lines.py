@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 _BEGINS = b'{"path": "'
-"""How a file of results begins, and how a first line that is torn begins too."""
+"""The first bytes of a file of results, even if its first line is incomplete."""
 
 PIECE = 1 << 20
 """Bytes that are copied at once."""
