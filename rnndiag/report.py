@@ -87,8 +87,8 @@ def from_json(text: bytes | str) -> Report:
     """A report from its JSON; unknown members are skipped.
 
     Raises:
-        msgspec.MsgspecError: for anything else, also for a report that rnndiag would never write, such as one without
-            stacks.
+        msgspec.MsgspecError: for anything else, including a report that rnndiag would never write, such as a report
+            without stacks.
     """
     # Numbers that are not finite are strings in JSON. Only the lax mode converts them back.
     report = decoded(text, Report, strict=False)

@@ -17,7 +17,7 @@ from rnndiag.rules.drift import step as told
 from rnndiag.trend.data import Trend
 
 Curve = list[tuple[float, float]]
-"""Steps and gains of checkpoints in a row."""
+"""Steps and gains of consecutive checkpoints."""
 
 
 class RunCurve:
@@ -50,7 +50,7 @@ class RunCurve:
     def _draw(self, width: int) -> str:
         plotext.clear_figure()
         plotext.theme("clear")
-        plotext.limit_size(False, False)  # the console that asks knows its size; plotext would ask the terminal
+        plotext.limit_size(False, False)  # the console sets the size; plotext would ask the terminal
         plotext.plot_size(width, HEIGHT)
         drawn = [gain for parts in self.curves.values() for part in parts for _, gain in part]
         steps = [point.step for point in self.trend.points]
@@ -83,7 +83,7 @@ class RunCurve:
 
 
 def _parts(trend: Trend, name: str) -> list[Curve]:
-    """The stack's gains, cut where a checkpoint has none."""
+    """The stack's gains, cut where a checkpoint has no gain."""
     parts: list[Curve] = [[]]
     for point in trend.points:
         for stack in point.stacks:

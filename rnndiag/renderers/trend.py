@@ -40,7 +40,7 @@ def render(trend: Trend) -> RenderableType:
 
 
 def course(trend: Trend, along: Sequence[Place | None], name: str) -> list[float | None]:
-    """A quantity at each point: NaN where the place is not finite, so that it has none, and None where it is missing.
+    """A quantity at each point: NaN where the stack or layer is not finite, and None where the quantity is missing.
 
     A horizon that lies beyond the probe is drawn one step beyond it.
     """
@@ -108,7 +108,7 @@ def places(trend: Trend) -> Iterator[tuple[str, list[Place | None]]]:
 
 
 def shown(along: Sequence[Place | None]) -> list[str]:
-    """The quantities worth a row: a number other than zero somewhere."""
+    """The quantities that get a row: those with a number other than zero at some point."""
     names = dict.fromkeys(name for place in along if place for name in place.measures)
     return [name for name in names if quantity(name).shown and any(map(_tells, along, repeat(name)))]
 

@@ -19,7 +19,7 @@ from rnndiag.sweep.axes import Condition
 from rnndiag.sweep.result import NetMeasure
 
 MAX_BYTES = 256 << 20
-"""Size of the file of a sweep, of which a net takes some 300 bytes."""
+"""The largest size of the file of a sweep; one net takes about 300 bytes."""
 
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NONBLOCK", 0)
 

@@ -9,7 +9,7 @@ from rnndiag.rules.words import counted
 
 
 def broken_part(layer: LayerMeasures) -> str | None:
-    """What is NaN or infinite in a layer, or on its way along the probe; None if everything is finite."""
+    """The part of a layer, or of its run along the probe, that is NaN or infinite; None if everything is finite."""
     numerics = layer.numerics
     if numerics.nonfinite_parameters:
         entries = counted(sum(numerics.nonfinite_parameters.values()), "entry")
