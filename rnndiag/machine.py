@@ -75,8 +75,8 @@ def available_memory() -> float:
     """
     free = [float("inf")]
     with suppress(OSError, ValueError, IndexError):
-        told = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-        free.append(1024.0 * int(told["MemAvailable"].split()[0]) if "MemAvailable" in told else float("inf"))
+        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+        free.append(1024.0 * int(fields["MemAvailable"].split()[0]) if "MemAvailable" in fields else float("inf"))
     for most, used in _CGROUP_FILES:
         with suppress(OSError, ValueError):  # no cgroup, or "max"
             free.append(float(int(most.read_text()) - int(used.read_text())))

@@ -111,8 +111,8 @@ def decoded(text: bytes | str, type_: type[T], *, strict: bool = True) -> T:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         if "surrogate" not in str(error):
             raise error if isinstance(error, msgspec.DecodeError) else msgspec.DecodeError(str(error)) from error
-        told = _with_surrogates(text)
-    return msgspec.convert(told, type_, strict=strict)
+        tree = _with_surrogates(text)
+    return msgspec.convert(tree, type_, strict=strict)
 
 
 def _with_surrogates(text: bytes | str) -> Any:

@@ -138,7 +138,7 @@ def _nearest(path: Path) -> str:
 
 
 def _mapping_to_try(contents: Contents) -> str:
-    return next((told for container in contents.containers if (told := hint(container.tensors))), "")
+    return next((text for container in contents.containers if (text := hint(container.tensors))), "")
 
 
 _LAYERS: Final = {"Keras": "a SimpleRNN, GRU or LSTM layer"}

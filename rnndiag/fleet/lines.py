@@ -46,8 +46,8 @@ class _Head(msgspec.Struct):
 def line(path: str, result: Report | Failure, conditions: str = "") -> str:
     """One result: the members of a report, or ``error``, after its path and the digest of its conditions."""
     head = {"path": path, "conditions": conditions} if conditions else {"path": path}
-    told = {"error": result.message} if isinstance(result, Failure) else to_builtins(result)
-    return json_escaped(json.dumps(head | told, allow_nan=False)) + "\n"  # ASCII: any file name can be written
+    members = {"error": result.message} if isinstance(result, Failure) else to_builtins(result)
+    return json_escaped(json.dumps(head | members, allow_nan=False)) + "\n"  # ASCII: any file name can be written
 
 
 @contextmanager

@@ -102,7 +102,7 @@ def frame_growth(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Frame:
-    """Vectors as rows ``[B, k, n]``, and ``log r_jj`` of their own factorisation; None: they are orthonormal."""
+    """Vectors as rows ``[B, k, n]``, and ``log r_jj`` of their own factorization; None: they are orthonormal."""
 
     vectors: Tensor
     log_volume: Tensor | None = None

@@ -13,7 +13,7 @@ from rnndiag.renderers.charts import chart_width
 from rnndiag.renderers.curve import FLOOR, HEIGHT, LINES, MARGIN
 from rnndiag.renderers.numbers import short
 from rnndiag.renderers.styles import VERDICT_STYLES
-from rnndiag.rules.drift import step as told
+from rnndiag.rules.drift import step as step_text
 from rnndiag.trend.data import Trend
 
 Curve = list[tuple[float, float]]
@@ -44,7 +44,7 @@ class RunCurve:
         if self.curves:
             yield Text.from_ansi(self._draw(chart_width(console, options)))
         for name, step in self.stops.items():
-            stop = f"{name}: the values are not finite at {self.trend.order.axis} {told(step)} (vertical line)"
+            stop = f"{name}: the values are not finite at {self.trend.order.axis} {step_text(step)} (vertical line)"
             yield Text(stop, style=VERDICT_STYLES["invalid"])
 
     def _draw(self, width: int) -> str:

@@ -162,9 +162,9 @@ def _measures(trend: Trend) -> RenderableType:
         table.add_row(Text.assemble((name, "bold"), (f"\n{kind}", "dim")), "", verdicts)
         for each in shown(along):
             values = course(trend, along, each)
-            told = summary(trend, each, values)
-            ends = (_colored(told.first), Strip(values), _colored(told.last))
-            table.add_row(f"  {quantity(each).label}", *ends, told.lowest, told.highest)
+            row = summary(trend, each, values)
+            ends = (_colored(row.first), Strip(values), _colored(row.last))
+            table.add_row(f"  {quantity(each).label}", *ends, row.lowest, row.highest)
         table.add_section()
     return table
 
