@@ -1,4 +1,4 @@
-"""The hint for ``--map``: pasted, it gives the gain of the net itself; and what it never proposes."""
+"""The hint for ``--map``: a pasted option gives the gain of the net itself, and some options are never proposed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be written where, tried with real files: models of every format, every kind of input, links and streams."""
+"""Which files may be written, with real files: models of every format, every kind of input, links and streams."""
 
 from __future__ import annotations
 
