@@ -115,7 +115,7 @@ def _check(path: Path, line: bytes, told: Mapping[str, Any]) -> None:
     except msgspec.DecodeError:
         kept = {}
     if kept.get("format") != FORMAT:
-        raise SettingsError(f"--resume {path}: expected a file that rnndiag sweep wrote, or none; name another file")
+        raise SettingsError(f"--resume {path}: expected a file that rnndiag sweep wrote, or no file; name another")
     other = [name for name in told if kept.get(name) != told[name]]
     if other:
         name = other[0]
@@ -137,7 +137,7 @@ def _record(path: Path, number: int, line: bytes) -> Measured:
     except (msgspec.MsgspecError, KeyError) as error:
         raise SettingsError(f"--resume {path}: line {number} is damaged ({error}); name another file") from None
     if not all(isinstance(value, int | float | str) for value in tree.values()):
-        raise SettingsError(f"--resume {path}: line {number} is damaged (a bad condition); name another file")
+        raise SettingsError(f"--resume {path}: line {number} is damaged (bad condition value); name another file")
     return (tuple(tree.items()), measure.seed), measure
 
 

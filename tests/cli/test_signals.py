@@ -56,7 +56,7 @@ def test_while_modules_are_imported(saved: Path, name: str, number: signal.Signa
 
 @pytest.mark.parametrize("seconds", [0, 0.03, 0.1, 0.3, 0.6, 1])
 def test_a_worker_that_is_interrupted_while_it_starts_prints_nothing(tmp_path: Path, seconds: float) -> None:
-    """The signal comes after ``seconds`` of computing. A worker needs over a second to start Python and import torch."""
+    """The signal comes after ``seconds`` of computing. Starting Python and importing torch takes over a second."""
     paths = [save(tmp_path / f"m{i}.pt", i) for i in range(4)]
     with running("-m", "rnndiag", "inspect", *paths, "--no-treat", "--workers", "2") as process:
 
