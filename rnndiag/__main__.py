@@ -17,7 +17,7 @@ COLLECT_AFTER = 20_000
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    signals.install()  # before the imports that take long
+    signals.install()  # before the slow imports
     import gc
 
     from rnndiag.cli.measuring import complain
@@ -33,7 +33,7 @@ def main() -> None:
         code = max(code, BAD_INPUT)
     if code in signals.EXIT_CODES.values():
         run_cleanups()
-        os._exit(code)  # threads may still be computing, for which Python would wait
+        os._exit(code)  # do not wait for threads that are still computing
     signals.uninstall()
     gc.freeze()  # else the interpreter searches all that torch made for cycles as it ends: a quarter of a second
     sys.exit(code)

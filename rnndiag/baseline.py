@@ -20,7 +20,7 @@ from rnndiag.rules.base import Finding
 from rnndiag.side_files import MAX_REPORTS_BYTES, deep_position, open_regular, position, read_bytes
 
 MAX_DEPTH = 100
-"""Levels of nesting that a report stays far below; used to point at what is nested too deeply."""
+"""A report has far fewer levels of nesting than this. Text with more levels is reported with its position."""
 
 NOISE = 0.1
 """Relative change of a quantity without an interval of its own that counts as none."""
@@ -54,7 +54,7 @@ def read_reports(path: Path) -> tuple[Report, ...]:
         BaselineError: for any other file, and for reports of another schema version.
     """
     if not os.path.lexists(path):
-        raise BaselineError(f"{path}: no such file; --write-baseline makes one")
+        raise BaselineError(f"{path}: no such file; create it with --write-baseline")
     text = read_bytes(path, MAX_REPORTS_BYTES, BaselineError).removeprefix(codecs.BOM_UTF8)
     several = text.lstrip()[:1] == b"["
     try:
@@ -85,7 +85,7 @@ def _report(path: Path, text: bytes, which: str) -> Report:
 
 
 def _no_report(path: Path, text: bytes, error: Exception, which: str = "") -> BaselineError:
-    """The error for text that is not JSON; msgspec counts bytes, people count lines and columns."""
+    """The error for text that is not JSON, with a line and a column instead of msgspec's byte offset."""
     byte = re.search(r" \(byte (\d+)\)", str(error))
     if byte is None:
         where = "line 1, column 1" if not text.strip() else position(text.decode("utf-8", "replace"), len(text))
@@ -95,7 +95,8 @@ def _no_report(path: Path, text: bytes, error: Exception, which: str = "") -> Ba
         where = position(before, len(before))
     reason = str(error).replace(byte[0], "") if byte else str(error)
     return BaselineError(
-        f"{path}{which}: expected a report written by --format json, got no JSON at {where}: {reason}; write it again"
+        f"{path}{which}: expected a report written by --format json, but the text is not JSON at {where}: "
+        f"{reason}; write the report again"
     )
 
 

@@ -1,4 +1,4 @@
-"""What must not stay behind when the process ends early: temporary files and folders, child processes."""
+"""Cleanups for a process that ends early: they remove temporary files and folders and end child processes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def temporary_folder(parent: Path | None = None, prefix: str = "rnndiag-") -> It
 
 @contextmanager
 def temporary_file(target: Path) -> Iterator[Path]:
-    """A free name next to ``target``, to write to and to rename. What has this name when the block ends is removed."""
+    """A free name next to ``target``, to write to and to rename. It is removed when the block ends."""
     file = target.with_name(f"{PREFIX}{os.urandom(8).hex()}")
     with cleanup(lambda: file.unlink(missing_ok=True)):
         yield file

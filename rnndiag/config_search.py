@@ -1,4 +1,4 @@
-"""Which files may be a config file; nothing expensive is imported to find out that there is none."""
+"""Decides which files can be a config file, without importing anything expensive."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rnndiag.errors import ConfigError
 from rnndiag.side_files import is_regular, read_bytes
 
 NAMES = ("rnndiag.yaml", "rnndiag.yml", "pyproject.toml")
-"""In the order of precedence within a folder."""
+"""The names of config files, in the order of precedence within a folder."""
 
 MAX_BYTES = 1 << 20
 """Size of a config file. A larger pyproject.toml belongs to other tools and is not read."""
@@ -19,7 +19,7 @@ def may_configure(path: Path) -> bool:
     """Whether a file of one of the ``NAMES`` may hold a config.
 
     All tools share pyproject.toml: one that does not mention rnndiag, is too large or is not a regular file is skipped.
-    The other names are rnndiag's own: whatever has such a name counts, and is an error later if it cannot be read.
+    The other names belong to rnndiag: anything with such a name counts, and is an error later if it cannot be read.
     """
     try:
         if path.name != "pyproject.toml":

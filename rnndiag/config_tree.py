@@ -1,7 +1,7 @@
-"""The values in the text of a config file: YAML or TOML, within limits on what a text may expand to.
+"""The values in a config file in YAML or TOML, with limits on the size to which a text may expand.
 
-A YAML text of a few lines can stand for billions of values through aliases, and both formats can nest without end. The
-limits are checked on the parsed nodes, before any value is built.
+A YAML text of a few lines can stand for billions of values through aliases, and both formats can nest without limit.
+The limits are checked on the parsed nodes, before any value is built.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import yaml
 
 MAX_DEPTH = 32
-"""Levels of nesting, and parts of a dotted TOML key. A config needs five."""
+"""The largest number of levels of nesting, and of parts of a dotted TOML key. A config needs five."""
 
 MAX_NODES = 20_000
-"""Values of a YAML file. A value that aliases repeat counts each time."""
+"""The largest number of values in a YAML file. A value that aliases repeat counts each time."""
 
 MAX_DIGITS = 400
 """Characters of a number or a date in YAML."""
@@ -34,12 +34,12 @@ _EXPECTED = {
     "int": "a whole number below 2^63",
     "timestamp": "a date such as 2024-12-31",
 }
-"""By YAML tag."""
+"""The description of the expected value, by YAML tag."""
 
 _PART = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*"""
 _DEEP_KEY = re.compile(rf"(?<![\w-])(?:{_PART}\.[ \t]*){{{MAX_DEPTH}}}")
 _LONG_NUMBER = re.compile(r"(?<!\d)[\d_]{4301}")
-"""Python converts no more than 4,300 digits."""
+"""A number with more digits than Python converts (4,300)."""
 
 
 def yaml_tree(path: Path, text: str) -> Any:
@@ -87,7 +87,7 @@ def toml_tree(path: Path, text: str) -> dict[str, Any]:
 
 
 def check_integers(path: Path, place: str, value: Any) -> None:
-    """Refuse integers that no setting can take; a message cannot even repeat those of thousands of digits.
+    """Refuse integers that are too large for any setting. Python cannot even print integers of thousands of digits.
 
     Raises:
         ConfigError: naming the key.
@@ -104,7 +104,7 @@ def check_integers(path: Path, place: str, value: Any) -> None:
 
 
 def _offset(error: Exception) -> int:
-    """Where a YAML error without a mark is: one about a character that YAML does not allow."""
+    """The offset of a YAML error without a mark, which is about a character that YAML does not allow."""
     offset = getattr(error, "position", 0)
     return offset if isinstance(offset, int) else 0
 
@@ -115,7 +115,7 @@ def _loader(text: str) -> yaml.SafeLoader:
     from yaml.constructor import ConstructorError
 
     class Loader(yaml.SafeLoader):
-        """PyYAML's safe loader with limits, whose every error has a line and a column."""
+        """PyYAML's safe loader with limits. Every error has a line and a column."""
 
         depth = nodes = 0
 
@@ -139,7 +139,7 @@ def _loader(text: str) -> yaml.SafeLoader:
         def construct_object(self, node: Any, deep: bool = False) -> Any:
             try:
                 value = super().construct_object(node, deep)
-            # What the constructors of bool, int, float and timestamp raise for text that is none.
+            # The constructors of bool, int, float and timestamp raise these for other text.
             except (ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
                 raise _unfit(node) from error
             if isinstance(value, int) and abs(value) > MAX_INTEGER:

@@ -9,7 +9,7 @@ from pathlib import Path
 _NAMED = re.compile(rf"/dev/fd/(\d+)|/proc/(?:self|thread-self|{os.getpid()})/fd/(\d+)")
 _STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 MAX_LINKS = 40
-"""Links that are followed; Linux follows as many."""
+"""The largest number of links that are followed, as on Linux."""
 
 
 def descriptor_of(path: Path) -> int | None:
@@ -27,7 +27,7 @@ def descriptor_of(path: Path) -> int | None:
             return int(found[1] or found[2])
         try:
             target = os.readlink(name)  # noqa: PTH115
-        except OSError:  # it is not a link, or is not there
+        except OSError:  # the name is not a link, or does not exist
             return None
         name = os.path.normpath(os.path.join(os.path.dirname(name), target))  # noqa: PTH118, PTH120
     return None

@@ -12,7 +12,7 @@ from rnndiag.printable import message_line
 class RnndiagError(Exception):
     """Base of every error rnndiag raises on purpose; ``exit_code`` is the process's.
 
-    Its message is safe to print and has one line of limited length, whatever name or value it repeats.
+    The message is safe to print and has one line of limited length, whatever names and values it contains.
     """
 
     exit_code = 2
@@ -29,12 +29,12 @@ class NotAModelError(CheckpointError):
     """A file that training writes next to a model, such as optimizer state.
 
     Args:
-        path: of the file.
-        reason: what it holds.
+        path: the path of the file.
+        reason: what the file holds.
     """
 
     def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"{path}: {reason}: there is no recurrent layer in it to measure; name the model's own file")
+        super().__init__(f"{path}: {reason}: the file holds no recurrent layer to measure; name the file of the model")
         self.reason = reason
 
 

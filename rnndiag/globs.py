@@ -1,9 +1,9 @@
-"""Patterns over names: matched without backtracking, in time proportional to name times pattern at most.
+"""Matches patterns over names without backtracking, in time proportional to at most name length times pattern length.
 
 A pattern is a sequence of pieces between its stars. Each piece matches texts of one length only, so the leftmost place
 of a piece leaves the most room to the pieces after it: if any choice of places matches, the leftmost one does. One pass
-over the name finds them, where a regular expression with several ``.*`` may try a number of choices that grows with the
-length of the name to the power of the number of stars.
+over the name finds these places. A regular expression with several ``.*`` may instead try a number of choices that
+grows as the length of the name to the power of the number of stars.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ class Match:
     """How a pattern matches a name."""
 
     stars: tuple[str, ...]
-    """the text that each star stands for, each as short as can be"""
+    """the text that each star stands for, as short as possible"""
     named: dict[str, str]
     """the text of each named group of the pieces"""
 
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """A pattern as the regular expressions of what stands between its stars, each of texts of one length only."""
+    """A pattern as the regular expressions between its stars. Each expression matches texts of one length only."""
 
     between: tuple[re.Pattern[str], ...]
 
     @classmethod
     def of(cls, sources: Sequence[str]) -> Pieces:
-        """From the source of each piece; there is one star fewer than there are pieces."""
+        """Create a pattern from the source of each piece; there is one star between two pieces."""
         return cls(tuple(re.compile(source, re.DOTALL) for source in sources))
 
     def match(self, name: str) -> Match | None:
@@ -94,7 +94,7 @@ def _glob(pattern: str) -> Pieces:
 
 
 def _end_of_set(pattern: str, start: int) -> int:
-    """Where the bracket closes that opened before ``start``; 0 where none does. A set holds one character at least."""
+    """The index of the closing bracket of a set that starts at ``start``; 0 if none closes. A set is never empty."""
     first = start + (pattern[start : start + 1] == "!")
     return pattern.find("]", first + 1) if pattern.find("]", first + 1) > 0 else 0
 

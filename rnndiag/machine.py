@@ -16,7 +16,8 @@ from rnndiag.config import Settings
 from rnndiag.errors import SettingsError
 
 PARALLEL_FROM = 1 << 16
-"""Entries of one gate's recurrent matrix from which on more than one thread is used: ``H = 256`` for every cell."""
+"""More than one thread is used if one gate's recurrent matrix has at least this many entries: ``H = 256`` for every
+cell."""
 
 LAUNCHED_TOGETHER = 64
 """Times as much at once on a device as in a processor's cache: there it is launches that are dear, not memory."""
@@ -68,14 +69,14 @@ def memory_of(device: torch.device) -> float:
 
 
 def available_memory() -> float:
-    """Bytes of memory that this process can still take: what the machine has free, within the limit of its cgroup.
+    """Bytes of memory that this process can still use: the free memory of the machine, within the limit of its cgroup.
 
-    Infinite where the system does not tell. It changes from moment to moment, so it is not kept.
+    Infinite if the system does not report it. The number changes all the time, so it is not cached.
     """
     free = [float("inf")]
     with suppress(OSError, ValueError, IndexError):
-        told = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-        free.append(1024.0 * int(told["MemAvailable"].split()[0]) if "MemAvailable" in told else float("inf"))
+        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+        free.append(1024.0 * int(fields["MemAvailable"].split()[0]) if "MemAvailable" in fields else float("inf"))
     for most, used in _CGROUP_FILES:
         with suppress(OSError, ValueError):  # no cgroup, or "max"
             free.append(float(int(most.read_text()) - int(used.read_text())))
@@ -91,12 +92,12 @@ def at_once(cached: int, device: torch.device) -> int:
 
 @contextmanager
 def measuring(entries: int, device: torch.device) -> Iterator[None]:
-    """Conditions under which numbers are right, and no dearer than they must be.
+    """Set the conditions under which numbers are accurate, and not more expensive than necessary.
 
-    One thread where the largest recurrent matrix of a gate has few entries, all where it has many. The number of
-    threads decides how sums are split, and so their last digits: below the limit a report is the same on any
-    number of cores. Threads wait for one another in a loop. Between the many short operations of a small net they win
-    nothing, and on a machine whose cores are busy they lose a factor of fifty.
+    Torch uses one thread if the largest recurrent matrix of a gate has few entries, and all threads if it has many. The
+    number of threads determines how sums are split, and so their last digits. Below the limit a report is the same on
+    any number of cores. Threads wait for one another in a loop: in the many short operations of a small net they save
+    no time, and on a machine whose cores are busy they are fifty times slower.
 
     Args:
         entries: of the largest recurrent matrix of one gate.

@@ -42,7 +42,7 @@ class Treatment:
     """the worst of the stacks that were ill"""
     helps: bool
     input_reach: float | None
-    """the smallest of a treated stack, see ``Trial``; None where none is healthy"""
+    """the smallest input reach of a treated stack, see ``Trial``; None if no treated stack is healthy"""
     saturated: float | None
     """the largest share of saturated slopes in a treated stack; None where no layer changes"""
     mostly_saturated: bool
@@ -53,7 +53,7 @@ class Treatment:
     """the largest relative change of a stack's states on the probe; None where no layer changes"""
     redraws: bool
     cost: str
-    """what a trained net loses by it; empty where no weight changes"""
+    """what the treatment costs a trained net; empty if no weight changes"""
     note: str
     layers: tuple[str, ...]
     stacks: tuple[Trial, ...]

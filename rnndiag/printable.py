@@ -1,13 +1,13 @@
 r"""Text from outside, made safe to print.
 
 Names of files, layers and tensors, options, addresses, reports of other people and messages of other libraries may hold
-anything. Printed as they are, they can steer a terminal (control characters), make a text look like another text (marks
-of direction, invisible characters), break a line in two, or give orders to whoever reads the output: CI systems read
-commands in the lines of a log, spreadsheets read formulas in the cells of a CSV file. Every text format therefore
-prints what this module returns. A character that cannot be printed is written as Python writes it: ``\x1b``,
-``\u202e``.
+anything. Printed unchanged, they can control a terminal (control characters), make a text look like another text
+(text-direction marks, invisible characters), break a line in two, or contain commands for programs that read the
+output: CI systems read commands in the lines of a log, spreadsheets read formulas in the cells of a CSV file. Every
+text format therefore prints what this module returns. A character that cannot be printed is written as Python writes
+it: ``\x1b``, ``\u202e``.
 
-JSON can spell every character without containing it, so the JSON formats hold the exact names (``json_text``).
+JSON can represent every character by an escape, so the JSON formats contain the exact names (``json_text``).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Any, TypeVar, cast
 T = TypeVar("T")
 
 MAX_NAME = 300
-"""Characters of a name in a message."""
+"""The largest number of characters of a name in a message."""
 
 MAX_WORD = 400
-"""Characters of a word in an error message. A word is text without a space: most often a path or an option's value."""
+"""The largest number of characters of a word in an error message. A word is text without a space, such as a path."""
 
 MAX_MESSAGE = 2000
-"""Characters of an error message."""
+"""The largest number of characters of an error message."""
 
 _UNUSUAL = re.compile("[^ -~]")
 _UNUSUAL_IN_LINES = re.compile("[^ -~\n]")
@@ -46,7 +46,7 @@ _FORMULA = re.compile("(^|[;\t])([ \t]*[=+@\uff1d\uff0b\uff0d\uff20-])")
 
 
 def escaped(text: str, keep: str = "") -> str:
-    r"""The text with everything that cannot be seen written out, a line feed as ``\n``.
+    r"""The text with every invisible character escaped, such as a line feed as ``\n``.
 
     Args:
         text: any text.
@@ -61,7 +61,7 @@ def escaped(text: str, keep: str = "") -> str:
 
 
 def printable(text: str, limit: int = MAX_NAME) -> str:
-    """The text on one line, with everything that cannot be seen written out, in at most ``limit`` characters."""
+    """The text on one line, with every invisible character escaped, in at most ``limit`` characters."""
     # The first cut keeps the work small: a name may have millions of characters.
     return shortened(escaped(shortened(text, 2 * limit)), limit)
 
@@ -75,7 +75,7 @@ def shortened(text: str, limit: int) -> str:
 
 
 def message_line(text: str) -> str:
-    """An error message on one line, in which no word and no value is longer than helps."""
+    """An error message on one line, with long words and long messages shortened."""
     line = escaped(shortened(text.strip(), 10 * MAX_MESSAGE))
     return shortened(re.sub(rf"\S{{{MAX_WORD + 1},}}", lambda found: shortened(found[0], MAX_WORD), line), MAX_MESSAGE)
 
@@ -86,7 +86,7 @@ def without_commands(text: str) -> str:
 
 
 def log_text(text: str) -> str:
-    """Lines for a log: line feeds and tabs stay, everything else that cannot be seen is written out."""
+    """Lines for a log: line feeds and tabs stay, and every other invisible character is escaped."""
     return without_commands(escaped(text, keep="\n\t"))
 
 
@@ -122,14 +122,14 @@ def _escaped_strings(value: Any) -> Any:
 def json_text(document: Any, *, indent: int | None = 2) -> str:
     r"""A JSON document that is safe to print and holds the exact texts.
 
-    What cannot be seen is written as ``\u202e``, and so is the second ``#`` of ``##``, which begins commands of CI
-    systems. Whoever parses the document gets the characters themselves.
+    Invisible characters are written as ``\u202e``. So is the second ``#`` of ``##``, which begins commands of CI
+    systems. A program that parses the document gets the characters themselves.
     """
     return json_escaped(json.dumps(document, indent=indent, ensure_ascii=False, allow_nan=False))
 
 
 def json_escaped(text: str, *, ascii_only: bool = False) -> str:
-    r"""A JSON document with what cannot be seen, or all that is not ASCII, as ``\u`` escapes: the same document."""
+    r"""The same JSON document with invisible characters, or all non-ASCII characters, as ``\u`` escapes."""
 
     def written(found: re.Match[str]) -> str:
         character = found[0]
@@ -140,10 +140,10 @@ def json_escaped(text: str, *, ascii_only: bool = False) -> str:
 
 
 def csv_line(cells: list[Any]) -> str:
-    """A line of CSV (RFC 4180) that no spreadsheet takes for a formula and no CI system for a command.
+    """A line of CSV (RFC 4180) that no spreadsheet reads as a formula and no CI system reads as a command.
 
     Numbers are written as they are, None as an empty cell. A text that begins like a formula gets an apostrophe in
-    front, which spreadsheets take for "this is text".
+    front, which tells spreadsheets that the cell is text.
     """
     return ",".join(map(_csv_cell, cells)) + "\n"
 

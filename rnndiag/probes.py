@@ -19,7 +19,7 @@ ProbeKind = Literal["noise", "zeros", "constant", "sine", "impulse", "tokens", "
 GENERATED = tuple(kind for kind in get_args(ProbeKind) if kind != "file")
 
 COPIES = 3
-"""An array is in memory as it is read, as it is scaled, and for a moment as it is copied."""
+"""The copies of an array that are in memory at the same time: as read, as scaled, and one temporary copy."""
 
 Shape = tuple[int, int, int]
 """``(T, B, D)``"""
@@ -76,7 +76,7 @@ class Probe:
         check_lengths(tuple(array.shape), length, batch, name)
         used = array.detach().reshape(-1, *array.shape[-2:]).transpose(0, 1)[:length, :batch]
         check_fits(used.numel(), name)
-        # A copy of what is used alone: a view would keep the whole array in memory, and send it to other processes.
+        # Copy only the used part: a view would keep the whole array in memory and send it to other processes.
         sequences = used.to("cpu", torch.float64, copy=True)
         if not bool(sequences.isfinite().all()):
             raise ProbeError(f"{name}: expected finite numbers, got NaN or infinity among them")
@@ -127,12 +127,12 @@ def check_lengths(shape: tuple[int, ...], length: int | None, batch: int | None,
     """Compare the length and batch asked for with an array ``[T, D]`` or ``[B, T, D]``.
 
     Raises:
-        ProbeError: where the array holds less.
+        ProbeError: if the array is smaller.
     """
     held = {"--T": (length, shape[-2]), "--batch": (batch, shape[0] if len(shape) == 3 else 1)}
     for option, (wanted, there) in held.items():
         if wanted is not None and wanted > there:
-            raise ProbeError(f"{name}: {option} {wanted} is more than the {there} that the array holds")
+            raise ProbeError(f"{name}: {option} {wanted} is more than the {there} that the array has")
 
 
 def check_fits(numbers: int, name: str) -> None:

@@ -87,8 +87,8 @@ def from_json(text: bytes | str) -> Report:
     """A report from its JSON; unknown members are skipped.
 
     Raises:
-        msgspec.MsgspecError: for anything else, also for a report that rnndiag would never write, such as one without
-            stacks.
+        msgspec.MsgspecError: for anything else, including a report that rnndiag would never write, such as a report
+            without stacks.
     """
     # Numbers that are not finite are strings in JSON. Only the lax mode converts them back.
     report = decoded(text, Report, strict=False)
@@ -111,8 +111,8 @@ def decoded(text: bytes | str, type_: type[T], *, strict: bool = True) -> T:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         if "surrogate" not in str(error):
             raise error if isinstance(error, msgspec.DecodeError) else msgspec.DecodeError(str(error)) from error
-        told = _with_surrogates(text)
-    return msgspec.convert(told, type_, strict=strict)
+        tree = _with_surrogates(text)
+    return msgspec.convert(tree, type_, strict=strict)
 
 
 def _with_surrogates(text: bytes | str) -> Any:

@@ -1,6 +1,6 @@
-"""What holds of every report that rnndiag writes and that its types cannot say.
+"""Checks facts about every report that rnndiag writes and that its types cannot express.
 
-Reports come back from files that anybody may have changed. The readers of a report rely on these facts without looking.
+Reports are read from files that anybody may have changed. The code that reads a report relies on these facts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CODES = frozenset(rule.code for rule in CATALOGUE)
 
 
 def shape_fault(report: Report) -> str:
-    """The first place where a report is not as rnndiag writes it, and what was expected; empty if there is none."""
+    """The first place where a report is not as rnndiag writes it, and what was expected; empty if all is right."""
     return next(_faults(report), "")
 
 
@@ -84,11 +84,11 @@ def _of_gradient(gradient: GradientThroughTime, length: int, place: str) -> Iter
 
 
 def _of_curve(values: Sequence[float], at: Sequence[int] | None, length: int, place: str) -> Iterator[str]:
-    """A curve has a value for each step, or for each of the steps that it is given at."""
+    """A curve has one value for each step, or one value for each listed step."""
     if at is None and len(values) != length:
         yield _fault(f"{length} values, one for each step", place)
     if at is not None and (len(values) != len(at) or list(at) != sorted({each for each in at if 1 <= each <= length})):
-        yield _fault(f"a value for each of the steps or lags beside it, which rise from 1 to {length} at most", place)
+        yield _fault(f"one value for each listed step or lag, and a rising list from 1 to at most {length}", place)
     if at is not None and not values:
         yield _fault("at least one value", place)
 

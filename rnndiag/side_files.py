@@ -1,8 +1,8 @@
 """Reads the small files next to the models: config files, stored reports, cache entries, logs to continue.
 
-Anybody may have put such a file there. Three rules hold for each of them, in this order:
+Anybody may have put such a file there. Three rules hold for each of these files, in this order:
 
-1. Only regular files are opened. A pipe, a socket or a device could block for ever or never end.
+1. Only regular files are opened. A pipe, a socket or a device could block forever or never end.
 2. The size is compared with a limit before anything is read, and again while the file is read, because a file can grow
    and some systems report a size of 0.
 3. Text is decoded as UTF-8, and an error names the line and the column.
@@ -27,7 +27,7 @@ MAX_REPORTS_BYTES = 128 << 20
 and 400 kB at T = 5000."""
 
 _OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-"""O_NONBLOCK: a pipe that takes the place of the file after the check does not block the call."""
+"""O_NONBLOCK: if a pipe replaces the file after the check, opening it does not block."""
 
 
 def is_regular(path: Path) -> bool:
@@ -43,11 +43,11 @@ def open_regular(path: Path, kind: type[RnndiagError]) -> Iterator[BinaryIO]:
     """Open a regular file for reading bytes.
 
     Args:
-        path: of the file; links are followed.
+        path: the path of the file; links are followed.
         kind: the error to raise.
 
     Raises:
-        RnndiagError: of that kind, if the file is missing, is not a regular file, or cannot be read.
+        RnndiagError: an error of that kind, if the file is missing, is not a regular file, or cannot be read.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -77,7 +77,7 @@ def read_bytes(path: Path, limit: int, kind: type[RnndiagError]) -> bytes:
 
 
 def read_text(path: Path, limit: int, kind: type[RnndiagError]) -> str:
-    """The same content as text. A byte order mark is dropped.
+    """The content of such a file as text. A byte order mark is dropped.
 
     Raises:
         RnndiagError: of the kind given, as ``read_bytes`` does, or if the content is not UTF-8.
@@ -94,13 +94,13 @@ def read_text(path: Path, limit: int, kind: type[RnndiagError]) -> str:
 
 
 def position(text: str, index: int) -> str:
-    """``line 3, column 7``: where a character of a text is, both counted from 1."""
+    """The position of a character in a text, such as ``line 3, column 7``; both are counted from 1."""
     before = text[:index]
     return f"line {before.count(chr(10)) + 1}, column {index - before.rfind(chr(10))}"
 
 
 def deep_position(text: str, levels: int) -> str:
-    """Where the brackets of a text are first nested more deeply than ``levels``; brackets within strings count too."""
+    """The first position where brackets are nested more deeply than ``levels``; brackets within strings count too."""
     depth = deepest = place = 0
     for index, character in enumerate(text):
         if character in "[{":

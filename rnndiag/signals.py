@@ -1,7 +1,7 @@
-"""How SIGINT (Ctrl-C), SIGTERM and SIGHUP end the command: within seconds, with nothing left behind.
+"""Makes SIGINT (Ctrl-C), SIGTERM and SIGHUP end the command within seconds, without leaving anything behind.
 
-At most moments the command has nothing to lose: it runs its cleanups and exits at once, without a traceback, even
-while Python imports modules. A ``Scope`` changes that where finished results are to be written first.
+Most of the time the command has no results to lose: it runs its cleanups and exits at once, without a traceback, even
+while Python imports modules. A ``Scope`` changes that if finished results must be written first.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ EXIT_CODES: Final = {
     for name, code in {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}.items()
     if hasattr(signal, name)  # Windows has no SIGHUP
 }
-"""The exit codes that shells give to commands that a signal ended: 128 and the signal's number."""
+"""The exit codes that shells report for commands ended by a signal: 128 plus the signal's number."""
 
 GRACE_SECONDS: Final = 3.0
 """The time that the main thread gets to end after a signal before a second thread ends the process. The main thread
 answers within a few milliseconds, unless it is inside a long call into native code or waits for something that never
-comes."""
+happens."""
 
 
 class EndedBySignalError(BaseException):
-    """The command is to end now: no result is written any more. Not an ``Exception``, so nothing catches it midway."""
+    """The command must end now without writing results. It is not an ``Exception``, so other code does not catch it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -48,7 +48,7 @@ class Scope(Protocol):
         """Handle a signal in the main thread; it may raise."""
 
     def may_be_ended(self) -> bool:
-        """Whether the process may end although the scope has not: asked ``GRACE_SECONDS`` after the first Ctrl-C."""
+        """Whether the process may end before the scope has ended; called ``GRACE_SECONDS`` after the first Ctrl-C."""
 
 
 _scope: Scope | None = None
@@ -71,7 +71,7 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Let the system end the process on a signal, which prints nothing: the command has ended, Python is about to."""
+    """Let the system end the process silently on a signal: the command has ended, and Python is about to exit."""
     for number in EXIT_CODES:
         if signal.getsignal(number) is handle:
             signal.signal(number, signal.SIG_DFL)
@@ -79,7 +79,7 @@ def uninstall() -> None:
 
 @contextmanager
 def scope(inner: Scope) -> Iterator[None]:
-    """Hand the signals to ``inner`` within the block.
+    """Pass the signals to ``inner`` within the block.
 
     Nothing changes outside the main thread, or where the process ignores Ctrl-C or has its own handler for it.
     """
@@ -99,7 +99,7 @@ def scope(inner: Scope) -> Iterator[None]:
 
 @contextmanager
 def atomic() -> Iterator[None]:
-    """Delay signals to the end of the block. It must take milliseconds: several renames that belong together."""
+    """Delay signals to the end of the block, which must take only milliseconds, such as a few renames."""
     global _atomic
     outer, _atomic = _atomic, threading.current_thread() is threading.main_thread()
     try:
@@ -130,10 +130,10 @@ def end_now(number: int) -> NoReturn:
 
 
 def _watch(reader: int, handled: list[int]) -> None:
-    """End the process in place of a main thread that does not.
+    """End the process if the main thread does not end it.
 
     Args:
-        reader: yields the number of each signal as a byte as soon as it arrives, whatever the main thread is doing.
+        reader: a descriptor with the number of each signal as a byte, available even while the main thread is busy.
         handled: the signals to act on.
     """
     interrupted = False

@@ -1,4 +1,4 @@
-"""Texts that somebody may have made to do harm where they are printed, and what must hold of all that is printed."""
+"""Texts that would do harm where they are printed, and checks on everything that rnndiag prints."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", 
 
 
 def assert_safe(text: str, keep: str = "\n", *, commands: bool = False) -> None:
-    """Everything in a text can be seen; no runner finds a command in a line, but for those that are meant."""
+    """Check that a text has no invisible characters and no commands for CI systems, apart from intended commands."""
     unseen = {character for character in text if not character.isprintable() and character not in keep}
     assert not unseen, (unseen, text)
     for line in text.split("\n"):
@@ -85,7 +85,7 @@ def is_number(cell: str) -> bool:
 
 
 def with_text(value: T, marker: str, text: str) -> T:
-    """A copy of a tree of data in which ``marker`` is another text wherever it stands."""
+    """A copy of a tree of data in which ``text`` replaces every ``marker``."""
     return _with_text(value, marker, text)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def not_regular(folder: Path, suffix: str = ".json") -> dict[str, Path]:
-    """One of each kind of what is not a regular file; reading some of them would never end."""
+    """One path of each kind that is not a regular file; reading some of these would never end."""
     made = {kind: folder / f"{kind}{suffix}" for kind in ("pipe", "endless", "folder", "socket")}
     os.mkfifo(made["pipe"])
     made["endless"].symlink_to("/dev/zero")

@@ -1,4 +1,4 @@
-"""Probes that are large or lie: what is used is read, what does not fit is refused before it is read."""
+"""Large probes and false headers: only the used part is read, and a probe that does not fit is refused unread."""
 
 from __future__ import annotations
 

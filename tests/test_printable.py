@@ -1,4 +1,4 @@
-"""Text from outside: what is printed of it can be seen, fits on a line, and commands nobody."""
+"""Printed text from outside: every character is visible, it fits on one line, and it contains no commands."""
 
 from __future__ import annotations
 

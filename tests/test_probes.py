@@ -75,8 +75,8 @@ def test_own_array_of_one_and_of_many_sequences() -> None:
         (torch.zeros(0, 3), {}, r"got shape \[0, 3\]"),
         (torch.zeros(2, 2, dtype=torch.complex64), {}, "expected real numbers"),
         (torch.tensor([[math.nan]]), {}, "expected finite numbers"),
-        (torch.zeros(5, 3), {"length": 6}, "--T 6 is more than the 5 that the array holds"),
-        (torch.zeros(5, 3), {"batch": 2}, "--batch 2 is more than the 1 that the array holds"),
+        (torch.zeros(5, 3), {"length": 6}, "--T 6 is more than the 5 that the array has"),
+        (torch.zeros(5, 3), {"batch": 2}, "--batch 2 is more than the 1 that the array has"),
     ],
 )
 def test_arrays_that_do_not_fit(array: torch.Tensor, options: dict[str, int], message: str) -> None:

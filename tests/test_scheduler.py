@@ -1,4 +1,4 @@
-"""Addresses at which no scheduler answers, by real sockets: one line within a stated time."""
+"""Addresses where no scheduler answers, with real sockets: the error is one line within a stated time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rnndiag.errors import FleetError
 from rnndiag.fleet.executors import ANSWER_SECONDS, CONNECT_SECONDS, cluster
 
 SLACK = 10
-"""A busy machine may take that many times as long."""
+"""A busy machine may take this many times as long."""
 
 
 @contextmanager

@@ -101,8 +101,8 @@ def _check_save(model: str | Path | nn.Module | RandomNet, take: str | None, sav
     members = [] if take is None else take.split("+")
     if not all(TREATMENTS[name].same_architecture for name in members if name in TREATMENTS):
         raise OutputError(
-            f"{save}: --take {take} makes another architecture, which cannot be written into the file: take one that"
-            " keeps the cell, or leave out --save"
+            f"{save}: --take {take} changes the architecture, which cannot be written into the file; take a "
+            "treatment that keeps the cell, or leave out --save"
         )
     from rnndiag.checkpoint.rewrite import check_written
 

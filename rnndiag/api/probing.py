@@ -58,13 +58,13 @@ def make_probe(
 
 
 def array_of(given: object, name: str, length: int | None = None, batch: int | None = None) -> tuple[Tensor, str]:
-    """A tensor of what is one, or lies in a file, and what to call it in an error.
+    """A tensor from an array or a file, and its name for error messages.
 
     Args:
         given: a tensor, an array, or the path of a file.
-        name: what to call it where it has no path.
-        length: steps that are used, and may be all that is read; None: all.
-        batch: sequences that are used, likewise.
+        name: the name for an array without a path.
+        length: the number of steps that are used; the others need not be read. None: all.
+        batch: the number of sequences that are used; the others need not be read. None: all.
     """
     if isinstance(given, str | Path):
         return read_array(given, length, batch), str(given)

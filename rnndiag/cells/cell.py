@@ -30,12 +30,12 @@ class Linearisation:
     gates: dict[str, Tensor]
     """Values in (0, 1) of the sigmoid gates; empty for Elman nets"""
     operand_log_norms: Tensor | None = None
-    """Log norm of what ``W_hh`` multiplies: ``[T, B, 1]``, or ``[T, B, G]`` where its blocks differ; None: there is no
-    ``W_hh``"""
+    """Log norm of the vector that ``W_hh`` multiplies: ``[T, B, 1]``, or ``[T, B, G]`` if it differs between blocks;
+    None without ``W_hh``"""
     cell_state: Tensor | None = None
     """What the state holds beside ``h``: ``[T, B, S-R]``, the LSTM's ``c``"""
     keeping_log: Tensor | None = None
-    """``log`` of the gate that multiplies what the cell held before; exact where the gate itself rounds to 0 or 1"""
+    """``log`` of the gate that multiplies the previous state; exact where the gate itself rounds to 0 or 1"""
 
     def __getitem__(self, index: Any) -> Linearisation:
         """The same at an index into the steps (a slice, or slices of steps and sequences with None between)."""
@@ -93,11 +93,11 @@ def fused_states(kernel: Callable[[RecurrentLayer], nn.RNNBase], layer: Recurren
 
 
 SQUARED = {torch.float64: (1e-140, 1e150), torch.float32: (1e-15, 1e18)}
-"""Norms between which the squares of the entries that matter keep their digits."""
+"""The squares of all important entries keep their digits while the norm is between these limits."""
 
 
 def log_norms(vectors: Tensor) -> Tensor:
-    """Natural logarithms of ``||v||``, though its square may leave the range: ``[T, B, n] -> [T, B, 1]``."""
+    """Natural logarithms of ``||v||``, even if its square leaves the range: ``[T, B, n] -> [T, B, 1]``."""
     plain: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     low, high = SQUARED[vectors.dtype]
     if not bool(vectors[((plain < low) | (plain > high))[..., 0]].any()):  # zero vectors are right as they are

@@ -1,6 +1,6 @@
-"""When the diagonals of a Jacobian need exponents of their own, and the slopes with such exponents.
+"""Decides when the diagonals of a Jacobian need their own exponents, and computes slopes with such exponents.
 
-A plain tensor is enough while the squares of all entries of a Jacobian that matter stay in the range of the dtype. With
+A plain tensor is enough while the squares of all important entries of a Jacobian stay in the range of the dtype. With
 ``|a| <= 75`` at a gate and ``|a| <= 150`` at a tanh, the product of two gates and a slope is ``exp(-300)`` or more, and
 its square times that of a weight of ``2^-64`` is above the smallest float64. The limits for float32 follow in the same
 way from its range.
@@ -16,10 +16,10 @@ from torch import Tensor
 from rnndiag.operators.wide import Wide
 
 GATE_REACH = {torch.float64: 75.0, torch.float32: 8.0}
-"""Preactivations of gates up to which plain numbers do; twice as much where only one slope is a factor."""
+"""Plain numbers are enough up to this gate preactivation, and up to twice as much where only one slope is a factor."""
 
 WEIGHT_REACH = {torch.float64: 2.0**64, torch.float32: 2.0**16}
-"""Largest entries of rows, and their reciprocals, up to which plain numbers do."""
+"""Plain numbers are enough while the largest entry of each row, and its reciprocal, is at most this large."""
 
 
 def beyond_plain_numbers(
@@ -28,11 +28,11 @@ def beyond_plain_numbers(
     slopes: Iterable[Tensor] = (),
     factors: Iterable[Tensor] = (),
 ) -> bool:
-    """Whether a Jacobian needs exponents of its own.
+    """Whether a Jacobian needs separate exponents.
 
     Args:
-        weights: whose rows multiply the diagonals; rows of zeros do not matter.
-        gates: preactivations of sigmoids, and of what is multiplied by gates.
+        weights: the weights whose rows multiply the diagonals; rows of zeros do not matter.
+        gates: preactivations of sigmoids, and of everything that gates multiply.
         slopes: preactivations of a tanh whose slope is the only factor.
         factors: other entries of the diagonals.
     """
@@ -42,7 +42,7 @@ def beyond_plain_numbers(
     most += [_largest(a) / GATE_REACH[a.dtype] for a in gates]
     most += [_largest(a) / (2 * GATE_REACH[a.dtype]) for a in slopes]
     most += [_largest(each) / WEIGHT_REACH[each.dtype] for each in factors]
-    return bool(((torch.stack(most) > 1).any()) | (torch.stack(least) < 1).any())  # one question to a device
+    return bool(((torch.stack(most) > 1).any()) | (torch.stack(least) < 1).any())  # a single transfer from the device
 
 
 def _largest(tensor: Tensor) -> Tensor:

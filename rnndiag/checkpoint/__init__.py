@@ -50,7 +50,7 @@ def load(path: str | Path, *, nonlinearity: Nonlinearity | None = None, maps: Se
         At least one stack, what was passed over and why, and the assumptions made; the digest is of what was read.
 
     Raises:
-        NotAModelError: the file was written next to a model and holds no weights, such as optimizer state.
+        NotAModelError: the file was written next to a model and holds no weights (optimizer state, for example).
         CheckpointError: the file cannot be read, is refused, or holds no recurrent layer; the message is
             one line that begins with the path.
     """
@@ -138,11 +138,11 @@ def _nearest(path: Path) -> str:
 
 
 def _mapping_to_try(contents: Contents) -> str:
-    return next((told for container in contents.containers if (told := hint(container.tensors))), "")
+    return next((text for container in contents.containers if (text := hint(container.tensors))), "")
 
 
 _LAYERS: Final = {"Keras": "a SimpleRNN, GRU or LSTM layer"}
-"""What is looked for in a model of a framework; of others, PyTorch's names."""
+"""What rnndiag looks for in a model of a framework. For all other frameworks it looks for PyTorch's names."""
 
 
 def _nothing_found(skipped: tuple[Skipped, ...], framework: str) -> str:

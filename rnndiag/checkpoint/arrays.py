@@ -32,7 +32,7 @@ MAX_BYTES = 1 << 30
 def read_array(path: str | Path, length: int | None = None, batch: int | None = None) -> Tensor:
     """The array in a file, in a dtype of real numbers; nothing in the file is executed.
 
-    Of a ``.npy`` or ``.npz`` file no more is read than the first ``length`` steps of the first ``batch`` sequences.
+    Only the first ``length`` steps of the first ``batch`` sequences are kept of a ``.npy`` or ``.npz`` file.
 
     Raises:
         ProbeError: a file that cannot be read, holds no array or several, or numbers that are not real.
@@ -62,7 +62,7 @@ def _used(path: Path, header: Header, length: int | None, batch: int | None) -> 
     """How much of an array is used along each axis; checked before any of it is read.
 
     Raises:
-        ProbeError: it holds less than is asked for, numbers that are not real, or more than fits into memory.
+        ProbeError: the array is smaller than requested, its numbers are not real, or it does not fit into memory.
     """
     if header.dtype.kind == "c":
         raise ProbeError(f"{path}: expected real numbers, got an array of {header.dtype}")

@@ -1,7 +1,7 @@
 """Files that training writes next to a model and that hold no weights: optimizer and scheduler state, settings.
 
-What a file is, is told by its content, never by its name. A file in doubt is not one of these: a model that cannot be
-read has to fail.
+The kind of a file is decided by its content, never by its name. A doubtful file counts as a model, because a model that
+cannot be read has to fail.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from rnndiag.checkpoint.contents import Container
 
 MAX_PARTS: Final = 1_000_000
-"""Parts of a file that are looked at; a file with more of them is in doubt."""
+"""The largest number of parts that are checked; a file with more parts is doubtful."""
 MAX_BYTES: Final = 1024
-"""Bytes of one string of bytes, beyond which it may be a model of its own."""
+"""A byte string that is longer than this could contain a whole model."""
 
 OPTIMIZER: Final = "optimizer state only"
 SCHEDULER: Final = "scheduler state only"
@@ -30,7 +30,7 @@ _SCHEDULER: Final = frozenset({"last_epoch", "_step_count", "base_lrs", "_last_l
 
 
 def auxiliary(root: object, containers: Iterable[Container], *, has_optimizer: bool) -> str:
-    """What a file without weights holds instead; empty where it holds weights, or may.
+    """What a file without weights holds instead; empty if the file holds weights or could hold weights.
 
     Args:
         root: the object in the file.
@@ -57,7 +57,7 @@ def _may_be_weights(leaf: object) -> bool:
 
 
 def _is_plain(root: object) -> bool:
-    """Whether there is nothing in a part of a file that may hold weights in a form other than a tensor."""
+    """Whether no part of the object could hold weights in a form other than a tensor."""
     todo, seen, looked_at = [root], {id(root)}, 0
     while todo:
         part = todo.pop()
@@ -68,7 +68,7 @@ def _is_plain(root: object) -> bool:
         if isinstance(part, StandIn):
             if part.module.partition(".")[0] == "numpy" and part.name == "_reconstruct":
                 return False
-            # How a pickle of protocol 2, which torch.save writes, holds bytes.
+            # A pickle of protocol 2, which torch.save writes, stores bytes like this.
             if part.module == "_codecs" and any(isinstance(a, str) and len(a) > MAX_BYTES for a in part.args):
                 return False
             within = [part.state, *part.args, *(part.items or {}).values(), *(part.elements or ())]

@@ -119,9 +119,9 @@ class Contents:
     progress: Mapping[str, int] = field(default_factory=dict)
     """Counters of training steps or epochs that the file holds, by their names (``progress.KEYS``)."""
     framework: str = ""
-    """The framework that the model was built with, as people write it (``PyTorch``); empty: not known."""
+    """The framework that the model was built with, in its usual spelling (``PyTorch``); empty if not known."""
     auxiliary: str = ""
-    """What the file holds where it is no model but written next to one, such as ``optimizer state only``."""
+    """What the file holds if it is not a model but was written next to one, such as ``optimizer state only``."""
 
 
 def combined(parts: Mapping[str, Contents]) -> Contents:
@@ -147,6 +147,6 @@ def combined(parts: Mapping[str, Contents]) -> Contents:
 
 
 def common_framework(parts: Iterable[Contents]) -> str:
-    """The framework of all parts; empty where one does not tell, or they differ."""
+    """The framework of all parts; empty if a part does not say its framework, or if the frameworks differ."""
     frameworks = {contents.framework for contents in parts}
     return frameworks.pop() if len(frameworks) == 1 else ""

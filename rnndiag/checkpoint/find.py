@@ -105,7 +105,7 @@ class _Search:
         self._tables = tables
         self.found: list[_Found] = []
         self.passed_over: list[tuple[Place, str, bool]] = []
-        """where, why, and whether it is a recurrent layer that was not measured"""
+        """the place, the reason, and whether it is a recurrent layer that was not measured"""
         self.notes: list[str] = []
         self._problems = {each.text: "no two tensors answer to hh and ih with the same *" for each in maps}
         self._maps = maps

@@ -19,8 +19,8 @@ SUFFIXES: Final = (
 _INDEX: Final = ".index.json"
 
 MAX_VISITED: Final = 10_000_000
-"""Files and folders that a search for one PATH looks at. A million models, each in a folder with a few other files,
-stay below it."""
+"""The largest number of files and folders that a search for one PATH visits. It is enough for a million models, each in
+a folder with a few other files."""
 
 REPORT_EVERY: Final = 10_000
 """Visited entries between two calls of ``progress``."""
@@ -29,8 +29,8 @@ REPORT_EVERY: Final = 10_000
 class Search:
     """One search through folders, which looks at each folder once and at ``MAX_VISITED`` entries at most.
 
-    Folders are told apart by device and inode, so that links can neither lead round in circles nor multiply what is
-    found.
+    Folders are identified by device and inode, so links can neither make the search run in circles nor yield a model
+    twice.
     """
 
     def __init__(self, what: str, progress: Callable[[int], None] = lambda visited: None) -> None:
@@ -90,7 +90,7 @@ class Search:
     def _is_new(self, folder: Path) -> bool:
         try:
             status = folder.stat()
-        except OSError:  # it has gone meanwhile
+        except OSError:  # it was deleted in the meantime
             return False
         key = status.st_dev, status.st_ino
         if key in self._searched:

@@ -1,7 +1,7 @@
-"""The ``--map`` option to try for tensors whose names do not tell their roles.
+"""The ``--map`` option to try for tensors whose names do not show their roles.
 
-A hint proposes only what the shapes admit: matrices of one direction and one level, a cell whose gates divide the rows,
-biases of the right size. What names and shapes leave open it says in words.
+A hint proposes only options that fit the shapes: matrices of one direction and one level, a cell whose number of gates
+divides the rows, biases of the right size. The hint says in words what names and shapes do not show.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 Shapes = dict[str, tuple[int, ...]]
 
 MAX_TENSORS: Final = 20_000
-"""Tensors of a container beyond which no hint is looked for."""
+"""A container with more tensors than this gets no hint."""
 MAX_SIBLINGS: Final = 40
-"""Matrices of one module that are looked at."""
+"""The largest number of matrices of one module that are compared."""
 MAX_OPTIONS: Final = 2
-"""Options that a hint spells out; with more of them, it only lists the tensors."""
+"""The largest number of options that a hint writes out; a hint with more options only lists the tensors."""
 
 _TOKENS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
 _BACKWARD: Final = frozenset({"reverse", "reversed", "rev", "backward", "backwards", "bw", "bwd"})
@@ -43,27 +43,27 @@ _OUTPUT: Final = frozenset({"hq", "whq", "hy", "why", "ho", "who", "out", "wout"
 _WORDLESS: Final = frozenset({"w", "weight", "weights", "kernel", "raw", "b", "bias", "biases", "to", "2"})
 _BIAS: Final = re.compile(r"(?i)bias(es)?|b|b_?[ihx]{1,2}|b_?(h2h|i2h|x2h)")
 _PLAIN: Final = re.compile(r"[\w./:+-]{1,200}")
-"""Names that an option can hold as they are: no comma, quote, star or brace."""
+"""Names that can be written into an option unchanged: no comma, quote, star or brace."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Option:
-    """One reading of some tensors."""
+    """One interpretation of some tensors as a recurrent layer."""
 
     roles: dict[str, str]
     kind: str
     layouts: tuple[Layout, ...]
-    """the layouts that the shapes admit"""
+    """the layouts that fit the shapes"""
     open_biases: tuple[str, ...] = ()
-    """vectors of the right size of which it is not known what they add to"""
+    """vectors that have the size of a bias but whose role is not known"""
 
 
 def hint(tensors: Mapping[str, Leaf]) -> str:
-    """What to say after an error about the tensors of a container; empty where no two could be a layer's."""
+    """The hint to append to an error about a container; empty if no two tensors could belong to a layer."""
     if len(tensors) > MAX_TENSORS:
         return ""
     shapes = {name: tuple(leaf.shape) for name, leaf in tensors.items() if not isinstance(leaf, Unusable)}
-    # A weight may be a module of its own (h2h.weight): there the names have to tell the roles.
+    # A weight can be a module of its own (h2h.weight). In that case the names must show the roles.
     places = [(home, names, 0) for home, names in _modules(shapes, 1).items()]
     places += [(home, names, 1) for home, names in _modules(shapes, 2).items()]
     for home, names, least in places:
@@ -73,12 +73,12 @@ def hint(tensors: Mapping[str, Leaf]) -> str:
         if len(options) > MAX_OPTIONS or not all(map(_can_be_written, options)):
             return _undecided(options, shapes)
         proposals = [_spelled(option, _left_out(option, home, shapes), _starred(option, shapes)) for option in options]
-        return "; if it has a layer under other names, say which: " + ", or ".join(proposals)
+        return "; if the file holds a recurrent layer under other names, try " + ", or ".join(proposals)
     return ""
 
 
 def option_for(names: Mapping[str, str], tensors: Mapping[str, Leaf]) -> str:
-    """The option that would settle what these tensors, given by role, are; empty where the shapes admit no cell."""
+    """The option that settles the roles of these tensors, given by role; empty if no cell fits the shapes."""
     shapes = {role: tuple(getattr(tensors[name], "shape", ())) for role, name in names.items()}
     fits = readings(shapes["hh"], shapes["ih"])
     kinds = {kind for kind, _, _ in fits}
@@ -87,7 +87,7 @@ def option_for(names: Mapping[str, str], tensors: Mapping[str, Leaf]) -> str:
 
 
 def _modules(shapes: Shapes, up: int) -> dict[tuple[str, ...], list[str]]:
-    """The names by the module that they are in, so many levels up; a wrapper and the module in it are one."""
+    """The names grouped by the module ``up`` levels above; a wrapper and the module in it count as one module."""
     modules: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
     for name in shapes:
         path = re.split(r"[./]", name)
@@ -97,7 +97,7 @@ def _modules(shapes: Shapes, up: int) -> dict[tuple[str, ...], list[str]]:
 
 
 def _options(shapes: Shapes, least: int) -> list[_Option]:
-    """The readings of one module's tensors whose names speak most for them, ``least`` of them or more."""
+    """The options of one module that match the most names, if they match at least ``least`` names."""
     matrices = [name for name, shape in shapes.items() if len(shape) == 2][:MAX_SIBLINGS]
     roles, sides = {name: _role(name) for name in matrices}, {name: _side(name) for name in matrices}
     found: list[tuple[int, _Option]] = []
@@ -112,7 +112,7 @@ def _options(shapes: Shapes, least: int) -> list[_Option]:
             found.append((score, _Option({"hh": recurrent, "ih": feeding}, kind, layouts)))
     best = max((score for score, _ in found), default=0)
     options = [option for score, option in found if score == best >= least]
-    # Levels and directions of one module are as many layers: the first of them is an example of the others.
+    # Each level and direction of a module is a layer. The first layer is an example of the other layers.
     options = [option for option in options if sides[option.roles["hh"]] == sides[options[0].roles["hh"]]]
     return options if len(options) > MAX_OPTIONS else [_with_biases(option, shapes) for option in options]
 
@@ -142,7 +142,7 @@ def _biases(shapes: Shapes, recurrent: str, rows: int) -> tuple[dict[str, str], 
 
 
 def _own(name: str) -> str:
-    """The part of a name that may tell the role: of a weight that is a module of its own, the module's name too."""
+    """The part of a name that can show the role, with the module's name if the weight is a module of its own."""
     *above, own = re.split(r"[./]", name)
     return f"{above[-1]}.{own}" if above and own in ("weight", "kernel", "bias") else own
 
@@ -154,7 +154,7 @@ def _tokens(name: str) -> list[str]:
 
 
 def _role(name: str) -> str:
-    """``hh``, ``ih`` or ``out`` where a name tells; empty where it does not."""
+    """``hh``, ``ih`` or ``out`` if the name shows the role; empty if it does not."""
     if _own(name) == "W":
         return "ih"
     for token in _tokens(name):
@@ -166,7 +166,7 @@ def _role(name: str) -> str:
 
 
 def _side(name: str) -> tuple[bool, tuple[str, ...]]:
-    """The direction and the level that a name tells."""
+    """The direction and the level that a name shows."""
     own = re.split(r"[./]", name)[-1]
     numbers = () if own.isdigit() else tuple(re.findall(r"\d+", re.sub(r"(?<=[a-zA-Z])2(?=[a-zA-Z])", "", own)))
     return not _BACKWARD.isdisjoint(_tokens(name)), numbers
@@ -212,7 +212,7 @@ def _starred(option: _Option, shapes: Shapes) -> dict[str, str]:
 
 
 def _stem(names: Iterable[str]) -> str:
-    """What all names begin with, up to the last dot in it; the dot stays out."""
+    """The common prefix of all names up to its last dot, without the dot."""
     first, *rest = names
     length = 0
     while length < len(first) and all(name.startswith(first[: length + 1]) for name in rest):
@@ -221,33 +221,33 @@ def _stem(names: Iterable[str]) -> str:
 
 
 def _spelled(option: _Option, left_out: Sequence[str], roles: Mapping[str, str]) -> str:
-    """The option, and in brackets what it leaves open."""
+    """The option, and in brackets what is still open."""
     cell = {"rnn": "tanh"}.get(option.kind, option.kind)
-    told = ",".join(f"{role}={name}" for role, name in roles.items())
-    return f'--map "{told},layout={option.layouts[0]},cell={cell}" ({"; ".join(_caveats(option, left_out))})'
+    assignments = ",".join(f"{role}={name}" for role, name in roles.items())
+    return f'--map "{assignments},layout={option.layouts[0]},cell={cell}" ({"; ".join(_caveats(option, left_out))})'
 
 
 def _caveats(option: _Option, left_out: Sequence[str]) -> Iterator[str]:
     if len(option.layouts) > 1:
-        yield "or layout=columns: its square weights do not tell"
+        yield "or layout=columns: the weights are square, so their shapes do not show the layout"
     if option.kind == "rnn":
-        yield "or cell=relu: the weights do not tell"
+        yield "or cell=relu: the weights do not show the nonlinearity"
     elif _is_pytorchs(option):
-        yield f"PyTorch's gate order {', '.join(CANONICAL[option.kind])}, as in its names"
+        yield f"PyTorch's gate order {', '.join(CANONICAL[option.kind])} is assumed, because the names are PyTorch's"
     else:
         example = {"lstm": "order=ifog", "gru": "order=zrn"}[option.kind]
         yield (
-            f"the file does not tell the order of the gates: {', '.join(CANONICAL[option.kind])} is taken; add "
-            f"{example} or the like where it is another"
+            f"the file does not show the order of the gates: {', '.join(CANONICAL[option.kind])} is assumed; "
+            f"add {example} or similar if the order is different"
         )
         if option.kind == "gru":
-            yield "add reset=before where the reset gate multiplies the state and not its product"
+            yield "add reset=before if the reset gate multiplies the state before the recurrent weight does"
     if option.open_biases:
         names = listing([printable(name, 60) for name in option.open_biases], 3)
-        yield f"which of {names} are its biases cannot be told: add bias_ih=, bias_hh= or bias="
+        yield f"rnndiag cannot tell which of {names} are biases: add bias_ih=, bias_hh= or bias="
     rest = [name for name in left_out if name not in option.open_biases]
     if rest:
-        yield f"it leaves out {listing([printable(name, 60) for name in rest], 4)} of the same module"
+        yield f"the option leaves out {listing([printable(name, 60) for name in rest], 4)} of the same module"
 
 
 def _is_pytorchs(option: _Option) -> bool:
@@ -259,6 +259,6 @@ def _undecided(options: Sequence[_Option], shapes: Shapes) -> str:
     names = dict.fromkeys(name for option in options for name in (option.roles["hh"], option.roles["ih"]))
     listed = listing([f"{printable(name, 60)} {shape_of(shapes[name])}" for name in names], 4)
     return (
-        "; if it has a layer under other names, say which tensors are its recurrent and its input weight with --map "
-        f"hh=...,ih=...,cell=...: names and shapes do not tell ({listed})"
+        "; if the file holds a recurrent layer under other names, give its recurrent and its input weight with --map "
+        f"hh=...,ih=...,cell=...; names and shapes do not show which tensors these are ({listed})"
     )

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from rnndiag.checkpoint.places import Ledger, Seal
 
 MAX_WAIT: Final = 20
-"""How long a parser may take by the clock, as a multiple of what it may compute: other processes may have its core for
-most of the time, also while it imports its libraries. It ends only a parser that hangs without computing."""
+"""The wall-clock limit of a parser, as a multiple of its computing time. Other processes may use its core most of the
+time, even while it imports its libraries. Only a parser that hangs without computing reaches this limit."""
 
 
 def parse(format_: str, path: pathlib.Path, *, extra: str) -> Contents:
@@ -115,7 +115,7 @@ def _run(format_: str, path: pathlib.Path, seconds: float, what: str) -> bytes:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=environment,
-        start_new_session=True,  # Ctrl-C in a terminal reaches this process alone, which ends the parser
+        start_new_session=True,  # Ctrl-C in a terminal reaches only this process, which then ends the parser
     )
     # The parser ends when its stdin is closed; communicate() would close it at once.
     stdin, process.stdin = process.stdin, None
@@ -129,5 +129,7 @@ def _run(format_: str, path: pathlib.Path, seconds: float, what: str) -> bytes:
     if ran_out:
         raise CheckpointError(f"{path}: it took longer than {seconds:.0f} s to parse, more than any sound file")
     if process.returncode or not output:
-        raise CheckpointError(f"{path}: its parser crashed on it (exit status {process.returncode}): copy it again")
+        raise CheckpointError(
+            f"{path}: the parser crashed on this file (exit status {process.returncode}); copy it again"
+        )
     return output

@@ -49,7 +49,7 @@ class RoleMap:
     text: str
     """As the user wrote it."""
     patterns: dict[str, Pieces]
-    """By role. Tensors are of one module if the stars stand for the same texts in their names."""
+    """The patterns by role. Tensors belong to one module if the stars match the same texts in their names."""
     known: Convention
 
     def apply(self, container: Renamed) -> int:

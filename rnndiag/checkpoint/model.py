@@ -14,7 +14,7 @@ class Skipped:
     name: str
     reason: str
     recurrent: bool = False
-    """Whether it looks like a recurrent layer, so that a gate has to say that it was not judged."""
+    """Whether this looks like a recurrent layer, so that the report must say that it was not judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Source:
     skipped: tuple[Skipped, ...] = ()
     progress: dict[str, int] = field(default_factory=dict)
     framework: str = ""
-    """The framework that the model was built with, as people write it, such as ``PyTorch``; empty: not known."""
+    """The framework that the model was built with, in its usual spelling, such as ``PyTorch``; empty if not known."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

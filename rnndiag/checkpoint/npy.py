@@ -87,19 +87,19 @@ def read_numbers(stream: IO[bytes], header: Header) -> np.ndarray:
 
 
 def read_leading(stream: IO[bytes], header: Header, used: Sequence[int]) -> np.ndarray:
-    """The first entries along each axis, of which no others are kept in memory.
+    """The first entries along each axis; only these are kept in memory.
 
     Args:
         stream: at the position after the header.
-        header: of the array.
-        used: how many entries along each axis, at most as many as the array has.
+        header: the header of the array.
+        used: the number of entries along each axis, at most as many as the array has.
 
     Raises:
         UnreadableError: the stream holds fewer.
     """
     # A Fortran array is a C array of the reversed shape.
     shape, wanted = (each[::-1] if header.is_fortran else each for each in (header.shape, tuple(used)))
-    # Behind the last axis that is cut, entries follow one another in the file.
+    # After the last axis that is cut, the entries are contiguous in the file.
     cut = max((axis for axis, size in enumerate(shape) if wanted[axis] < size), default=0)
     block = math.prod(shape[cut + 1 :])
     run = (wanted[cut] if shape else 1) * block
@@ -113,7 +113,7 @@ def read_leading(stream: IO[bytes], header: Header, used: Sequence[int]) -> np.n
         while rest:
             got = stream.readinto(rest)  # type: ignore[attr-defined]  # every binary reader has it
             if not got:
-                raise UnreadableError(f"{header.nbytes} bytes expected, some of them missing")
+                raise UnreadableError(f"expected {header.nbytes} bytes of numbers, but the file ends earlier")
             rest = rest[got:]
     native = result.astype(header.dtype.newbyteorder("="), copy=False)
     return native.T if header.is_fortran else native

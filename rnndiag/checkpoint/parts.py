@@ -1,4 +1,4 @@
-"""The files that a saved model consists of besides the one that is named: what no output may replace.
+"""The other files of a saved model, apart from the one that the user names. No output may replace them.
 
 A reader's ``parts`` may name more files than the reader opens, never fewer.
 """

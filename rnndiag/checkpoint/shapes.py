@@ -35,7 +35,7 @@ class UnfitError(Exception):
 
 
 class SharedError(UnfitError):
-    """The parameters are those of another module, which is measured."""
+    """The parameters belong to another module, which is already measured."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -113,7 +113,7 @@ class _Walker:
             self._drain()
             if len(self.containers) > found:
                 self._skip(path, "optimizer state")
-            # One that has made no update yet holds no tensors.
+            # An optimizer that has made no update yet holds no tensors.
             self.has_optimizer |= len(self.containers) > found or _is_optimizer(part)
             del self.containers[found:], self.statements[stated:]
 

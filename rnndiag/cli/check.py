@@ -106,7 +106,7 @@ def check(
     try:
         if kept is not None:
             written += _write_baseline(kept, gate, measured, force=force)
-    finally:  # what was found is shown, whether or not the baseline could be written
+    finally:  # show the findings even if the baseline could not be written
         emit(
             measured.shown(fleet.rest),
             measured.reports,
@@ -121,7 +121,7 @@ def check(
 
 
 def _write_baseline(kept: Destination, gate: Gate, measured: Measured, *, force: bool) -> list[Path]:
-    """The file, if it was written."""
+    """Write the baseline, and return its file if it was written."""
     if measured.code:
         complain(f"--write-baseline: {kept.file} is not written, since not every model was measured")
         return []
@@ -133,7 +133,7 @@ def _write_baseline(kept: Destination, gate: Gate, measured: Measured, *, force:
 
 
 def _baseline_file(file: Path, baseline: Path | None) -> Destination:
-    """The file of --write-baseline. The report of --baseline may be it: this is how a new state is accepted."""
+    """The file of --write-baseline. It may replace the report of --baseline: this is how a new state is accepted."""
     from rnndiag.baseline import is_report
 
     accepted = baseline if baseline is not None and is_report(baseline) else None

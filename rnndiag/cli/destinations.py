@@ -1,10 +1,10 @@
-"""What a command may write where: the one decision for every option of every command that names a file to write.
+"""Decides which files a command may write, for every option of every command that names a file to write.
 
 1. No output replaces an input, with or without ``--force``.
 2. A report replaces a report of rnndiag's own, an empty file, or nothing; another file only with ``--force``.
 3. A saved model replaces another file only with ``--force``.
-4. A file to continue (``--resume``) is never replaced: its reader refuses what it did not write.
-5. Pipes, devices and descriptors such as ``/dev/stdout`` are written to as they are.
+4. A file to continue (``--resume``) is never replaced. Its reader refuses files that rnndiag did not write.
+5. Pipes, devices and descriptors such as ``/dev/stdout`` are written to directly.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Destination:
 
     file: Path
     option: str
-    """that names the file"""
+    """the option that names the file"""
     kind: Literal["report", "model", "continued"] = "report"
     rewrites: Path | None = None
     """an input that it may replace: a baseline that is written again"""
@@ -50,13 +50,13 @@ class Destination:
 def check_destinations(
     destinations: Sequence[Destination], inputs: Sequence[Input] = (), *, force: bool, saves: bool = False
 ) -> None:
-    """Find out now what would otherwise be found out after the work.
+    """Refuse files that cannot or must not be written, before the work starts.
 
     Args:
         destinations: every file that the command is to write.
         inputs: every file that the command reads.
         force: ``--force``.
-        saves: whether the command has ``--save``, which is what a report in a file named like a model was meant for.
+        saves: whether the command has ``--save``. If so, a report file named like a model is probably a mistake.
 
     Raises:
         OutputError: for a file that cannot be written, or must not be.
@@ -68,7 +68,7 @@ def check_destinations(
             raise OutputError(f"{each.file}: cannot be written ({error.strerror})") from error
     for one, other in combinations(destinations, 2):
         if same_file(one.file, other.file):
-            raise OutputError(f"{one.file}: cannot hold both {one} and {other}; name two files")
+            raise OutputError(f"{one.file}: cannot hold both {one} and {other}; name two different files")
     for each in destinations:
         try:
             _check_inputs(each, inputs)
@@ -88,7 +88,7 @@ def same_file(one: Path, other: Path) -> bool:
 
 
 def is_stdout(file: Path) -> bool:
-    """Whether what is written to a file arrives on stdout."""
+    """Whether text that is written to a file arrives on stdout."""
     if descriptor_of(file) == 1:
         return True
     try:
@@ -107,7 +107,7 @@ def is_regular(file: Path) -> bool:
 
 
 def check_replaceable(destination: Destination, *, force: bool, saves: bool = False) -> None:
-    """Refuse to replace an existing file that the destination's kind leaves alone; called again when it is written.
+    """Refuse to replace an existing file that this kind of destination must not replace; called again before writing.
 
     Raises:
         OutputError: for such a file.
@@ -130,8 +130,9 @@ def write(destination: Destination, content: bytes, *, force: bool) -> None:
     """Write a file whole or not at all; a link is followed.
 
     Raises:
-        OutputError: where the system refuses, or the file was made meanwhile and must not be replaced; an older file
-            of that name is then unchanged.
+        OutputError: if the system refuses, or if the file was created in the meantime and must not be replaced; an
+        older
+            file of that name is then unchanged.
     """
     file = destination.file
     try:
@@ -161,9 +162,9 @@ def _check_place(destination: Destination) -> None:
     if descriptor is not None:
         os.fstat(descriptor)
     elif file.is_dir() and destination.kind == "model":
-        raise OutputError(f"{file}: exists already and is a folder; name another")
+        raise OutputError(f"{file}: exists already and is a folder; name another path")
     elif file.is_dir():
-        raise OutputError(f"{file}: expected a file to write, got a directory")
+        raise OutputError(f"{file}: expected a file to write, got a folder; name a file")
     elif is_regular(file):
         folder = file.resolve().parent
         if not folder.is_dir():
@@ -190,14 +191,14 @@ def _check_name(destination: Destination) -> None:
     if file.name.endswith(SUFFIXES) and not file.exists():
         raise OutputError(
             f"{file}: {destination.option} writes the report, and this is the name of a model; write the model with "
-            f"--save {file}, or the report all the same with --force"
+            f"--save {file}, or write the report there anyway with --force"
         )
 
 
 def _is_own(file: Path) -> bool:
     try:
         return is_own_report(file)
-    except OSError:  # it may not be read, so nothing says that it is one
+    except OSError:  # a file that cannot be read cannot be recognized as a report
         return False
 
 

@@ -28,13 +28,13 @@ def read_by(chosen: Choices, models: Sequence[str | UnfoundError], *, imported: 
 
 
 def input_of(file: Path, inputs: Sequence[Input]) -> Input | None:
-    """The input that an existing file is, by whatever path or link; None if it is none of them.
+    """The input that is the same file, under any path or link; None if no input is this file.
 
     Raises:
         OSError: the file cannot be looked at.
     """
     own = file.stat()
-    # By device and inode, and each input is looked at once: there may be a million.
+    # Files are compared by device and inode. Each input is examined once, because there may be a million inputs.
     for each in inputs:
         for name in _local_names(each):
             status = _status(name)
@@ -44,7 +44,7 @@ def input_of(file: Path, inputs: Sequence[Input]) -> Input | None:
 
 
 def model_with(file: Path, inputs: Sequence[Input]) -> Input | None:
-    """The input that is a model in several files of which an existing file is one; None if there is none.
+    """The input model in several files that includes this file; None if there is no such input.
 
     Raises:
         OSError: the file cannot be looked at.
@@ -64,7 +64,7 @@ def model_with(file: Path, inputs: Sequence[Input]) -> Input | None:
 
 
 def _local_names(given: Input) -> Iterator[str]:
-    """The files on this machine that an input leads to; of a chained URL of fsspec, each of its links."""
+    """The files on this machine that an input leads to; a chained URL of fsspec can name several files."""
     text = os.fspath(given)
     if "://" not in text or isinstance(given, Path):
         yield text
@@ -79,14 +79,14 @@ def _local_names(given: Input) -> Iterator[str]:
 
 def _status(name: str) -> os.stat_result | None:
     try:
-        # A Path of each would take longer than its stat.
+        # Creating a Path would take longer than the stat itself.
         return os.fstat(0) if name == STDIN else os.stat(name)  # noqa: PTH116
-    except (OSError, ValueError):  # it is not there, or is no path
+    except (OSError, ValueError):  # it does not exist, or is not a path
         return None
 
 
 def _may_hold(folder: Path, file: Path) -> bool:
-    """Whether a model in a folder may consist of a file: one beneath it, or in the blobs of a Hugging Face cache."""
+    """Whether a file is in the folder of a model or in the blobs of its Hugging Face cache."""
     home = folder.resolve()
     return file.is_relative_to(home.parent.parent if home.parent.name == "snapshots" else home)
 
@@ -102,7 +102,7 @@ def _consists_of(model: Path, own: os.stat_result) -> bool:
 
 
 def _sources(imported: str) -> Iterator[Path]:
-    """Where the module of ``--import`` may lie."""
+    """The places where the module of ``--import`` can be."""
     parts = imported.partition(":")[0].split(".")
     if all(part.isidentifier() for part in parts):
         for folder in ("", *sys.path):

@@ -1,4 +1,4 @@
-"""Ctrl-C where finished results are at hand: they are written before the command ends."""
+"""Handles Ctrl-C while there are finished results, which are written before the command ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Interrupts:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Work that Ctrl-C may interrupt, since no result is lost by it.
+        """Work that Ctrl-C may interrupt without losing a result.
 
         Raises:
             KeyboardInterrupt: at once for a Ctrl-C that is remembered.

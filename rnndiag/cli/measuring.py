@@ -41,7 +41,7 @@ class Measured:
     streamed: tuple[Path, ...] = ()
     """the file to which results were written as they finished; empty after an interrupt, when it is not complete"""
     skipped: frozenset[str] = frozenset()
-    """files of folders and patterns that are no models but were written next to one"""
+    """files in folders and patterns that are not models but were written next to a model"""
 
     def shown(self, targets: Sequence[Target]) -> list[Target]:
         """Those targets that are written: after an interrupt no file, which is whole or not written."""
@@ -49,7 +49,7 @@ class Measured:
 
 
 def unchanged(index: int, report: Report) -> Report:
-    """The report itself, whatever the place of its path."""
+    """The report itself, whatever the index of its path."""
     del index
     return report
 
@@ -77,9 +77,9 @@ def measure_models(
         quiet: no progress bar.
         verbose: tracebacks.
         fleet: where it is measured, and what becomes of the results meanwhile.
-        each: makes of a path's place and report what is returned and streamed; sees every report, also those of an
-            earlier run. What it raises of rnndiag's own errors is that path's failure. None: nothing depends on a
-            report but what is written, so the run ends when nobody reads it any more.
+        each: gets the index of a path and its report, and returns the report to return and stream. It gets every
+            report, including those of an earlier run. If it raises an error of rnndiag, the path fails. None: the
+            reports are only written, so the run ends as soon as nobody reads the output any more.
         held_to: a digest of what ``each`` makes depends on; lines under another are not gone on with.
     """
     fleet, interrupts = fleet or Fleet(), Interrupts()
@@ -117,7 +117,7 @@ def _gathered(
     conditions: str = "",
     named: Container[str] = (),
 ) -> Measured:
-    """Go through the outcomes; ``named`` are the paths as the user gave them, whose files must be models."""
+    """Process the outcomes; ``named`` are the paths that the user gave explicitly, which must be models."""
     from rnndiag.fleet.job import Failure
     from rnndiag.fleet.lines import line
 
@@ -161,12 +161,12 @@ def _gathered(
 
 
 def _is_wanted(stream: Target) -> bool:
-    """Whether results still reach somebody."""
+    """Whether somebody still reads the results."""
     return stream.file is not None or is_read()
 
 
 def _without_models(paths: Sequence[str], skipped: frozenset[str]) -> int:
-    """The exit code for folders and patterns of which every file was skipped, each of which is reported."""
+    """Report each folder and pattern of which every file was skipped, and return the exit code."""
     code = 0
     for path in paths if skipped else ():
         found = [each for each in expand([path]) if isinstance(each, str)]
@@ -198,12 +198,12 @@ def refuse(error: RnndiagError, *, verbose: bool) -> None:
 
 
 def warn(message: str) -> None:
-    """One line on stderr about something that still works and will not always do so."""
+    """Print one line on stderr about something that still works but will stop working in a later release."""
     say(message, "warning")
 
 
 def remark(message: str) -> None:
-    """One line on stderr that is not an error."""
+    """Print one line on stderr that is not an error."""
     say(message, "note")
 
 

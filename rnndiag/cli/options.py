@@ -119,7 +119,7 @@ Treat = Annotated[
 Format = Annotated[
     list[str] | None,
     typer.Option("--format", metavar="FMT[=FILE]", rich_help_panel=_OUTPUT, show_default="table",
-                 help="table, json, jsonl (a line as each model is done), github, markdown, junit or sarif; repeat "
+                 help="table, json, jsonl (one line per finished model), github, markdown, junit or sarif; repeat "
                  "with =FILE to write several. The table stays on stdout unless another format goes there."),
 ]  # fmt: skip
 TableOrJson = Annotated[
@@ -140,7 +140,7 @@ Force = Annotated[
 Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", rich_help_panel=_OUTPUT,
-                 help="No progress bar, no lines about written files, no color."),
+                 help="Print no progress bar, no lines about written files and no color."),
 ]  # fmt: skip
 Verbose = Annotated[
     bool,

@@ -39,9 +39,9 @@ class Target:
 def parse_targets(formats: Sequence[str], output: Path | None, known: Sequence[str] = FORMATS) -> tuple[Target, ...]:
     """What ``--format`` and ``--output`` ask for.
 
-    Where each format has a file of its own, the text report is a target too: it stays on stdout, or goes to the file
-    of ``--output``. The exceptions are ``table=FILE``, which says where the text goes, a format whose file is stdout,
-    and JSON lines alone, which are made for more models than a text is read for.
+    If every format has its own file, the text report is a target too: it stays on stdout, or goes to the file of
+    ``--output``. There are three exceptions: ``table=FILE``, which says where the text goes; a format whose file is
+    stdout; and JSON lines alone, because nobody reads a text about that many models.
 
     Args:
         formats: each a name, or ``NAME=FILE``.
@@ -92,7 +92,7 @@ def _same(one: Path | None, other: Path | None) -> bool:
 
 
 def full_table(reports: Sequence[Report], *, verbose: bool) -> RenderableType:
-    """The tables and curves of reports; what draws them is imported when it draws."""
+    """The tables and curves of reports; the code that draws them is imported only when it is used."""
     from rnndiag.renderers import table
 
     return table.render(reports, verbose=verbose)
@@ -136,7 +136,7 @@ def deliver(
     force: bool,
     quiet: bool,
 ) -> None:
-    """Write a result to each target, files first: neither a reader that has gone nor a full disk costs another target.
+    """Write a result to each target, files first, so that a closed pipe or a full disk affects no other target.
 
     Args:
         targets: formats and files.

@@ -1,8 +1,8 @@
 """Patterns of paths: ``*``, ``?``, ``[abc]`` within a name, and ``**`` for any number of folders.
 
 The rules are those of Python's ``glob``: a star does not match a leading dot, ``**`` skips hidden folders. The search
-differs: each folder is read once, however many links lead to it and however often ``**`` is repeated. A folder that can
-be reached under its own name is reached so; links are followed last.
+differs: each folder is read once, even if many links lead to it or ``**`` is repeated. Links are followed last, so a
+folder that can be reached under its own name gets this name.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ def matching(pattern: str, search: Search) -> list[str]:
 
 
 def _parts(pattern: str) -> tuple[str, list[str]]:
-    """The root of a pattern, such as ``/``, and its parts; ``**`` in a row stands once."""
+    """The root of a pattern, such as ``/``, and its parts; several ``**`` in a row count as one."""
     path = Path(pattern)
     parts = [part for part in path.parts if part != path.anchor]
     return path.anchor, [part for i, part in enumerate(parts) if part != ANY_DEPTH or parts[i - 1 : i] != [ANY_DEPTH]]
 
 
 def _found(root: str, parts: list[str], search: Search, *, folders_only: bool) -> Iterator[str]:
-    """Walk with sets of positions in the pattern: those parts that a path so far can be followed by."""
+    """Walk the folders with sets of positions in the pattern: the parts that can match the next name."""
     seen: dict[tuple[int, int], set[int]] = {}
     todo: list[tuple[str, frozenset[int]]] = [(root, _opened({0}, parts) - {len(parts)})]
     links: list[tuple[str, frozenset[int]]] = []
@@ -57,7 +57,7 @@ def _found(root: str, parts: list[str], search: Search, *, folders_only: bool) -
         if not positions:
             continue
         fixed = {parts[i] for i in positions if not has_magic(parts[i])}
-        if len(fixed) == len(positions):  # names alone: nothing has to be listed
+        if len(fixed) == len(positions):  # all parts are plain names, so the folder need not be listed
             names = [(name, os.path.isdir(os.path.join(folder, name)), False) for name in sorted(fixed)]  # noqa: PTH112, PTH118
             names = [each for each in names if os.path.lexists(os.path.join(folder, each[0]))]  # noqa: PTH118
         else:
@@ -76,7 +76,7 @@ def _found(root: str, parts: list[str], search: Search, *, folders_only: bool) -
 
 
 def _opened(positions: set[int], parts: list[str]) -> frozenset[int]:
-    """The positions, and those behind each ``**``, which also stands for no folder at all."""
+    """The positions, and the positions after each ``**``, because ``**`` also matches no folder at all."""
     opened = set(positions)
     for i in sorted(positions):
         if i < len(parts) and parts[i] == ANY_DEPTH:
@@ -85,7 +85,7 @@ def _opened(positions: set[int], parts: list[str]) -> frozenset[int]:
 
 
 def _after(name: str, positions: frozenset[int], parts: list[str], *, is_folder: bool) -> set[int]:
-    """The positions behind a name."""
+    """The positions in the pattern after a name."""
     after: set[int] = set()
     for i in positions:
         if i == len(parts):
@@ -108,7 +108,7 @@ def _fits(name: str, part: str) -> bool:
 
 
 def _unseen(folder: str, positions: frozenset[int], seen: dict[tuple[int, int], set[int]]) -> frozenset[int]:
-    """The positions with which a folder was not searched before, under whatever name."""
+    """The positions with which a folder was not searched before, under any name."""
     try:
         status = os.stat(folder)  # noqa: PTH116
     except OSError:

@@ -79,7 +79,7 @@ def prescribe(
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
 ) -> int:
-    """Try what would help a model on copies of it, measure each, and rank them; --save writes the best."""
+    """Try treatments on copies of a model, measure each copy, and rank the treatments; --save writes the best one."""
     chosen = choose(locals(), config)
     if save is not None and old_save is not None:
         raise SettingsError("-o and --save: -o is the deprecated name of --save; leave out -o")
@@ -115,7 +115,7 @@ def prescribe(
                 measured=keep,
             )
         written += [] if target is None else [target]
-    finally:  # the report is shown, whether or not the model could be written, and the other way round
+    finally:  # show the report even if the model could not be written, and the other way round
         try:
             for result in results:
                 table = partial(rendered.table, result, verbose=verbose)
@@ -123,7 +123,10 @@ def prescribe(
         finally:
             acknowledge(written, f": the model under {results[0].chosen}" if results else "", quiet=quiet)
     if old_save is not None:
-        warn(f"-o is a deprecated name of --save here and will mean --output, as elsewhere: use --save {old_save}")
+        warn(
+            f"-o is a deprecated name of --save in this command and will mean --output in a later release; use --save "
+            f"{old_save}"
+        )
     return 0
 
 

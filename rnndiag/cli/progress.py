@@ -42,7 +42,7 @@ def progress_bar(title: str, *, quiet: bool) -> Iterator[Progress | None]:
 
 
 class _Lines(logging.Handler):
-    """A line on stderr for each record."""
+    """A handler that prints one line on stderr per record."""
 
     def emit(self, record: logging.LogRecord) -> None:
         say(record.getMessage())
@@ -126,7 +126,7 @@ def count_bar(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def search_progress(path: str) -> Iterator[Callable[[int], None]]:
-    """Yield what shows how many files and folders a search has visited, on a terminal and after a second."""
+    """Yield a function that shows the number of visited files and folders, on a terminal and after a second."""
     if not sys.stderr.isatty():
         yield lambda visited: None
         return

@@ -1,4 +1,4 @@
-"""What is printed where the report goes to a file: a command that fails never prints nothing."""
+"""The short text that is printed when the report goes to a file, so that a failing command always says why."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ShortText:
         self._findings: Counter[str] = Counter()
 
     def add(self, report: Report) -> None:
-        """Take note of a report."""
+        """Count the findings of a report."""
         self._models += 1
         self._findings.update(finding.severity for finding in report.findings)
         found = counting(report.findings, self._fail_on)
@@ -46,7 +46,7 @@ class ShortText:
             self._more += 1
 
     def after(self, each: Each) -> Each:
-        """``each`` with a note of every report that it returns."""
+        """A function that calls ``each`` and counts the findings of every report that it returns."""
 
         def noted(index: int, report: Report) -> Report:
             shown = each(index, report)
@@ -56,11 +56,11 @@ class ShortText:
         return noted
 
     def show(self, verb: str, none: str = "nothing found", *, quiet: bool) -> None:
-        """Print it; nothing where there was no report.
+        """Print the short text; print nothing if there was no report.
 
         Args:
-            verb: what was done to the models: ``Checked``.
-            none: what is said where there are no findings.
+            verb: the first word of the last line, such as ``Checked``.
+            none: the text if there are no findings.
             quiet: no color.
         """
         if not self._models:

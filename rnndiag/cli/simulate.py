@@ -96,5 +96,5 @@ def simulate(
             torch.save(checkpoint(net), buffer)
             write(saved, buffer.getvalue(), force=force)
             written.append(saved.file)
-    finally:  # the report is shown, whether or not the net could be written
+    finally:  # show the report even if the net could not be written
         emit(targets, [report], table=partial(full_table, verbose=verbose), also=written, force=force, quiet=quiet)

@@ -1,8 +1,8 @@
 """The output streams of the process: the one place that writes to stdout and stderr.
 
-Whatever text is written, no control character, no mark of direction and no command for a CI system gets out
-(``rnndiag.printable``), and whatever becomes of the streams, the exit code is that of the work: a stream whose reader
-has gone, that is full or that is closed takes nothing more and raises nothing.
+No text that is written here contains control characters, text-direction marks or commands for CI systems
+(``rnndiag.printable``). The exit code depends on the work, not on the state of the streams: if the reader of a stream
+has gone, or if the stream is full or closed, further text is dropped without an error.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ FILE_WIDTH = 100
 """Columns of a table in a file, which has no width of its own."""
 
 OWN_ESCAPES = ("json", "jsonl", "sarif", "junit", "github")
-"""Formats with a spelling of their own for what must not be printed; the others are filtered once more."""
+"""Formats that escape unprintable text themselves; the other formats are filtered once more."""
 
 SIZE_LIMITS = {"COLUMNS": (20, 1000), "LINES": (5, 1000), "TERMINAL_WIDTH": (20, 1000)}
-"""Environment variables that rich and typer take for the terminal's size, each with the smallest and largest size."""
+"""Environment variables from which rich and typer read the terminal's size, each with the smallest and largest size."""
 
 
 class LastingStream(io.RawIOBase):
-    """A stream that can always be written to: what an unusable stream no longer takes is dropped.
+    """A stream that can always be written to: text for an unusable stream is dropped.
 
-    Else the interpreter itself ends with code 120 and a traceback when it flushes such a stream at exit.
+    Otherwise the interpreter ends with code 120 and a traceback when it flushes such a stream at exit.
     """
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
-        self._stream = stream  # which closes the descriptor when nobody holds it any more
+        self._stream = stream  # keeps the stream alive: without a reference it would close the descriptor
         self._raw: Any = getattr(stream.buffer, "raw", stream.buffer)
         self.name = self._raw.name
         self.failure: OSError | None = None
@@ -80,7 +80,7 @@ class LogStream(io.TextIOWrapper):
     """Stderr: text for a log, whoever writes it (this package, a library's warning, a traceback)."""
 
     unfiltered: TextIO
-    """the same stream for what has been made safe to print already, and for control codes of a progress bar"""
+    """the same stream, for text that is already safe to print and for control codes of a progress bar"""
 
     def write(self, text: str, /) -> int:
         super().write(log_text(text))
@@ -88,7 +88,7 @@ class LogStream(io.TextIOWrapper):
 
 
 def protect() -> None:
-    """Let stdout and stderr of this process outlast their readers, and stderr hold only text for a log."""
+    """Make stdout and stderr of this process outlast their readers, and let only text for a log through to stderr."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -111,7 +111,7 @@ def protect() -> None:
 
 
 def limit_terminal_size() -> None:
-    """Bring the size of the terminal that the environment states into a range that programs expect."""
+    """Limit the terminal size that the environment states to a range that programs expect."""
     for name, (smallest, largest) in SIZE_LIMITS.items():
         stated = os.environ.get(name)
         if stated is None:
@@ -124,7 +124,7 @@ def limit_terminal_size() -> None:
 
 
 def output_failure() -> OSError | None:
-    """Why results could not be written to stdout; None if all were, or if their reader wanted no more."""
+    """Why results could not be written to stdout; None if all were, or if their reader closed the pipe."""
     sys.stdout.flush()
     raw = _lasting(sys.stdout)
     return None if raw is None or raw.reader_gone else raw.failure
@@ -147,7 +147,7 @@ def say_lines(text: str) -> None:
 
 
 def print_text(text: str, format_: str = "") -> None:
-    """Write a text in one of the formats to stdout; what its encoding lacks is spelled as the format allows."""
+    """Write a text in one of the formats to stdout; characters that its encoding lacks are escaped."""
     if format_ not in OWN_ESCAPES:
         text = log_text(text)
     sys.stdout.write(_encodable(text, format_))
@@ -157,7 +157,7 @@ def print_now(line: str) -> None:
     """Write a line of a stream of results to stdout at once."""
     sys.stdout.flush()
     raw = _lasting(sys.stdout)
-    if raw is None:  # it has been replaced by something in memory
+    if raw is None:  # stdout was replaced by an object in memory
         sys.stdout.write(line)
     else:
         # Python's own buffer drops the rest of a line during which a signal came.
@@ -180,7 +180,7 @@ def write_descriptor(descriptor: int, content: bytes) -> None:
 
 
 def print_table(table: RenderableType, *, quiet: bool = False) -> None:
-    """Write what rich lays out to stdout, at the terminal's width; without color if ``quiet``."""
+    """Write a rich table to stdout, at the terminal's width; without color if ``quiet``."""
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, emoji=False, no_color=True if quiet else None)
@@ -191,7 +191,7 @@ def print_table(table: RenderableType, *, quiet: bool = False) -> None:
 
 
 def plain_table(table: RenderableType, width: int = FILE_WIDTH) -> str:
-    """What rich lays out, as the text of a file."""
+    """The layout of rich as plain text, for a file."""
     from rich.console import Console
 
     console = Console(file=io.StringIO(), color_system=None, width=width, highlight=False, markup=False, emoji=False)
@@ -206,7 +206,7 @@ def progress_console() -> Console:
     from rich.control import Control
 
     class Filter(RenderHook):
-        """What other code prints while a bar is drawn goes through the bar's console."""
+        """Escape the text that other code prints through the bar's console."""
 
         def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
             return [each if isinstance(each, Control) else SafeToPrint(each) for each in renderables]
@@ -218,16 +218,16 @@ def progress_console() -> Console:
 
 @contextmanager
 def own_code() -> Iterator[None]:
-    """The user's own code prints to stderr, whatever it likes: its progress bars need control codes."""
+    """Let the user's own code print anything to stderr within the block: its progress bars need control codes."""
     stream = getattr(sys.stderr, "unfiltered", sys.stderr)
     with redirect_stdout(stream), redirect_stderr(stream):
         yield
 
 
 class SafeToPrint:
-    """A renderable in whose lines everything that cannot be seen is written out, and which no CI system obeys.
+    """A renderable whose lines contain no invisible characters and no commands for CI systems.
 
-    What wraps may begin a line anywhere in a name, so the lines are looked at when they are laid out.
+    When a name wraps, a line can begin anywhere in the name, so lines are checked after the layout.
     """
 
     def __init__(self, renderable: RenderableType) -> None:

@@ -88,19 +88,19 @@ def trend(
     if measured.interrupted:
         return measured.code  # a part of a run has another trend
     if measured.code and not measured.reports:
-        return measured.code  # each refusal has been told
-    told = run.trend(measured.reports, order=order, policy=chosen.policy)
-    brief = partial(_print_brief, told, fail_on, quiet=quiet) if without_stdout(targets) else None
-    text, drawn = partial(trend_text.render, told), partial(table.render, told)
+        return measured.code  # each refusal has been reported
+    result = run.trend(measured.reports, order=order, policy=chosen.policy)
+    brief = partial(_print_brief, result, fail_on, quiet=quiet) if without_stdout(targets) else None
+    text, drawn = partial(trend_text.render, result), partial(table.render, result)
     deliver(targets, text, drawn, brief=brief, force=force, quiet=quiet)
-    return max(measured.code, FAILED if fails(told.findings, fail_on) else 0)
+    return max(measured.code, FAILED if fails(result.findings, fail_on) else 0)
 
 
-def _print_brief(told: Trend, fail_on: str, *, quiet: bool) -> None:
+def _print_brief(result: Trend, fail_on: str, *, quiet: bool) -> None:
     from rnndiag.renderers import failures
 
-    first, last = told.points[0].path, told.points[-1]
+    first, last = result.points[0].path, result.points[-1]
     of_the_run = f"{first} to {last.path}: {last.verdict} at last"
-    total = failures.counted(Counter(finding.severity for finding in told.findings))
-    counted = f"Measured {len(told.points)} checkpoints: {total}."
-    print_table(failures.render([(of_the_run, counting(told.findings, fail_on))], last=counted), quiet=quiet)
+    total = failures.counted(Counter(finding.severity for finding in result.findings))
+    counted = f"Measured {len(result.points)} checkpoints: {total}."
+    print_table(failures.render([(of_the_run, counting(result.findings, fail_on))], last=counted), quiet=quiet)

@@ -24,9 +24,9 @@ ARCHIVES = ("zip", "tar")
 
 
 def through(folder: Path, path: str, measure: Callable[[], Report]) -> Report:
-    """The report kept for the content of a file; where there is none, it is measured and kept.
+    """The report that is cached for the content of a file; if there is no entry, the file is measured and cached.
 
-    Kept are the reports of regular files in ``WHOLE`` formats and of archives. An entry that is not a regular file, is
+    Reports of regular files in ``WHOLE`` formats and of archives are cached. An entry that is not a regular file, is
     larger than ``MAX_REPORTS_BYTES``, or is not a report as rnndiag writes it, is measured and written again.
 
     Args:
@@ -73,11 +73,11 @@ def _read(folder: Path, content: str) -> Report | None:
 
 
 def _write(entry: Path, text: bytes) -> None:
-    if len(text) > MAX_REPORTS_BYTES:  # it would not be read
+    if len(text) > MAX_REPORTS_BYTES:  # such an entry would not be read
         return
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        if entry.is_dir() and not entry.is_symlink():  # which no file can replace
+        if entry.is_dir() and not entry.is_symlink():  # a file cannot replace a folder
             shutil.rmtree(entry)
         replace_whole(entry, text)  # however many processes write it
     except OSError as error:

@@ -54,13 +54,13 @@ def cluster(address: str) -> Iterator[tuple[Executor, int]]:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     if not re.fullmatch(
         r"(tcp|tls|ws|wss|ucx)://\S+:\d+", address
-    ):  # of which the client would make something, or hang
+    ):  # the client would guess an address from these, or hang
         raise FleetError(f"--scheduler: expected an address such as tcp://host:8786, got {address!r}")
     if address.startswith("tcp://"):
         check_greeting(address, CONNECT_SECONDS)
     try:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    # A peer that is not a scheduler makes the client's decoder raise whatever its bytes lead to.
+    # If the peer is not a scheduler, the client's decoder can raise any error.
     except Exception as error:
         raise FleetError(
             f"--scheduler {address}: no scheduler answers there ({told(error)}); start one with dask scheduler, or "

@@ -1,7 +1,7 @@
-"""What a dask scheduler says first, read before dask's own client is let near the address.
+"""Checks the greeting of a dask scheduler before dask's own client connects to the address.
 
-The client believes the length that a peer announces: eight random bytes make it ask for exabytes of memory, and a peer
-that accepts a connection and says nothing can keep it waiting. A scheduler greets at once, in some hundred bytes.
+The client trusts the length that a peer announces: eight random bytes make it request exabytes of memory, and a peer
+that accepts a connection but sends nothing can keep it waiting. A scheduler sends a few hundred bytes at once.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from rnndiag.errors import FleetError
 MAX_GREETING_BYTES = 1 << 20
 
 WORD = b"pickle-protocol"
-"""In every greeting: a member of what both sides tell each other to agree on a format."""
+"""A key that every greeting contains: both sides send it to agree on a format."""
 
 
 def check_greeting(address: str, seconds: float) -> None:
     """Connect to a ``tcp://`` address and read the greeting of a scheduler, within some seconds in all.
 
     Raises:
-        FleetError: where nothing listens, nothing comes, or what comes is not from a scheduler.
+        FleetError: if nothing listens, nothing arrives, or the bytes that arrive are not from a scheduler.
     """
     deadline = time.monotonic() + seconds
     try:
@@ -38,7 +38,7 @@ def check_greeting(address: str, seconds: float) -> None:
     except (OSError, ValueError) as error:
         raise _none(address, f"no scheduler answers there ({getattr(error, 'strerror', None) or error})") from error
     if WORD not in greeting:
-        raise _none(address, "no scheduler answers there, but another program")
+        raise _none(address, "the program that answers there is not a scheduler")
 
 
 def _read(peer: socket.socket, size: int, deadline: float) -> bytes:
@@ -53,4 +53,4 @@ def _read(peer: socket.socket, size: int, deadline: float) -> bytes:
 
 
 def _none(address: str, problem: str) -> FleetError:
-    return FleetError(f"--scheduler {address}: {problem}; start one with dask scheduler, or name another")
+    return FleetError(f"--scheduler {address}: {problem}; start one with dask scheduler, or give another address")

@@ -53,7 +53,7 @@ class Failure:
     trace: str = ""
     """the traceback of a bug"""
     not_a_model: str = ""
-    """what the file holds, where it was written next to a model; in a folder of models it is skipped"""
+    """what the file holds if it is not a model but was written next to one; such a file in a folder is skipped"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 _BEGINS = b'{"path": "'
-"""How a file of results begins, and how a first line that is torn begins too."""
+"""The first bytes of a file of results, even if its first line is incomplete."""
 
 PIECE = 1 << 20
 """Bytes that are copied at once."""
@@ -46,8 +46,8 @@ class _Head(msgspec.Struct):
 def line(path: str, result: Report | Failure, conditions: str = "") -> str:
     """One result: the members of a report, or ``error``, after its path and the digest of its conditions."""
     head = {"path": path, "conditions": conditions} if conditions else {"path": path}
-    told = {"error": result.message} if isinstance(result, Failure) else to_builtins(result)
-    return json_escaped(json.dumps(head | told, allow_nan=False)) + "\n"  # ASCII: any file name can be written
+    members = {"error": result.message} if isinstance(result, Failure) else to_builtins(result)
+    return json_escaped(json.dumps(head | members, allow_nan=False)) + "\n"  # ASCII: any file name can be written
 
 
 @contextmanager
@@ -186,4 +186,4 @@ def _head(text: bytes, file: Path, number: int) -> _Head:
 
 
 def _foreign(file: Path, number: int) -> SettingsError:
-    return SettingsError(f"--resume: line {number} of {file} is no result of --format jsonl; name another file")
+    return SettingsError(f"--resume: line {number} of {file} is not a result of --format jsonl; name another file")

@@ -1,4 +1,4 @@
-"""A pool of processes of this machine that goes on after one of them has died, and ends with this process."""
+"""A pool of processes on this machine. It survives the death of a process in it, and it ends with this process."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def processes(workers: int) -> Iterator[Processes]:
 
 
 def end_workers() -> None:
-    """End the workers of this process: politely, then by force. Also works for workers that are stopped."""
+    """End the workers of this process: first by SIGTERM, then by force. This also works for suspended workers."""
     workers = [child for child in active_children() if isinstance(child, Worker)]
     for worker in workers:
         worker.terminate()
@@ -128,9 +128,9 @@ def _end_after_parent() -> None:
 def _children_block(name: str) -> Iterator[None]:
     """Block a signal in the child processes that are started in the block, from their first instruction on.
 
-    Ctrl-C reaches all processes of a terminal. A worker that was interrupted while it starts would print a traceback.
+    Ctrl-C reaches all processes of a terminal. A worker that is interrupted while it starts would print a traceback.
     """
-    if sys.platform == "win32":  # a process that ignores Ctrl-C hands this on to the processes that it starts
+    if sys.platform == "win32":  # child processes inherit that Ctrl-C is ignored
         import ctypes
 
         ignore = ctypes.windll.kernel32.SetConsoleCtrlHandler

@@ -64,13 +64,13 @@ def nets_gain(runs: Sequence[Trajectory], lag: int, *, draws: int, generators: S
     last = slice(runs[0].length - lag, None)
     jacobians = [run.along.state_jacobian[last] for run in runs]
     plain = [each for each in jacobians if isinstance(each, StepJacobian)]
-    if len(plain) < len(jacobians):  # exponents of rows are not stacked; such nets are rare
+    if len(plain) < len(jacobians):  # Jacobians with row exponents are not stacked; such nets are rare
         return torch.stack([_gain(each, seed) for each, seed in zip(jacobians, seeds, strict=True)])
     return _gain(stacked(plain), seeds)
 
 
 def _gain(jacobian: BatchedOperator, seeds: Tensor) -> Tensor:
-    """The log norms of seeds that were carried back through all steps."""
+    """The log norms of seeds that were propagated back through all steps."""
     carried = ScaledVectors.of(seeds, seeds.new_zeros(seeds.shape[:-1]))
     for t in reversed(range(jacobian.batch[0])):
         carried = ScaledVectors.back(jacobian[t], carried)

@@ -89,8 +89,8 @@ def with_alternative(
         for level in stack.levels
     )
     of_stack, of_layers = _outcomes(replace(stack, levels=swapped), inputs, lag, settings)
-    told = [_with(layer, assumed, outcome) for layer, outcome in zip(layers, of_layers, strict=True)]
-    return _with(judged, assumed, of_stack), told
+    judged_layers = [_with(layer, assumed, outcome) for layer, outcome in zip(layers, of_layers, strict=True)]
+    return _with(judged, assumed, of_stack), judged_layers
 
 
 def _with(judged: Judged, assumed: NonlinearityName, outcome: Outcome) -> Judged:

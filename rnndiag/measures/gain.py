@@ -35,7 +35,7 @@ class Gain:
     saturated: float
     """the largest ``saturation.rate`` of the report's layers; of a ReLU layer, the share of inactive units"""
     squashed: float
-    """the same over the layers that are not ReLU nets; 0 where all are"""
+    """the largest rate over the layers that are not ReLU; 0 if all layers are ReLU"""
     input_now: float = math.nan
     """log10 gain at the last input: how much the last state depends on the input of the same step"""
     live: float | None = None

@@ -105,8 +105,9 @@ def recurrent_weight(layer: RecurrentLayer, stored: torch.dtype | None = None) -
 def spectrum(weight: Tensor, projection: Tensor | None = None, *, singular: Tensor | None = None) -> Spectrum:
     """Decompose one block ``[H, R]``; with a projection ``[R, H]`` eigenvalues are of ``projection @ weight``.
 
-    Everything is computed on matrices that a power of two has brought to entries of at most 1, and multiplied back at
-    the end: squares and products of the entries themselves may leave the range where the result does not.
+    Everything is computed on matrices that are scaled by a power of two to entries of at most 1, and the results are
+    scaled back at the end. Squares and products of the original entries can leave the range even if the result does
+    not.
 
     Args:
         weight: finite.

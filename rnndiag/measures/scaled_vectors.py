@@ -1,4 +1,4 @@
-"""Vectors whose size is kept as a logarithm, so that no product of many Jacobians leaves the range."""
+"""Vectors whose size is stored as a logarithm, so that no product of many Jacobians leaves the range."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Course:
     paths: tuple[str, ...] = ()
     """the file of each checkpoint; empty where it is not known"""
     breaks: tuple[str | None, ...] = ()
-    """what is NaN or infinite at each checkpoint, None where nothing is; empty where it is not known"""
+    """what is NaN or infinite at each checkpoint, or None; empty if it is not known"""
     members: tuple[Course, ...] = ()
     """the layers of a stack along the run"""
 

@@ -15,7 +15,7 @@ BLOCKS = 12
 """Equal blocks of steps into which the second half of the probe is cut; the size is averaged over each block."""
 
 FEWEST_STEPS = 2 * BLOCKS
-"""Steps from which on each block holds at least one step."""
+"""The smallest number of steps with which each block contains at least one step."""
 
 FEWEST_SEQUENCES = 2
 """The size of a random walk in a single sequence can look like steady growth; in two sequences it hardly ever does."""

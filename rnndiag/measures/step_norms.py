@@ -49,7 +49,7 @@ def step_norms(
 ) -> tuple[StepNorms, Tensor]:
     """The summary, and ``log10`` of the spectral norms ``[T, B]`` (relative accuracy of the norms 1e-6).
 
-    A norm that leaves the range of float64 is 0 or infinite in the summary, and has its logarithm all the same.
+    A norm that leaves the range of float64 is 0 or infinite in the summary, but its logarithm is still correct.
     """
     chain = jacobian if isinstance(jacobian, Chain) else Chain.of(jacobian)
     windows = [_of_window(maps, generator) for maps in chain.windows()]

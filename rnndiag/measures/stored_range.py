@@ -9,8 +9,7 @@ from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.trajectory import Trajectory, run_layer
 
 COMPUTED_IN = (torch.float16, torch.bfloat16, torch.float32)
-"""Dtypes in which PyTorch runs recurrent modules. Weights in narrower dtypes (float8) are stored so and run in
-others."""
+"""Dtypes in which PyTorch runs recurrent modules. Narrower dtypes (float8) are only for storage."""
 
 MARGIN = 16.0
 """The states in the stored dtype differ from the measured states by rounding. A layer whose bound is this far below

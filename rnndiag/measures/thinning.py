@@ -62,7 +62,7 @@ def kept_steps(length: int, always: Sequence[int]) -> tuple[int, ...]:
 
 
 def _thinned_states(states: StateSize) -> StateSize:
-    """The states with arrays of a thousand steps; a layer whose states are not finite has them and no other curve."""
+    """The states with arrays of a thousand steps. A layer with states that are not finite has no other curves."""
     norms, largest = states.norm_per_step, states.largest_per_step
     if len(norms) <= LONGEST:
         return states

@@ -1,4 +1,4 @@
-r"""Growth of a frame in one step whose rows differ by more than an orthogonal factorisation can keep apart.
+r"""Growth of a frame in one step whose rows differ too much in size for an orthogonal factorization.
 
 ``X = J Q`` is eliminated column by column, ``X = L U``, with the largest entry of each column as its pivot. Then
 ``|L| <= 1``, the first ``j`` columns of ``L`` span what those of ``X`` span, and the volumes follow from
@@ -6,17 +6,17 @@ r"""Growth of a frame in one step whose rows differ by more than an orthogonal f
     r_jj(X) = |u_jj| r_jj(L),      X = Q_X R_X,  L = Q_L R_L.
 
 Gaussian elimination commutes with a scaling of the rows: in row ``i`` it computes ``x_ij - (x_il / x_pl) x_pj``, where
-the scale of row ``i`` is a factor of both terms and the scale of the pivot's row cancels. So rows keep exponents of
-their own, which matter only for the choice of the pivots and for ``u_jj``, and the error of each row is rounding
-relative to that row, however small it is.
-Householder's factorisation mixes rows, and is right for rows in order of size only if the columns follow that order too
-(Cox & Higham 1998): the frame of units that do not feed one another does not.
+the scale of row ``i`` is a factor of both terms and the scale of the pivot's row cancels. Each row therefore keeps its
+own exponent, which matters only for the choice of the pivots and for ``u_jj``. The error of each row is rounding
+relative to that row, however small the row is.
+Householder's factorization mixes rows. With rows in order of size it is accurate only if the columns follow that order
+too (Cox & Higham 1998), which is not the case for units that are not connected to each other.
 
-The next step starts from ``L`` instead of ``Q_L``. Each small entry of ``L`` keeps its digits, where an orthogonal
-factor is wrong by rounding relative to its largest entry; a unit that is far behind may overtake later.
+The next step starts from ``L`` instead of ``Q_L``, because small entries of ``L`` keep their digits. The errors in an
+orthogonal factor are relative to its largest entry, and a unit that is far behind can overtake later.
 
-An entry that cannot be told from zero is zero: a bound on its error is carried along (running error analysis, Higham
-2002, 3.3). A column without a pivot has been annihilated.
+An entry counts as zero if it is below the bound on its error, which is computed along with it (running error analysis,
+Higham 2002, 3.3). A column without a pivot has been annihilated.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from rnndiag.operators.structured import StepJacobian
 from rnndiag.operators.wide import LN_2, Wide, binary_exponent, times_power_of_two
 
 LARGEST = 256
-"""Entries of a row above ``2^LARGEST`` are brought back to 1."""
+"""A row with entries above ``2^LARGEST`` is scaled back to entries of about 1."""
 
 
 def graded_step(operator: BatchedOperator, frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -59,7 +59,7 @@ def graded_step(operator: BatchedOperator, frame: Tensor) -> tuple[Tensor, Tenso
 
 
 def _eliminated(image: Tensor, error: Tensor, exponent: Tensor) -> tuple[Tensor, Tensor]:
-    """``log |u_jj|`` and ``L`` of rows ``image * 2^exponent`` that are known to ``error * 2^exponent``."""
+    """``log |u_jj|`` and ``L`` of rows ``image * 2^exponent`` whose errors are at most ``error * 2^exponent``."""
     logs, lower = torch.empty_like(image[..., 0]), torch.zeros_like(image)
     free = torch.ones_like(exponent, dtype=torch.bool)
     for j in range(image.shape[1]):
@@ -86,7 +86,7 @@ def _eliminated(image: Tensor, error: Tensor, exponent: Tensor) -> tuple[Tensor,
 
 
 def _brought_back(image: Tensor, error: Tensor, exponent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The same numbers, where rows have grown far, with larger exponents."""
+    """The same numbers, in which rows that have grown large have larger exponents instead."""
     power = binary_exponent(image.abs().amax(1))
     power = torch.where(power > LARGEST, power, 0.0)
     down = -power[:, None]

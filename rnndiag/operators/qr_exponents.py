@@ -1,23 +1,24 @@
 r"""Growth of an orthonormal frame under a product of operators, by repeated QR.
 
-``Q <- J_t Q`` for ``t = 1 .. T`` in forward order, with a factorisation ``J_n .. J_m Q = Q' R`` from time
-to time: the logarithms of ``|diag R|`` add up to the finite-time Lyapunov exponents times the steps
-(Benettin et al. 1980; Engelken, Wolf & Abbott 2023).
+The frame advances by ``Q <- J_t Q`` for ``t = 1 .. T`` in forward order, with a factorization ``J_n .. J_m Q = Q' R``
+from time to time. The logarithms of ``|diag R|`` add up to the finite-time Lyapunov exponents times the steps (Benettin
+et al. 1980; Engelken, Wolf & Abbott 2023).
 
-Between two factorisations the columns of ``Q`` collapse onto the fastest direction. An image ``x_j`` is known to
-``eps ||x_j||``, so ``r_jj`` to a relative ``eps ||x_j|| / r_jj`` (Higham 2002, 19.3). The number of steps between
-factorisations is controlled by that ratio: as many as its growth so far promises to be right, and a run of steps that
-lets it grow too far is thrown away and repeated with fewer.
+Between two factorizations the columns of ``Q`` collapse onto the fastest direction. The error of an image ``x_j`` is
+about ``eps ||x_j||``, so the relative error of ``r_jj`` is ``eps ||x_j|| / r_jj`` (Higham 2002, 19.3). That ratio
+controls the number of steps between factorizations: the growth of the ratio so far predicts how many steps are safe. If
+the ratio grows too far within a run of steps, the run is discarded and repeated with fewer steps.
 
-Slopes make rows of very different size; with the largest first, Householder's factorisation is wrong by rounding in
-each row rather than in the whole (Cox & Higham 1998), and the last entries of a saturated net's ``R`` keep their
-digits.
+Slopes make rows of very different size. If the largest rows come first, the error of Householder's factorization is
+rounding relative to each row, not relative to the whole matrix (Cox & Higham 1998), and the last entries of a
+saturated net's ``R`` keep their digits.
 
-That holds while column ``j`` finds its largest part in the ``j``-th row or near it. A column that has lost all of a
-large row to the columns before it, but is itself small, mixes that row into smaller ones, and rounding there is then
-that of the large row. A step in which ``r_jj`` does not stand clear of such rounding is repeated by elimination
-(``graded``), which keeps rows apart. A column without a pivot there lies within the span of the columns before it: it
-has been annihilated, and its growth is ``-inf`` from then on, whatever direction takes its place.
+That holds while the largest part of column ``j`` is in the ``j``-th row or near it. Suppose that a column is small, and
+that the columns before it have taken all of its part in a large row. The factorization then mixes that row into smaller
+rows, and their rounding errors become those of the large row. If ``r_jj`` is not well above such rounding, the step is
+repeated by elimination (``graded``), which keeps rows apart. A column without a pivot in the elimination lies within
+the span of the columns before it: the step has annihilated the column, and its growth is ``-inf`` from then on,
+whatever direction replaces it.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def frame_growth(
     first = torch.randn(batch, size, count, dtype=torch.float64, generator=generator)
     vectors = torch.linalg.qr(first).Q.mT.contiguous().to(like)
     frame = _Frame(vectors)
-    dead: Tensor | None = None  # columns that have been annihilated, which only an elimination finds out
+    dead: Tensor | None = None  # columns that a step has annihilated; only an elimination detects this
     widest = math.log(max(RELATIVE_ERROR / torch.finfo(like.dtype).eps, 2.0))
     growth = like.new_zeros(len(bounds) - 1, batch, count)
     most = min(MOST_RUNS, max(1, KEPT_BYTES // (vectors.numel() * vectors.element_size())))
@@ -101,7 +102,7 @@ def frame_growth(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Frame:
-    """Vectors as rows ``[B, k, n]``, and ``log r_jj`` of their own factorisation; None: they are orthonormal."""
+    """Vectors as rows ``[B, k, n]``, and ``log r_jj`` of their own factorization; None: they are orthonormal."""
 
     vectors: Tensor
     log_volume: Tensor | None = None
@@ -115,11 +116,11 @@ def _promised(run: int, loss: float, widest: float) -> int:
 def _advance(
     chain: Chain[BatchedOperator], frame: _Frame, step: int, runs: Sequence[int], dead: Tensor | None
 ) -> tuple[list[_Frame], Tensor, list[float]]:
-    """Some runs of steps, with a factorisation after each; what is lost in ``dead`` columns does not count.
+    """Some runs of steps, with a factorization after each; loss of digits in ``dead`` columns does not count.
 
     Returns:
         The frame after each run; ``log |diag R|`` of each ``[runs, B, k]``; and the largest ``log ||x_j|| / r_jj`` of
-        each. Only asking for these waits for the work to be done.
+        each run. Reading these waits for the device.
     """
     frames, logs, losses = [], [], []
     for run in runs:
@@ -147,8 +148,8 @@ def _factored(chain: Chain[BatchedOperator], frame: _Frame, step: int, run: int)
     length = torch.linalg.vector_norm(image, dim=-1)
     eps = torch.finfo(image.dtype).eps
     reach = own = rows[:, : image.shape[1]]
-    if run == 1:  # of several steps only those are kept that have lost little
-        # A row that no column has used up is mixed into the rows after it.
+    if run == 1:  # a longer run is kept only if it has lost few digits
+        # The factorization mixes a row that no column has eliminated into the rows after it.
         left = torch.where(growth < math.sqrt(eps) * own, own, 0.0).cummax(-1).values
         reach = torch.cat((own[:, :1], torch.maximum(own[:, 1:], left[:, :-1])), -1)
     logs = torch.where(growth > 4 * image.shape[-1] * eps * reach, growth, 0.0).log()
@@ -164,7 +165,7 @@ def _factored(chain: Chain[BatchedOperator], frame: _Frame, step: int, run: int)
 def _eliminated(
     chain: Chain[BatchedOperator], frame: _Frame, step: int, factored: _Frame, logs: Tensor, dead: Tensor | None
 ) -> tuple[_Frame, Tensor]:
-    """One step by elimination in those sequences whose factorisation cannot be trusted; the others keep theirs."""
+    """One step by elimination, in the sequences whose factorization cannot be trusted; the others do not change."""
     doubtful = logs.isneginf() | logs.isnan()
     doubtful = doubtful if dead is None else doubtful & ~dead
     which = doubtful.any(-1).nonzero().flatten()

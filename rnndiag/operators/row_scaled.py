@@ -1,12 +1,13 @@
 r"""Operators whose rows are too large, too small or too different for their dtype: ``J = diag(2^e) J'``.
 
-Rows of a step Jacobian carry the slopes of a unit, so deep saturation makes a whole row tiny, and the rows of two units
-may differ by any factor. Each row of ``J'`` has entries of about 1; the integer exponents ``e`` are kept apart. The
-rows of the shared weight are brought to 1 as well, by powers of two that move into the diagonals. Scaling by powers of
-two is exact, and all later steps work on numbers of about 1:
+Each row of a step Jacobian contains the slope of a unit, so deep saturation makes a whole row tiny, and the rows of two
+units may differ by any factor. Each row of ``J'`` has entries of about 1; the integer exponents ``e`` are kept apart.
+The rows of the shared weight are brought to 1 as well, by powers of two that move into the diagonals. Scaling by powers
+of two is exact, and all later steps work on numbers of about 1:
 
-- norms: with ``m = max e``, ``J = 2^m (diag(2^(e-m)) J')``; rows that vanish in the bracket do not matter for a norm;
-- ``J^T u = J'^T (2^e u)``, where the bracket is brought to 1 again and the power of two is returned next to the vector;
+- norms: with ``m = max e``, ``J = 2^m (diag(2^(e-m)) J')``; rows that become zero in the brackets do not matter for a
+  norm;
+- ``J^T u = J'^T (2^e u)``, where the vector in brackets is scaled to 1 again, and its power of two is returned with it;
 - exponents: rows keep their own powers of two (``graded``).
 """
 
@@ -40,7 +41,7 @@ class RowScaled(BatchedOperator):
     ``[*batch, K*h]``"""
     gain_exponent: Tensor
     readout_value: Tensor | None = None
-    """The LSTM's readout likewise: ``[*batch, h]``"""
+    """The LSTM's readout in the same form: ``[*batch, h]``"""
     readout_exponent: Tensor | None = None
     shared_exponent: Tensor | None = None
     """The powers of two that were taken out of the LSTM's projection, ``[1]``, or of the rows of ``W_hn``, ``[h]``"""
@@ -90,7 +91,7 @@ class RowScaled(BatchedOperator):
     def unit(self) -> tuple[StepJacobian, Tensor]:
         """A plain operator of size about 1, and the power of two that it is to be multiplied by, ``[*batch]``.
 
-        A row that would be left without all its digits is left out.
+        Rows that are too small to keep all their digits become zero.
         """
         top = self.exponent.amax(-1)
         below = self.exponent - top[..., None]
@@ -132,7 +133,7 @@ def unit_scaled(operator: BatchedOperator) -> tuple[BatchedOperator, Tensor | No
 
 
 def with_absolute_values(operator: BatchedOperator) -> BatchedOperator:
-    """An operator that bounds ``|J| |v|`` entry by entry: every sum of products with the moduli of all factors."""
+    """An operator that bounds ``|J| |v|`` entry by entry: its factors are the absolute values."""
     named = {field.name: getattr(operator, field.name) for field in fields(operator)}
     return replace(operator, **{name: t.abs() for name, t in named.items() if isinstance(t, Tensor)})
 
@@ -189,7 +190,7 @@ def reset_first(
 ) -> RowScaled:
     """``ResetFirst(gain, reset_gain, weight, candidate, reset, carry)`` for diagonals and weights of any size.
 
-    What stands between ``W_hn`` and the state is summed over units, so it has one exponent per map.
+    The factor between ``W_hn`` and the state is summed over units, so it has one exponent per map.
     """
     hidden = len(candidate)
     rows, behind = _row_exponents(weight), _row_exponents(candidate)
@@ -227,7 +228,7 @@ def reset_first(
 def _with_rows_of_one(weight: Tensor) -> tuple[Tensor, Tensor]:
     """The weight with the largest entry of each row about 1, and the powers of two that were taken out.
 
-    The power of a row of zeros is ``-inf``, so that its diagonal does not decide the size of anything.
+    The power of a row of zeros is ``-inf``, so that its diagonal does not influence any size.
     """
     rows = _row_exponents(weight)
     return times_power_of_two(weight, -_finite(rows)[:, None]), rows
@@ -242,7 +243,7 @@ def _finite(exponent: Tensor) -> Tensor:
 
 
 def _shared(exponent: Tensor) -> Tensor:
-    """Exponents of rows; a row of zeros has that of the largest row, so that it says nothing about the size."""
+    """Exponents of rows; a row of zeros gets the exponent of the largest row, so that it has no influence."""
     exponent = torch.where(exponent.isneginf(), exponent.amax(-1, keepdim=True), exponent)
     return torch.where(exponent.isneginf(), 0.0, exponent)
 

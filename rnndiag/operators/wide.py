@@ -2,7 +2,7 @@
 
 A slope ``sech^2(400)`` is ``1e-347`` and a closed gate ``sigmoid(-800)`` is ``1e-348``: float64 rounds both to zero,
 but their logarithms, and their products with large weights, are ordinary numbers. Multiplication by a power of two is
-exact, so keeping the exponent apart costs no digits.
+exact, so storing the exponent separately loses no digits.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ LN_2 = math.log(2)
 def times_power_of_two(value: Tensor, exponent: Tensor) -> Tensor:
     """``value * 2^exponent`` for integer exponents of any size, rounded only where the result leaves the range.
 
-    The power alone may leave the range where the product does not (``5e-324 * 2^1074 = 1``), so it is applied in three
-    factors. ``torch.ldexp`` multiplies once, and returns infinity there.
+    The power alone can leave the range although the product does not (``5e-324 * 2^1074 = 1``), so it is applied in
+    three factors. ``torch.ldexp`` multiplies once, and returns infinity in that case.
     """
     reach = 2100 if value.dtype == torch.float64 else 300  # from the smallest subnormal to the largest number
     whole = exponent.clamp(-reach, reach)
@@ -38,7 +38,7 @@ def _power_of_two(exponent: Tensor) -> Tensor:
 
 
 def binary_exponent(value: Tensor) -> Tensor:
-    """The ``e`` of ``2^(e-1) <= |value| < 2^e``, in the dtype of the values; ``-inf`` for zero."""
+    """The exponent ``e`` with ``2^(e-1) <= |value| < 2^e``, in the dtype of the values; ``-inf`` for zero."""
     exponent = torch.frexp(value).exponent.to(value.dtype)
     return torch.where(value == 0, -torch.inf, exponent)
 
@@ -96,9 +96,9 @@ def concatenated(parts: list[Wide]) -> Wide:
 
 
 def brought_to_one(numbers: Wide) -> tuple[Tensor, Tensor]:
-    """Vectors as vectors of largest entry about 1, and the powers of two that were taken out.
+    """Vectors scaled to a largest entry of about 1, and the powers of two that were taken out.
 
-    Entries under the range relative to the largest become zero.
+    Entries that are too small compared with the largest entry become zero.
 
     Returns:
         ``[..., n]`` and ``[...]``; zero vectors come with the power 0.
@@ -109,7 +109,7 @@ def brought_to_one(numbers: Wide) -> tuple[Tensor, Tensor]:
 
 
 def scaled_to_one(matrix: Tensor) -> tuple[Tensor, int]:
-    """A matrix with the largest entry between 1/2 and 1, and the power of two that it is to be multiplied by."""
+    """A matrix with the largest entry between 1/2 and 1, and the power of two to multiply it by."""
     largest = float(matrix.abs().max()) if matrix.numel() else 0.0
     power = math.frexp(largest)[1] if math.isfinite(largest) else 0
     return times_power_of_two(matrix, matrix.new_full((), -power)), power
@@ -124,10 +124,10 @@ def ldexp(value: float, power: int) -> float:
 
 
 def safe_norm(vectors: Tensor, *, keepdim: bool = False) -> tuple[Tensor, Tensor]:
-    """``||v||`` over the last axis as ``value * 2^exponent``, though the squares of entries leave the range."""
+    """``||v||`` over the last axis as ``value * 2^exponent``, even if the squares of entries leave the range."""
     low, high = vectors.aminmax(dim=-1, keepdim=True)
     exponent = binary_exponent(torch.maximum(-low, high))
-    reach = 1000 if vectors.dtype == torch.float64 else 120  # one factor, and the rest is small enough to be squared
+    reach = 1000 if vectors.dtype == torch.float64 else 120  # after one factor, the rest is small enough to be squared
     exponent = torch.where(exponent.isfinite(), exponent, 0.0).clamp(-reach, reach)
     length = torch.linalg.vector_norm(vectors * _power_of_two(-exponent), dim=-1, keepdim=True)
     return (length, exponent) if keepdim else (length[..., 0], exponent[..., 0])

@@ -20,7 +20,7 @@ def restrict(extra: int, seconds: float) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     stop = math.ceil(used.ru_utime + used.ru_stime + seconds)
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    if hard == resource.RLIM_INFINITY or hard > stop:  # the caller may have set a lower one
+    if hard == resource.RLIM_INFINITY or hard > stop:  # the caller may have set a lower limit
         resource.setrlimit(resource.RLIMIT_CPU, (stop, stop + 1))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -45,7 +45,7 @@ class Parsed:
     skipped: list[tuple[str, str, bool]] = field(default_factory=list)
     """what was skipped: its name, the reason, and whether it is a recurrent layer that was not measured"""
     framework: str = ""
-    """the framework that the model was built with, as people write it; empty: not known"""
+    """the framework that the model was built with, in its usual spelling; empty if not known"""
     notes: list[str] = field(default_factory=list)
     """conversions and assumptions, such as an order of gates; one sentence each"""
 

@@ -27,10 +27,11 @@ WIDER: Final = 4
 """How much more room addresses take than numbers, which may be of two bytes."""
 
 SECONDS: Final = 20.0
-"""The seconds of computing that a file may take, and a second more for each ``RATE`` bytes.
+"""The computing time in seconds that a file may take, plus one second for each ``RATE`` bytes.
 
-Over ten times what sound files take: on a machine with five processes for each core, a Keras file of 700 recurrent
-layers took 1.7 s, ONNX with 50,000 nodes 0.2 s, and files of 1.5 GiB in either format 11.5 s (130 MiB a second)."""
+This is over ten times as long as valid files take. On a machine with five processes for each core, a Keras file of 700
+recurrent layers took 1.7 s, ONNX with 50,000 nodes 0.2 s, and files of 1.5 GiB in either format 11.5 s (130 MiB a
+second)."""
 RATE: Final = 10 << 20
 
 

@@ -1,4 +1,4 @@
-"""What the formats of a gate share: each rule on each stack or layer, what was not judged, a finding in text."""
+"""Shared by the formats of a gate: each rule on each stack or layer, the layers not judged, findings as text."""
 
 from __future__ import annotations
 

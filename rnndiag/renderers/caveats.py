@@ -11,7 +11,7 @@ MOST_SKIPPED = 6
 
 
 def add_caveats(grid: Table, report: Report, *, verbose: bool) -> None:
-    """Rows of two columns; ``verbose``: everything that was skipped, not only the first entries.
+    """Add rows of two columns. With ``verbose``, every skipped entry gets a row, not only the first entries.
 
     Recurrent layers come first.
     """

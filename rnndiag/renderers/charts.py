@@ -1,4 +1,4 @@
-"""How wide a chart is drawn."""
+"""The width of charts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from rich.console import Console, ConsoleOptions
 
 WIDEST_ON_TERMINAL = 100
 WIDEST_ELSEWHERE = 80
-"""Columns of a chart in a file or a pipe, which does not depend on the terminal of whoever wrote it."""
+"""Columns of a chart in a file or a pipe, where the width does not depend on a terminal."""
 
 
 def chart_width(console: Console, options: ConsoleOptions) -> int:

@@ -48,7 +48,7 @@ class GainCurve:
     def _draw(self, width: int) -> str:
         plotext.clear_figure()
         plotext.theme("clear")
-        plotext.limit_size(False, False)  # the console that asks knows its size; plotext would ask the terminal
+        plotext.limit_size(False, False)  # the console sets the size; plotext would ask the terminal
         plotext.plot_size(width, HEIGHT)
         lowest, highest = 0.0, 0.0
         for stack, (marker, colour) in zip(self.stacks, LINES, strict=False):

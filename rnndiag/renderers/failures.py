@@ -1,4 +1,4 @@
-"""The short text of a gate whose report goes to a file: the findings that count, and how many there are in all."""
+"""The short text of a gate whose report goes to a file: the failing findings, and the number of all findings."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from rnndiag.renderers.styles import SEVERITY_STYLES
 from rnndiag.rules.base import Finding
 
 Failure = tuple[str, Sequence[Finding]]
-"""What the findings are of, and those that count."""
+"""The name of a model or run, and its findings that count."""
 
 
 def render(failures: Sequence[Failure], *, more: int = 0, last: str) -> RenderableType:
     """Each failure with its findings, the number of failures that are not shown, and a last line."""
     lines = [line for where, findings in failures for line in _failure(where, findings)]
-    left_out = [Text(f"{more} more with findings like these")] if more else []
+    left_out = (
+        [Text(f"{more} more models with such findings" if more > 1 else "1 more model with such findings")]
+        if more
+        else []
+    )
     return Group(*lines, *left_out, Text(last, style="bold"))
 
 

@@ -26,7 +26,7 @@ def _lines(report: Report) -> Iterator[str]:
         title = f"{finding.rule} {finding.name} ({finding.layer})"
         yield _command(COMMANDS[finding.severity], path, title, _message(finding))
     if missing := unjudged(report):
-        # GitHub shows ten annotations of a kind for each step: one for each model.
+        # GitHub shows only ten annotations of each kind per step, so each model gets one.
         listed = "\n".join(f"{skipped.name}: {skipped.reason}" for skipped in missing)
         yield _command("warning", path, "rnndiag: recurrent layers were skipped", listed)
     yield _command("notice", path, f"rnndiag: {report.verdict}", "\n".join(_verdict(report)))
@@ -48,10 +48,10 @@ def _verdict(report: Report) -> Iterator[str]:
 
 
 def _command(command: str, file: str, title: str, message: str) -> str:
-    # A tab of a path has to arrive, or the path names no file; nothing else of GitHub's spells it.
+    # A tab in a path must stay, or the path would not name the file: GitHub has no escape for it.
     path = _property(file, keep="\t\r\n")
     line = f"{command} file={path},title={_property(title)}::{_data(message)}"
-    return f"::{without_commands(line)}"  # other CI systems find theirs anywhere in a line
+    return f"::{without_commands(line)}"  # other CI systems find their commands anywhere in a line
 
 
 def _data(text: str, keep: str = "\r\n") -> str:

@@ -13,16 +13,16 @@ from rnndiag.printable import escaped_strings
 from rnndiag.renderers.cases import Case, cases, explained, unjudged
 from rnndiag.report import Report
 
-# What CI systems would obey in a log; a character reference is the same text to whoever parses the document.
+# CI systems would obey these in a log. A character reference is the same text for a program that parses the document.
 _COMMAND = re.compile(r"^([ \t]*):(?=:)|#(?=#)", re.MULTILINE)
 
 
 def render(reports: Sequence[Report]) -> str:
     """The document, with its counts.
 
-    Errors and warnings fail, and infos pass with what they say as output. A rule that could not be assessed, does not
-    apply or is switched off is skipped with the reason, and so is a recurrent layer that was not measured. The output
-    of a suite holds what was assumed.
+    Errors and warnings fail. Infos pass, and their text is the output of the test. A rule that could not be assessed,
+    does not apply or is switched off is skipped with the reason, and so is a recurrent layer that was not measured.
+    The output of a suite lists the assumptions.
     """
     document = JUnitXml("rnndiag")
     for report in map(escaped_strings, reports):

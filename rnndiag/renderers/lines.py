@@ -1,4 +1,4 @@
-"""The gate's text: a line per model, its findings with the first thing to try, what was skipped and assumed."""
+"""The gate's text: one line per model, its findings with the first suggestion, skipped layers and assumptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether an existing file is a report that rnndiag wrote, by the way in which each format begins.
+"""Whether an existing file is a report that rnndiag wrote, recognized by the first bytes of each format.
 
 A report may be replaced by a new one without ``--force``; any other file may not. Every format has one pattern here,
 and ``tests/cli/test_own_reports.py`` checks it against what each command writes.
@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 HEAD = 16 << 10
-"""Bytes that are looked at: a path of 4,096 characters, escaped, can come first."""
+"""The number of bytes that are checked. A path of 4,096 characters, with escapes, can come first."""
 
 _STRING = r'"(?:[^"\\\n]|\\.)*"'
 

@@ -99,7 +99,7 @@ def _layers(treatments: list[Treatment], chosen: str | None) -> RenderableType:
 
 
 def _short_cost(treatment: Treatment) -> str:
-    """The cost in the few words that a column has room for."""
+    """The cost in a few words, for a narrow column."""
     if not treatment.same_architecture:
         return "new architecture: train from scratch"
     return "resets the trained weights" if treatment.redraws else "readout no longer fits: keep training"

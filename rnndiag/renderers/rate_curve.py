@@ -29,7 +29,7 @@ class RateCurve:
     def _draw(self, width: int) -> str:
         plotext.clear_figure()
         plotext.theme("clear")
-        plotext.limit_size(False, False)  # the console that asks knows its size; plotext would ask the terminal
+        plotext.limit_size(False, False)  # the console sets the size; plotext would ask the terminal
         plotext.plot_size(width, HEIGHT)
         for label, marker, name in (("theory", "dot", "theory_rate"), ("measured", "braille", "rate")):
             pairs = [

@@ -13,11 +13,11 @@ from rnndiag.renderers.charts import chart_width
 from rnndiag.renderers.curve import FLOOR, HEIGHT, LINES, MARGIN
 from rnndiag.renderers.numbers import short
 from rnndiag.renderers.styles import VERDICT_STYLES
-from rnndiag.rules.drift import step as told
+from rnndiag.rules.drift import step as step_text
 from rnndiag.trend.data import Trend
 
 Curve = list[tuple[float, float]]
-"""Steps and gains of checkpoints in a row."""
+"""Steps and gains of consecutive checkpoints."""
 
 
 class RunCurve:
@@ -44,13 +44,13 @@ class RunCurve:
         if self.curves:
             yield Text.from_ansi(self._draw(chart_width(console, options)))
         for name, step in self.stops.items():
-            stop = f"{name}: the values are not finite at {self.trend.order.axis} {told(step)} (vertical line)"
+            stop = f"{name}: the values are not finite at {self.trend.order.axis} {step_text(step)} (vertical line)"
             yield Text(stop, style=VERDICT_STYLES["invalid"])
 
     def _draw(self, width: int) -> str:
         plotext.clear_figure()
         plotext.theme("clear")
-        plotext.limit_size(False, False)  # the console that asks knows its size; plotext would ask the terminal
+        plotext.limit_size(False, False)  # the console sets the size; plotext would ask the terminal
         plotext.plot_size(width, HEIGHT)
         drawn = [gain for parts in self.curves.values() for part in parts for _, gain in part]
         steps = [point.step for point in self.trend.points]
@@ -83,7 +83,7 @@ class RunCurve:
 
 
 def _parts(trend: Trend, name: str) -> list[Curve]:
-    """The stack's gains, cut where a checkpoint has none."""
+    """The stack's gains, cut where a checkpoint has no gain."""
     parts: list[Curve] = [[]]
     for point in trend.points:
         for stack in point.stacks:

@@ -32,8 +32,8 @@ Json = dict[str, Any]
 def render(reports: Sequence[Report]) -> str:
     """One run over all the models.
 
-    What could not be assessed, which recurrent layers were not measured and what was assumed are notifications of the
-    run.
+    The notifications of the run list the rules that could not be assessed, the recurrent layers that were not measured,
+    and the assumptions.
     """
     artifacts: list[Json] = []
     results: list[Json] = []

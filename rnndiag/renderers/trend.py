@@ -40,7 +40,7 @@ def render(trend: Trend) -> RenderableType:
 
 
 def course(trend: Trend, along: Sequence[Place | None], name: str) -> list[float | None]:
-    """A quantity at each point: NaN where the place is not finite, so that it has none, and None where it is missing.
+    """A quantity at each point: NaN where the stack or layer is not finite, and None where the quantity is missing.
 
     A horizon that lies beyond the probe is drawn one step beyond it.
     """
@@ -108,7 +108,7 @@ def places(trend: Trend) -> Iterator[tuple[str, list[Place | None]]]:
 
 
 def shown(along: Sequence[Place | None]) -> list[str]:
-    """The quantities worth a row: a number other than zero somewhere."""
+    """The quantities that get a row: those with a number other than zero at some point."""
     names = dict.fromkeys(name for place in along if place for name in place.measures)
     return [name for name in names if quantity(name).shown and any(map(_tells, along, repeat(name)))]
 
@@ -162,9 +162,9 @@ def _measures(trend: Trend) -> RenderableType:
         table.add_row(Text.assemble((name, "bold"), (f"\n{kind}", "dim")), "", verdicts)
         for each in shown(along):
             values = course(trend, along, each)
-            told = summary(trend, each, values)
-            ends = (_colored(told.first), Strip(values), _colored(told.last))
-            table.add_row(f"  {quantity(each).label}", *ends, told.lowest, told.highest)
+            row = summary(trend, each, values)
+            ends = (_colored(row.first), Strip(values), _colored(row.last))
+            table.add_row(f"  {quantity(each).label}", *ends, row.lowest, row.highest)
         table.add_section()
     return table
 

@@ -30,10 +30,9 @@ def as_json(trend: Trend) -> str:
 
 
 def as_csv(trend: Trend) -> str:
-    """A row for each stack and layer at each checkpoint, a column for each measure.
+    """One row per stack and layer at each checkpoint, and one column per measure.
 
-    A cell is ``nan`` where numbers are not finite, so that there is no measure, and empty where the measure does not
-    apply.
+    A cell is ``nan`` if numbers are not finite and there is no measure, and empty if the measure does not apply.
     """
     every = [(point, place) for point in trend.points for place in (*point.stacks, *point.layers)]
     names = list(dict.fromkeys(name for _, place in every for name in place.measures))

@@ -37,7 +37,7 @@ LAWS = {
 
 
 DEFAULTS = {"PyTorch": "pytorch_uniform", "Keras": "orthogonal"}
-"""How a framework draws ``W_hh`` unless it is told otherwise."""
+"""How each framework draws ``W_hh`` by default."""
 
 
 def untrained_lines(layers: Sequence[LayerMeasures], framework: str, *, verbose: bool) -> Text | None:

@@ -12,9 +12,10 @@ class NonlinearityUndecided(StackRule):
     """The verdict depends on whether the net uses tanh or ReLU, and the file does not say which.
 
     What it does:
-        A state_dict holds the weights of an Elman net and not its nonlinearity. Where the file does not say which it
-        is, tanh is assumed and the gain is measured under ReLU too. Fires when the two verdicts differ. The verdict of
-        the stack is then ``inconclusive``; all other numbers in the report are those of the assumption.
+        A state_dict stores the weights of an Elman net but not its nonlinearity. Where the file does not say which one
+        the net uses, tanh is assumed, and the gain is measured under ReLU too. The rule fires when the two verdicts
+        differ. The verdict of the stack is then ``inconclusive``. All other numbers in the report are measured under
+        the assumption.
 
     Why is this bad:
         Under the wrong nonlinearity every number is wrong. A net that is healthy with tanh can explode with ReLU,
@@ -27,8 +28,9 @@ class NonlinearityUndecided(StackRule):
         rnndiag check sample_models/healthy_tanh.pt --T 64
 
     What to do:
-        Give ``--nonlinearity tanh`` or ``--nonlinearity relu``, or ``nonlinearity: relu`` in the config file. Better,
-        store it: save the whole module, or a checkpoint with ``nonlinearity`` among its settings.
+        Give ``--nonlinearity tanh`` or ``--nonlinearity relu``, or ``nonlinearity: relu`` in the config file. It is
+        better to store the nonlinearity: save the whole module, or a checkpoint with ``nonlinearity`` among its
+        settings.
 
     Thresholds:
         the verdicts differ.
@@ -38,7 +40,7 @@ class NonlinearityUndecided(StackRule):
     """
 
     code, name, severity = "ASM001", "nonlinearity-undecided", "warning"
-    cause = "the file holds the weights, which do not tell tanh from ReLU"
+    cause = "the file stores only weights, which do not show whether the net uses tanh or ReLU"
 
     def excludes(self, name: str, subject: Subject) -> str | None:
         return "no nonlinearity was assumed" if subject.stack.alternative is None else None
@@ -52,7 +54,7 @@ class NonlinearityUndecided(StackRule):
             alternative = f"with {other.nonlinearity} its states overflow"
         else:
             alternative = f"{other.verdict} with {other.nonlinearity} ({log10_gain(other.log10_gain)})"
-        message = f"the file does not say tanh or relu, and the verdict depends on it: {assumed}, {alternative}"
+        message = f"the file does not say tanh or relu, and the verdict depends on the choice: {assumed}, {alternative}"
         choice = f"--nonlinearity {other.assumed} or --nonlinearity {other.nonlinearity}"
         suggestion = Suggestion(
             "assumption",

@@ -35,10 +35,10 @@ class Suggestion:
     treatment: str | None = None
     """the name of the treatment that does this; None: there is none, and it cannot be tried"""
     cost: str = ""
-    """what the treatment costs a trained net; empty where none was tried, or no weight changes"""
+    """what the treatment costs a trained net; empty if no treatment was tried, or if no weight changes"""
     evidence_before: float | None = None
-    """the number in the finding's evidence that grows as its defect does; None where it has no such number, or where
-    the suggestion changes no layer"""
+    """the number in the finding's evidence that grows with the defect, before the treatment; None without such a
+    number, or if the suggestion changes no layer"""
     evidence_after: float | None = None
     """the same after the treatment was applied to a copy"""
 
@@ -75,7 +75,7 @@ class Subject:
     stack: StackMeasures
     layers: tuple[LayerMeasures, ...]
     framework: str = ""
-    """the framework that the model was built with, such as ``PyTorch``; empty: not known"""
+    """the framework that the model was built with, such as ``PyTorch``; empty if not known"""
 
     @property
     def cells(self) -> str:
@@ -100,7 +100,7 @@ class Subject:
 
 def not_elman(layer: LayerMeasures) -> str | None:
     """Why a rule about Elman nets does not apply to a layer; None where it applies."""
-    # A step function may be an Elman net: there the rule cannot be assessed.
+    # A custom step function may be an Elman net, so the rule is not excluded but cannot be assessed.
     return None if layer.cell in ("tanh", "relu", "custom") else f"{layer.cell} layers have gates"
 
 
@@ -234,6 +234,6 @@ class TrendRule(Rule):
 
         Args:
             course: the layer or stack along the run.
-            at: the thresholds in force for it and, for a rule with a ``p_value``, ``level``: the p-value that an alarm
-                may have at the most.
+            at: the thresholds in force for it and, for a rule with a ``p_value``, ``level``: the
+                largest p-value that raises an alarm.
         """

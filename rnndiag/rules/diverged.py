@@ -1,4 +1,4 @@
-"""TRD: runs that broke, by numbers that are not finite or by a layer that no longer responds."""
+"""TRD: runs that broke: numbers that are not finite, or a layer that no longer responds."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class RunDiverged(TrendRule):
         there.
 
     Why is this bad:
-        A weight that is NaN stays NaN under every further update: each later checkpoint is lost.
+        A weight that is NaN stays NaN after every further update, so all later checkpoints are useless.
 
     Formula:
-        None. The weights at the last finite checkpoint are compared with a usual initialization by
-        ``std(W_hh) sqrt(fan in)``, which is about 1 there.
+        The rule has no formula for NaN. It compares the weights at the last finite checkpoint with a usual
+        initialization: ``std(W_hh) sqrt(fan in)`` is about 1 for a usual initialization.
 
     Example:
-        Twenty checkpoints of a run whose loss turned NaN after the fourteenth.
+        A run saved twenty checkpoints, and its loss became NaN after the fourteenth.
 
     What to do:
         Resume from the last finite checkpoint that shows nothing unusual, with a lower learning rate and a clipped
@@ -61,7 +61,7 @@ class RunDiverged(TrendRule):
     """
 
     code, name, severity = "TRD006", "run-diverged", "error"
-    cause = "an update that was too large, by a learning rate too high or a gradient that exploded"
+    cause = "an update was too large, because the learning rate was too high or the gradient exploded"
     grows_worse = "broken_checkpoints"
     thresholds: ClassVar = {"share": 0.5, "weights": 5.0, "growth": 10.0, "state": 1e4}
     kinds = ("stack",)
@@ -118,7 +118,7 @@ class LayerDead(TrendRule):
         dead units / units = 1; open + closed of every gate.
 
     Example:
-        A ReLU net trained with a learning rate of 20, whose upper layer is zero from update 50 on.
+        A ReLU net is trained with a learning rate of 20, and its upper layer is zero from update 50 on.
 
     What to do:
         Resume from the last checkpoint at which the layer was alive, with a lower learning rate and a clipped gradient;
@@ -147,12 +147,12 @@ class LayerDead(TrendRule):
         )
         for quantity, least, what in defects:
             shares = _lowest(course, quantity)
-            ill = list(takewhile(lambda each: each[1] >= least, reversed(shares)))  # noqa: B023  # used up at once
-            if not ill:
+            dead = list(takewhile(lambda each: each[1] >= least, reversed(shares)))  # noqa: B023  # consumed in the same statement
+            if not dead:
                 continue
-            first, alive = ill[-1][0], shares[-len(ill) - 1][0] if len(ill) < len(shares) else None
+            first, alive = dead[-1][0], shares[-len(dead) - 1][0] if len(dead) < len(shares) else None
             at_first = _at(course, first)
-            since = f"at all {counted(len(ill), 'checkpoint')}" if alive is None else f"from {at_first} on"
+            since = f"at all {counted(len(dead), 'checkpoint')}" if alive is None else f"from {at_first} on"
             before = "" if alive is None else f"; the layer responded at {_at(course, alive)}"
             message = f"{what}, {since}{before}"
             evidence: Evidence = {
@@ -161,7 +161,7 @@ class LayerDead(TrendRule):
                 "first_dead_path": at_first.path,
                 "last_alive_step": alive,
                 "last_alive_path": None if alive is None else _at(course, alive).path,
-                "checkpoints": len(ill),
+                "checkpoints": len(dead),
             }
             yield self.finding(course.name, message, evidence, _revive(None if alive is None else _at(course, alive)))
             return
@@ -233,16 +233,16 @@ def _signs(course: Course, where: float, at: Thresholds) -> Iterator[str]:
 
 
 def _resume(last_finite: Checkpoint | None, sound: Checkpoint | None, signs: list[str]) -> tuple[Suggestion, ...]:
-    """Where to go on: from the last checkpoint without any sign, if there is one."""
+    """What to do: resume from the last checkpoint without any sign, if there is such a checkpoint."""
     if last_finite is None:
         again = "train again from the start with a lower learning rate, and check the inputs and the loss for NaN"
         return (Suggestion("learning-rate", again, "no finite checkpoint is left to resume from"),)
     if not signs:
         evidence = "nothing unusual was measured there, so few updates broke the run"
     elif sound is not None:
-        evidence = f"it is the last checkpoint without what {last_finite} shows"
+        evidence = f"it is the last checkpoint without the signs that {last_finite} shows"
     else:
-        evidence = f"no finite checkpoint is without what {last_finite} shows"
+        evidence = f"every finite checkpoint shows signs like those of {last_finite}"
     return (
         Suggestion("learning-rate", f"lower the learning rate and resume from {sound or last_finite}", evidence),
         Suggestion("clipping", "clip the norm of the gradient from there on", "one large update is enough for NaN"),

@@ -119,7 +119,7 @@ class ChaoticDynamics(LayerRule):
     thresholds: ClassVar = {"standard_errors": 3.0, "log_separation": 6.907755}
 
     def excludes_layer(self, layer: LayerMeasures) -> str | None:
-        return "a ReLU net that diverges grows in proportion: that is not chaos" if layer.cell == "relu" else None
+        return "the states of a diverging ReLU net only grow, which is not chaos" if layer.cell == "relu" else None
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         spectrum = layer.lyapunov

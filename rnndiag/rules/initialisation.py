@@ -39,7 +39,7 @@ class ForgetBiasNearZero(LayerRule):
     """
 
     code, name, severity = "INI001", "forget-bias-near-zero", "warning"
-    cause = "the forget bias was initialised near zero, or training moved it there"
+    cause = "the forget bias was initialized near zero, or training moved it there"
     causes: ClassVar = {
         "PyTorch": "PyTorch draws both forget biases around zero",
         "Keras": "the layer was built with unit_forget_bias=False, or training moved the bias away from Keras's 1",
@@ -106,7 +106,7 @@ class ScaleOffCritical(LayerRule):
     needs = ("gradient", "saturation", "recurrent_weight")
 
     def excludes_layer(self, layer: LayerMeasures) -> str | None:
-        return None if layer.cell in ("tanh", "custom") else f"it is about tanh layers, not about {layer.cell} layers"
+        return None if layer.cell in ("tanh", "custom") else f"the rule is about tanh layers, not {layer.cell} layers"
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         gradient, saturation, weight = layer.gradient, layer.saturation, layer.recurrent_weight

@@ -66,7 +66,7 @@ class UnitsSaturated(LayerRule):
         if layer.cell == "tanh":
             weight = layer.recurrent_weight
             norm = "" if weight is None else f": ||W_hh|| is {weight.spectral_norm:.3g}"
-            why = f"a state of many saturated units drives itself through W_hh{norm}"
+            why = f"saturated units drive one another through W_hh{norm}"
             suggestions.append(Suggestion("saturation", "scale W_hh down", why, treatment="rescale"))
         evidence = {"rate": measured.rate, "saturated_units": measured.saturated_units}
         yield self.finding(layer.name, message, evidence, tuple(suggestions))
@@ -130,7 +130,8 @@ class DeadUnits(LayerRule):
         unit is compared with its own values, never with other units, so a small unit that responds is not dead.
 
     Why is this bad:
-        They cost as much as live ones and carry nothing; a dead ReLU gets no gradient to revive it.
+        Dead units cost as much as live units and carry no information. A dead ReLU unit gets no gradient that could
+        revive it.
 
     Formula:
         ``max h - min h <= 2^-23 max |h|`` over all steps and sequences of one unit (``c`` of an LSTM): one rounding in
@@ -140,8 +141,8 @@ class DeadUnits(LayerRule):
         rnndiag simulate --cell relu --sigma 0.3 --bias-scale 20
 
     What to do:
-        A lower learning rate, smaller negative biases; for an identity-initialised ReLU net, smaller
-        input weights.
+        Lower the learning rate, or start from smaller negative biases. For an identity-initialized ReLU net, use
+        smaller input weights.
 
     Thresholds:
         share of the units over 0.25.
@@ -171,7 +172,7 @@ class DeadUnits(LayerRule):
         cause = ""
         if layer.cell == "relu":
             pushed = "biases" if layer.bias_scale else "weights"
-            cause = f"{pushed} that large updates have pushed negative: the preactivations are never above zero"
+            cause = f"large updates have made the {pushed} so negative that the preactivations are never above zero"
         yield self.finding(layer.name, message, {"dead_units": measured.dead_units}, (suggestion,), cause=cause)
 
 
@@ -221,5 +222,5 @@ class GatesStuck(LayerRule):
             f"the biases have a root mean square of {layer.bias_scale:.2g}",
             treatment="scale-inputs",
         )
-        message = f"all gates are open or closed nearly always: {listed}"
+        message = f"all gates are almost always open or closed: {listed}"
         yield self.finding(layer.name, message, {**shares, "stuck": min(shares.values())}, (suggestion,))

@@ -32,11 +32,11 @@ class StoredDtypeOverflows(LayerRule):
         from that step on, while the same weights work in float32.
 
     Formula:
-        None: the layer is run by PyTorch's own kernels in that dtype. The largest number is 65504 in float16, 3.39e38
-        in bfloat16 and 3.40e38 in float32.
+        The rule has no formula: PyTorch's own kernels run the layer in that dtype. The largest number is 65504 in
+        float16, 3.39e38 in bfloat16 and 3.40e38 in float32.
 
     Example:
-        A ReLU net stored in float16 that adds 512 to its state at each step: infinite at step 128.
+        A ReLU net that is stored in float16 and adds 512 to its state at each step is infinite at step 128.
 
     What to do:
         Run the layer in float32 or bfloat16; reset, bound or scale the state. A net that is only stored in float16 and
@@ -55,9 +55,9 @@ class StoredDtypeOverflows(LayerRule):
     def lacks(self, layer: LayerMeasures) -> str | None:
         numerics = layer.numerics
         if numerics.nonfinite_parameters is None:
-            return f"dtype of the weights not known: {WHY_UNSEEN}"
+            return f"the dtype of the weights is not known: {WHY_UNSEEN}"
         if numerics.nonfinite_parameters:
-            return f"{', '.join(numerics.nonfinite_parameters)} not finite, so no state is"
+            return f"{', '.join(numerics.nonfinite_parameters)} not finite, so no state is finite"
         return None if numerics.inputs_finite else "its inputs are not finite"
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
@@ -90,9 +90,9 @@ class StatesGrow(LayerRule):
         growth and more for exponential growth.
 
     Why is this bad:
-        The longer the sequence, the larger the state: beyond ``|c| = 10`` the output ``tanh(c)`` of an LSTM no longer
-        changes and passes no gradient, the layers that read an unbounded state see numbers that they were not trained
-        on, and in the end the state overflows. Results get worse with the length of the input.
+        The longer the sequence, the larger the state. Beyond ``|c| = 10`` the output ``tanh(c)`` of an LSTM no longer
+        changes and passes no gradient. Layers that read an unbounded state see numbers that they were not trained on.
+        In the end the state overflows. Results get worse as the input gets longer.
 
     Formula:
         slope of ``log max |s_t|`` against ``log t`` through 12 block means of the second half of the steps, with the 95
@@ -123,7 +123,11 @@ class StatesGrow(LayerRule):
         if reason is not None or layer.cell in BOUNDED or layer.numerics.first_nonfinite_step is not None:
             return reason  # states that overflow are the finding of NUM002
         unknown = layer.states is not None and layer.states.growth is None
-        return "growth of the states not known: it takes at least 24 steps and 2 sequences" if unknown else None
+        return (
+            "the growth of the states is not known: it takes at least 24 steps and 2 sequences to measure"
+            if unknown
+            else None
+        )
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         states = layer.states
@@ -171,11 +175,11 @@ def _cause(layer: LayerMeasures) -> str:
     gate = (layer.gates or {}).get("forget")
     if gate is None:
         return ""
-    return f"a forget gate near 1 (its mean is {gate.mean:.4f}), and what is added has on average the same sign"
+    return f"the forget gate is near 1 (mean {gate.mean:.4f}), and on average the added numbers have the same sign"
 
 
 def _remedies(layer: LayerMeasures, evidence: str, small: int) -> tuple[Suggestion, ...]:
-    """What keeps a state small; ``small`` is the number of steps for which it is."""
+    """What keeps a state small; ``small`` is the number of steps during which the state is still small."""
     reset = f"reset the state every {steps(small)}" if small > 1 else "reset the state more often"
     state = "cell state" if layer.cell == "lstm" else "state"
     bound = f"bound the {state}: clip it to a fixed range after each step"

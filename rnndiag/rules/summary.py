@@ -32,7 +32,7 @@ def _clause(stack: StackMeasures, layers: Sequence[LayerMeasures]) -> str:
     if other is not None and other.undecided:
         return (
             f"is undecided: it is {other.assumed_verdict} with {other.assumed} and {_with_other(other)}, and the file "
-            f"does not say which of them it uses; --nonlinearity {other.assumed} or {other.nonlinearity} decides"
+            f"does not say which nonlinearity it uses; --nonlinearity {other.assumed} or {other.nonlinearity} decides"
         )
     match stack.verdict:
         case "vanishing":

@@ -19,7 +19,7 @@ from rnndiag.sweep.axes import Condition
 from rnndiag.sweep.result import NetMeasure
 
 MAX_BYTES = 256 << 20
-"""Size of the file of a sweep, of which a net takes some 300 bytes."""
+"""The largest size of the file of a sweep; one net takes about 300 bytes."""
 
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NONBLOCK", 0)
 
@@ -55,7 +55,7 @@ class Log:
         told = msgspec.json.decode(_line({"format": FORMAT, **conditions}))
         try:
             if os.path.lexists(path) and not is_regular(path):
-                raise SettingsError(f"--resume {path}: is not a regular file; name another")
+                raise SettingsError(f"--resume {path}: is not a regular file; name another file")
             descriptor = os.open(path, _OPEN, 0o666)
             try:
                 held = _read(path, descriptor)
@@ -100,7 +100,7 @@ def _append(descriptor: int, content: bytes) -> None:
 
 def _read(path: Path, descriptor: int) -> bytes:
     if not S_ISREG(os.fstat(descriptor).st_mode):
-        raise SettingsError(f"--resume {path}: is not a regular file; name another")
+        raise SettingsError(f"--resume {path}: is not a regular file; name another file")
     with os.fdopen(os.dup(descriptor), "rb") as stream:
         stream.seek(0)
         held = stream.read(MAX_BYTES + 1)
@@ -115,7 +115,7 @@ def _check(path: Path, line: bytes, told: Mapping[str, Any]) -> None:
     except msgspec.DecodeError:
         kept = {}
     if kept.get("format") != FORMAT:
-        raise SettingsError(f"--resume {path}: expected a file that rnndiag sweep wrote, or a new one; name another")
+        raise SettingsError(f"--resume {path}: expected a file that rnndiag sweep wrote, or no file; name another")
     other = [name for name in told if kept.get(name) != told[name]]
     if other:
         name = other[0]
@@ -137,7 +137,7 @@ def _record(path: Path, number: int, line: bytes) -> Measured:
     except (msgspec.MsgspecError, KeyError) as error:
         raise SettingsError(f"--resume {path}: line {number} is damaged ({error}); name another file") from None
     if not all(isinstance(value, int | float | str) for value in tree.values()):
-        raise SettingsError(f"--resume {path}: line {number} is damaged (a condition is no value); name another file")
+        raise SettingsError(f"--resume {path}: line {number} is damaged (bad condition value); name another file")
     return (tuple(tree.items()), measure.seed), measure
 
 

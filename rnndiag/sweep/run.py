@@ -23,7 +23,7 @@ from rnndiag.sweep.points import summarise
 from rnndiag.sweep.result import NetMeasure, Sweep
 
 END_SECONDS = 2.0
-"""The time that the batches which are being measured get to finish after an interrupt; later ones are lost."""
+"""The time in which running batches may finish after an interrupt; results of slower batches are lost."""
 
 Progress = Callable[[str, int, int], None]
 """Told what is under way, and how many of how many points are done."""
@@ -115,7 +115,7 @@ class _Bench:
         self._plan, self._known, self._log, self._workers = plan, known, log, workers
 
     def measure(self, wanted: Sequence[Key], told: Callable[[Sequence[Measured]], None] | None = None) -> None:
-        """Measure what is not known of these; after an interrupt, keep also the batches that finish soon."""
+        """Measure the nets that are not known yet; after an interrupt, also keep the batches that finish soon."""
         missing = [key for key in wanted if key not in self._known]
         if not missing:
             return

@@ -65,7 +65,7 @@ def closest_init(weight: Tensor, shape: Shape, stored: torch.dtype) -> ClosestIn
     """
     if weight.numel() < 2:
         return None
-    # Squares and fourth powers of the entries themselves may leave the range.
+    # Scaling comes first because squares and fourth powers of the entries can leave the range.
     weight, power = scaled_to_one(weight.detach().cpu().double())
     exact = _structured(weight, shape, stored)
     if exact is not None:

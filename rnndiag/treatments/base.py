@@ -14,7 +14,7 @@ from rnndiag.treatments.patient import Patient
 Figures = Mapping[str, float]
 
 SoundNet = Callable[[], Patient]
-"""A sound net of the same shape, which is made and measured when it is first asked for."""
+"""A function that returns a sound net of the same shape; the net is built and measured at the first call."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,4 +71,4 @@ class Training(ABC):
 
     @abstractmethod
     def advise(self, patient: Patient, sound: SoundNet) -> Advised:
-        """What it would do to a stack that it suits; ``sound`` gives a net to compare it with."""
+        """What the treatment would do to a stack for which it is meant; ``sound`` returns a net for comparison."""

@@ -19,31 +19,32 @@ BATCHES = 20
 """Updates whose gradient is measured."""
 
 SOUND_BATCHES = 5
-"""The same for the sound net, whose updates are much alike."""
+"""Updates of the sound net whose gradient is measured; they differ little."""
 
 UPDATES = 20
 """Updates that are made on a copy, with clipping and without."""
 
 SGD_RATE = 0.1
-"""The learning rate of the updates that are tried: high for plain SGD, so that what holds here holds below it."""
+"""The learning rate of the updates that are tried: it is high for plain SGD, so the result also holds for lower
+rates."""
 
 LAST = 4
-"""Updates whose mean loss is the loss after the trial."""
+"""The loss after the trial is the mean over this many last updates."""
 
 DIVERGES = 10.0
-"""The largest loss as a multiple of the first loss from which on training diverges: random targets explain less."""
+"""Training diverges if the largest loss is at least this multiple of the first loss; random targets explain less."""
 
 HOPELESS = 1e3
-"""The same multiple from which on the trial ends early."""
+"""The trial ends early if the loss reaches this multiple of the first loss."""
 
 SMALLER = 4.0
 """The factor between a threshold with which training diverges and the next one that is tried."""
 
 HEAVY = 10.0
-"""The 95th percentile over the median, or the median over what a sound net has, from which on updates undo others."""
+"""Large updates undo others if the 95th percentile exceeds the median, or the median a sound net's, by this factor."""
 
 NEARLY_ALL = 0.9
-"""The share of the updates from which on clipping cuts nearly all of them."""
+"""Clipping cuts nearly all updates if it cuts at least this share of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +65,18 @@ class Descent:
 class Clip(Training):
     """Clip the norm of the gradient at ``c``: ``g <- g c / ||g||`` where ``||g|| > c``.
 
-    ``c`` is the typical norm of an update (mean of the lower nine tenths over probe batches; Pascanu, Mikolov &
-    Bengio 2013, section 3.2), of this net or of a sound net of its shape (``treatments.sound``), whichever is smaller:
-    an exploding net has no update that could set ``c``. The loss is that of ``measures.update_norms.Learner``: the mean
-    squared error of a linear readout of the last state, targets of unit variance.
+    ``c`` is the typical norm of an update (mean of the lower nine tenths over probe batches; Pascanu, Mikolov & Bengio
+    2013, section 3.2), of this net or of a sound net of its shape (``treatments.sound``), whichever is smaller: an
+    exploding net has no ordinary update that could determine ``c``. The loss is that of
+    ``measures.update_norms.Learner``: the mean squared error of a linear readout of the last state, targets of unit
+    variance.
 
     The threshold is tried on a copy: 20 updates of SGD at a learning rate of 0.1 on random targets, with clipping and
     without. If the loss diverges with clipping too, ``c`` is divided by 4, at most twice. Clipping is needed where
     training diverges without it, where the stack explodes, where the 95th percentile of ``||g||`` is ten times the
     median, and where the median is ten times what a sound net has. It helps where it is needed and training does not
-    diverge with it. It bounds what an exploding gradient does to the weights; the gain through time stays. It makes no
-    gradient larger, so it cannot cure vanishing.
+    diverge with it. Clipping limits the damage of an exploding gradient to the weights, but the gain through time does
+    not change. Clipping makes no gradient larger, so it cannot cure vanishing.
     """
 
     name, checklist = "clip", "clipping"
@@ -144,7 +146,7 @@ def sound_norms(patient: Patient, sound: Patient) -> UpdateNorms:
 
 
 def descent(patient: Patient, clip: float) -> Descent:
-    """Descend on a copy, on the processor: the same numbers whatever device measures the rest."""
+    """Train a copy on the CPU, so that the numbers do not depend on the device that measures the rest."""
     copy = measurable(patient.stack, patient.measured.layers[0].weight_hh.dtype, torch.device("cpu"))
     losses = Learner(copy, _stream(patient)).descend(
         (inputs.cpu() for inputs in batches(patient, UPDATES)), SGD_RATE, clip, stop=HOPELESS
@@ -153,7 +155,7 @@ def descent(patient: Patient, clip: float) -> Descent:
 
 
 def _stream(patient: Patient) -> torch.Generator:
-    """Readout and targets: the same for each net that is compared."""
+    """The random stream of readout and targets, which is the same for all nets that are compared."""
     return generator(patient.settings.seed, "clip")
 
 

@@ -32,7 +32,7 @@ class OwnEvidence:
 
 
 def own_evidence(finding: Finding, treated: Patient) -> OwnEvidence | None:
-    """A finding's own number on a treated copy; None for a finding that has no number which a treatment can change."""
+    """A finding's own number on a treated copy; None for a finding without a number that a treatment can change."""
     name = _NAMES.get(finding.rule, "")
     measure, before = _MEASURES.get(name), finding.evidence.get(name)
     if measure is None or not isinstance(before, int | float):
@@ -87,4 +87,4 @@ _MEASURES: dict[str, Callable[[Trajectory, Patient], float | None]] = {
     "spectral_radius": _of_weight("spectral_radius"),
     "nonnormality": _of_weight("nonnormality"),
 }
-"""Each number that ``Rule.grows_worse`` names and a change of layers can change, by its name in the evidence."""
+"""The numbers that ``Rule.grows_worse`` names and that a treatment of layers can change, by name in the evidence."""

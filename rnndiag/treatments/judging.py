@@ -12,21 +12,21 @@ from rnndiag.rules.words import power
 from rnndiag.treatments.patient import MOSTLY
 
 DECIDEDLY = 0.5
-"""The share of the distance to the healthy band that may be left of it, where the verdict does not become healthy."""
+"""A treatment without a healthy verdict helps if at most this share of the distance to the healthy band is left."""
 
 HEARS_LESS = 0.5
-"""Decades that the gain at the last input may fall before a treatment counts as the reason why the input is lost."""
+"""If the gain at the last input falls by more decades than this, the treatment is the reason why the input is lost."""
 
 
 def helps(before: Gain, after: Gain, thresholds: Thresholds, reach: float | None = None) -> bool:
     """Whether a treatment helped.
 
-    Either the verdict became healthy and was not, or the distance of the log10 gain to the healthy band has shrunk
-    decidedly: to half of it or less, at the least favorable end of the interval after against the most favorable one
-    before, and not by leaping over the band from vanishing to exploding or back.
+    Either an unhealthy verdict became healthy, or the distance of the log10 gain to the healthy band has shrunk to half
+    or less, without a jump over the band from vanishing to exploding or back. The least favorable end of the interval
+    after the treatment is compared with the most favorable end before.
 
-    A gradient that survives among the states does not help a net whose input is lost on its way to the top. So a
-    treatment that takes the ``input_reach`` below the healthy band does not help, unless the net heard its input no
+    A gradient that survives among the states does not help a net whose input is lost on its way to the top. A treatment
+    that takes the ``input_reach`` below the healthy band therefore does not help, unless the input reached the top no
     better before.
     """
     if before.verdict == "healthy":
@@ -89,12 +89,17 @@ class Ranked(Protocol):
 def rank(trial: Ranked, thresholds: Thresholds) -> tuple[float, ...]:
     """A key to sort by: what helps, healthy first, then the nearest to the healthy band, then the least change.
 
-    Of healthy nets, those come last whose input is lost on its way to the top. Before them come those that leave most
-    of the slopes saturated, then those in which some of the leading directions die before the lag: a gain in the band
-    may be the gain of one direction, and a net that has no other direction seldom learns (``benchmarks/cure.py``). Then
-    come those that hear their input faintly, beyond half of the healthy band. Changes are compared by tenths, and
-    beyond 1 not at all: the states then have nothing more to do with those before. Then what keeps the trained weights
-    comes before what resets them, and one treatment before two.
+    Healthy nets are compared by these criteria, the most important first:
+
+    1. The input is not lost on its way to the top.
+    2. Most slopes are not saturated.
+    3. All leading directions survive until the lag. Otherwise the gain in the band may be the gain of a single
+       direction, and such a net seldom learns (``benchmarks/cure.py``).
+    4. The input reaches the top clearly: its reach is within half of the healthy band.
+    5. The states change little, by tenths. Changes beyond 1 are equal, because the states are then unrelated to the
+       states before.
+    6. The trained weights are kept.
+    7. One treatment comes before two.
     """
     change = 1.0 if trial.change is None or math.isnan(trial.change) else min(trial.change, 1.0)
     reach = 0.0 if trial.input_reach is None else trial.input_reach
@@ -114,7 +119,7 @@ def rank(trial: Ranked, thresholds: Thresholds) -> tuple[float, ...]:
 
 
 def note(saturated: float, reach: float | None, thresholds: Thresholds) -> str:
-    """What a user should know next to the numbers: what stays saturated, and whether the input is heard."""
+    """What a user should know next to the numbers: what stays saturated, and whether the input reaches the top."""
     notes = []
     if saturated > MOSTLY:
         notes.append(f"{saturated:.0%} of the slopes stay saturated")

@@ -116,7 +116,7 @@ class Patient:
         """``||s' - s|| / ||s||`` over the hidden states of all layers, steps and sequences; NaN where not finite."""
         pairs = list(zip(self.gain.hidden, before.gain.hidden, strict=True))
         largest = max(float(state.abs().max()) for pair in pairs for state in pair)
-        unit = 2.0 ** min(math.frexp(largest)[1], 1023) if math.isfinite(largest) else 1.0  # for the squares' sake
+        unit = 2.0 ** min(math.frexp(largest)[1], 1023) if math.isfinite(largest) else 1.0  # keeps squares in range
         moved = sum(float((new / unit - old / unit).square().sum()) for new, old in pairs)
         size = sum(float((old / unit).square().sum()) for _, old in pairs)
         return (moved / size) ** 0.5 if size else (0.0 if moved == 0 else float("inf"))

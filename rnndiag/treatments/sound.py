@@ -1,4 +1,4 @@
-"""A sound net of the same shape: what a treated net, or a threshold of clipping, is compared with."""
+"""A sound net of the same shape, with which treated nets and clipping thresholds are compared."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rnndiag.treatments.rescale import Rescale
 from rnndiag.treatments.scale_inputs import ScaleInputs
 
 _THEN = (Chrono(), ScaleInputs(), Rescale())
-"""What makes a fresh net healthy where its initialization alone does not. The first that suits the net is applied."""
+"""Treatments for a new net that its initialization alone does not make healthy. The first suitable one is applied."""
 
 
 def sound_net(patient: Patient) -> Patient:
@@ -19,8 +19,8 @@ def sound_net(patient: Patient) -> Patient:
 
     ``W_hh`` is orthogonal (each gate block on its own), ``W_ih`` Xavier uniform, biases zero (``init-orthogonal``). If
     the gain at the lag is not healthy then, gated cells get chrono biases, tanh nets get scaled inputs, and ReLU nets
-    get a scaled ``W_hh``. The net is measured on four sequences with one draw: it gives the size of a quantity to
-    within a fraction of a decade.
+    get a scaled ``W_hh``. The net is measured on four sequences with one draw, which determines the size of a
+    quantity to within a fraction of a decade.
     """
     few = min(SAMPLE, patient.probe.batch)
     array = patient.probe.array

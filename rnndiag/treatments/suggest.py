@@ -13,7 +13,7 @@ from rnndiag.treatments.trial import Trial, Trials
 
 
 def tried(findings: Sequence[Finding], trials: Trials) -> tuple[Finding, ...]:
-    """Put what was tried in the place of what was only supposed to help.
+    """Replace suggestions by treatments that were tried.
 
     A suggestion that names a treatment is applied to a copy of the stack and measured. It stays, with its numbers, if
     it helps the stack and also improves the finding's own evidence, such as the share of saturated slopes: the number
@@ -21,8 +21,8 @@ def tried(findings: Sequence[Finding], trials: Trials) -> tuple[Finding, ...]:
     are ordered by their effect: changes of layers, then of training, then those that name no treatment.
 
     Args:
-        findings: of rules.
-        trials: of a stack that is ill; findings on other stacks and their layers stay as they are.
+        findings: the findings of the rules.
+        trials: the trials on an unhealthy stack; findings on other stacks and their layers do not change.
     """
     stack = trials.patient.stack
     of_stack = {stack.name, *(layer.name for layer in stack.layers)}
@@ -41,7 +41,7 @@ def _tried(finding: Finding, trials: Trials) -> tuple[Suggestion, ...]:
             continue
         name = suggestion.treatment
         outcome = trials.of(name)
-        if isinstance(outcome, str):  # where the first of a pair heals alone, the first
+        if isinstance(outcome, str):  # a pair is not tried if its first treatment is enough
             name = name.partition("+")[0]
             outcome = trials.of(name)
         if isinstance(outcome, str) or not outcome.trial.helps:

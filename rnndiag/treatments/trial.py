@@ -46,8 +46,8 @@ class Trial:
     input_log10_gain: float | None
     """after it, at the earliest input of the lag: how much of that input still reaches the last state"""
     input_reach: float | None
-    """after it, where it is healthy: the same and the gain at the last input, each relative to a sound net of that
-    shape, in decades; the smaller of the two, 0 at most"""
+    """after it, where it is healthy: how well the input reaches the top, compared with a sound net of the same shape;
+    see ``judging.input_reach``"""
     saturated: float | None
     """after it: the largest ``saturation.rate`` of the layers"""
     mostly_saturated: bool
@@ -60,7 +60,7 @@ class Trial:
     redraws: bool
     """whether weights were drawn from scratch"""
     cost: str
-    """what a trained net loses by it; empty where no weight changes"""
+    """what the treatment costs a trained net; empty if no weight changes"""
     note: str
     """what a user should know next to the numbers"""
     figures: Mapping[str, float]

@@ -1,4 +1,4 @@
-"""A run whose files do not say tanh or ReLU: followed under the assumption, with a finding on what depends on it."""
+"""A run whose files do not say tanh or ReLU is judged under the assumption; a finding says what depends on it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rnndiag.rules.drift import step as shown
 
 
 def under_the_assumption(report: Report) -> Report:
-    """A report with the verdicts under its assumption, so that a verdict changes along a run only by training."""
+    """A report with the verdicts under its assumption, so that only training can change a verdict along a run."""
     stacks = tuple(map(as_assumed, report.stacks))
     layers = tuple(map(as_assumed, report.layers))
     return replace(report, stacks=stacks, layers=layers, verdict=worst([stack.verdict for stack in stacks]))
@@ -29,6 +29,6 @@ def undecided(placed: Sequence[tuple[float, Report]]) -> Iterator[Finding]:
                 found.setdefault(finding.layer, []).append((step, finding))
     for along in found.values():
         step, last = along[-1]
-        where = f"at {len(along)} of {len(placed)} checkpoints, the last of them step {shown(step)}"
+        where = f"at {len(along)} of {len(placed)} checkpoints, most recently at step {shown(step)}"
         evidence = {**last.evidence, "checkpoints": len(along), "step": step}
         yield replace(last, message=f"{where}: {last.message}", evidence=evidence)

@@ -9,7 +9,7 @@ from rnndiag.rules.words import counted
 
 
 def broken_part(layer: LayerMeasures) -> str | None:
-    """What is NaN or infinite in a layer, or on its way along the probe; None if everything is finite."""
+    """The part of a layer, or of its run along the probe, that is NaN or infinite; None if everything is finite."""
     numerics = layer.numerics
     if numerics.nonfinite_parameters:
         entries = counted(sum(numerics.nonfinite_parameters.values()), "entry")
@@ -35,4 +35,5 @@ def broken_parts(names: Sequence[str], layers: Iterable[LayerMeasures]) -> str:
     own = [part for part in parts if not part.startswith("the inputs")] or parts
     if not own:
         return "numbers are NaN or infinite"
-    return own[0] + (f", and so in {counted(len(own) - 1, 'more layer')}" if len(own) > 1 else "")
+    more = len(own) - 1
+    return own[0] + (f"; {counted(more, 'more layer')} {'is' if more == 1 else 'are'} not finite" if more else "")

@@ -25,7 +25,7 @@ class Place:
     measures: dict[str, float | None]
     """by the names in ``quantities``; None where it was not measured, or has no finite value to speak of"""
     not_finite: str | None = None
-    """what is NaN or infinite there, so that measures are missing; None: nothing is"""
+    """what is NaN or infinite there, which is why measures are missing; None if everything is finite"""
 
 
 @dataclass(frozen=True, slots=True)

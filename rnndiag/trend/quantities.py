@@ -86,7 +86,7 @@ def _dead_share(layer: LayerMeasures) -> float | None:
 
 
 def _stuck_gates(layer: LayerMeasures) -> float | None:
-    """The share of values that are open or closed, of the gate that is so least often; None without gates."""
+    """The share of open or closed values of the gate with the smallest share; None without gates."""
     return min((gate.open + gate.closed for gate in (layer.gates or {}).values()), default=None)
 
 

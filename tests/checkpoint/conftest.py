@@ -29,7 +29,7 @@ collect_ignore_glob = [] if importlib.util.find_spec("onnx") else ["test_onnx*.p
 
 
 CALLS_PER_UNIT = 11
-"""Calls of functions that a unit of ``Allowance`` pays for, at most. Ten is the most that any file here needs."""
+"""The largest number of function calls per unit of ``Allowance``. No file here needs more than ten."""
 FREE_CALLS = 5_000_000
 """Calls that no unit pays for: parts of a file whose length has limits of its own, such as lists of tensors. Code of
 TorchScript takes the most, 4.2 million."""

@@ -114,7 +114,7 @@ def _attempt(path: str, watch: Watch, folder: Path, profile: cProfile.Profile | 
 
 
 def _seconds(who: int = resource.RUSAGE_SELF) -> float:
-    """Of computing, here or in the parsers' processes: other processes may share the core."""
+    """The computing time in seconds, here or in the parsers' processes; other processes may share the core."""
     used = resource.getrusage(who)
     return used.ru_utime + used.ru_stime
 

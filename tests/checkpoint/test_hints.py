@@ -1,4 +1,4 @@
-"""The hint for ``--map``: pasted, it gives the gain of the net itself; and what it never proposes."""
+"""The hint for ``--map``: a pasted option gives the gain of the net itself, and some options are never proposed."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_the_other_direction_is_never_the_input_weight(tmp_path) -> None:
     option = dict(part.split("=") for part in pasted(text).split(","))
     assert option["ih"] == "rnns.0.module.weight_ih_l0"
     assert not any("reverse" in name for name in option.values())
-    assert "it leaves out" in text
+    assert "the option leaves out" in text
     assert "rnns.0.weight_hh_l0_reverse_raw" in text
     # Where nothing but the two recurrent weights is there, there is nothing to propose.
     only = {name: value for name, value in weight_dropped(net).items() if "weight_hh" in name}
@@ -141,7 +141,7 @@ def test_what_the_mapping_leaves_out_is_named() -> None:
         tensors | {"rnn.bhn": torch.zeros(H), "rnn.norm.weight": torch.ones(H), "head.weight": torch.ones(2, H)}
     )
     assert "bias=rnn.b," in text
-    assert "it leaves out rnn.bhn, rnn.norm.weight of the same module" in text
+    assert "the option leaves out rnn.bhn, rnn.norm.weight of the same module" in text
     assert "head" not in text
 
 
@@ -154,11 +154,11 @@ def test_two_readings_are_both_told(tmp_path) -> None:
 def test_what_cannot_be_told_is_said() -> None:
     gates = [value for _ in range(4) for value in (torch.zeros(D, H), torch.zeros(H, H), torch.zeros(H))]
     text = hint({str(i): value for i, value in enumerate(gates)})
-    assert "names and shapes do not tell" in text
+    assert "names and shapes do not show which tensors these are" in text
     assert '--map "' not in text
     vectors = {f"bias_{letter}": torch.zeros(4 * H) for letter in "pqr"}
     text = hint({"Wh": torch.zeros(4 * H, H), "Wx": torch.zeros(4 * H, D)} | vectors)
-    assert "which of bias_p, bias_q, bias_r are its biases cannot be told" in text
+    assert "rnndiag cannot tell which of bias_p, bias_q, bias_r are biases" in text
     assert "bias" not in pasted(text)
 
 

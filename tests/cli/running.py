@@ -12,10 +12,10 @@ from typing import Any
 import psutil
 
 START_SECONDS = 200
-"""For something that happens within 20 s on an idle machine: a command imports torch, and measures its first models."""
+"""The wait for an event that takes 20 s on an idle machine: a command imports torch and measures its first models."""
 
 END_SECONDS = 40
-"""For a command that ends after a signal: within 4 s on an idle machine, where its main thread does not answer."""
+"""The wait for a command to end after a signal: 4 s on an idle machine if its main thread does not answer."""
 
 
 @contextmanager

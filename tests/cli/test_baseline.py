@@ -100,7 +100,7 @@ def test_baselines_that_do_not_fit(cli: Cli, tmp_path: Path) -> None:
     for model, baseline, options, words in (
         (bad, older, T, "expected reports of schema_version '1', got '0'"),
         (bad, text, T, "expected a report written by --format json"),
-        (bad, tmp_path / "none.json", T, "no such file; --write-baseline makes one"),
+        (bad, tmp_path / "none.json", T, "no such file; create it with --write-baseline"),
         (SAMPLES / "gru.pt", kept, T, "expected a report of the same model, got other layers"),
         (bad, kept, ("--T", "65"), "use the same options"),
     ):

@@ -1,4 +1,4 @@
-"""What may be written where, tried with real files: models of every format, every kind of input, links and streams."""
+"""Which files may be written, with real files: models of every format, every kind of input, links and streams."""
 
 from __future__ import annotations
 
@@ -286,7 +286,7 @@ def test_two_outputs_do_not_share_a_file_through_a_link(cli: Cli, here: Path, li
     for told in pairs:
         done = cli(*told, "--force")
         assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
-        assert "two formats for two" in done.err or "name two files" in done.err
+        assert "two formats for two" in done.err or "name two different files" in done.err
 
 
 # One meaning of -o
@@ -296,7 +296,7 @@ def test_a_report_named_like_a_model_is_asked_about(cli: Cli, here: Path) -> Non
     for told in (["prescribe", "a.pt", *QUICK], ["simulate", *SMALL]):
         done = cli(*told, "--output", "fixed.pt")
         assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
-        assert "write the model with --save fixed.pt, or the report all the same with --force" in done.err
+        assert "write the model with --save fixed.pt, or write the report there anyway with --force" in done.err
         assert not Path("fixed.pt").exists()
     done = cli("prescribe", "a.pt", *QUICK, "--output", "b.pt")
     assert "b.pt: exists and is a model (torch), not a report of rnndiag" in done.err
@@ -360,7 +360,7 @@ def test_the_short_text_has_an_end(cli: Cli, here: Path) -> None:
         torch.save(broken, here / "many" / f"{i:02}.pt")
     done = cli("check", "many", *QUICK, "-o", "r.txt")
     assert done.out.count("error NUM001") == 20
-    assert "3 more with findings like these\nChecked 23 models: 23 errors" in done.out
+    assert "3 more models with such findings\nChecked 23 models: 23 errors" in done.out
 
 
 def test_a_file_that_cannot_be_written_costs_nothing_else(cli: Cli, here: Path) -> None:

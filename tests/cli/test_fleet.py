@@ -116,9 +116,9 @@ def test_the_gate_counts_what_an_earlier_run_found(cli: Cli, models: list[str], 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"not JSON\n", "line 1 of .* is no result of --format jsonl"),
+        (b"not JSON\n", "line 1 of .* is not a result of --format jsonl"),
         (b'{"path": "a.pt", "verdict": "healthy"}\n', "line 1 of .* was measured with another probe"),
-        (b"[1]\n", "line 1 of .* is no result"),
+        (b"[1]\n", "line 1 of .* is not a result"),
     ],
 )
 def test_another_file_is_not_gone_on_with(

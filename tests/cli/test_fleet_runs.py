@@ -24,7 +24,7 @@ Cli = Callable[..., Done]
 
 
 RUN_SECONDS = 400
-"""For a run to its end: within 40 s on an idle machine."""
+"""The wait for the end of a run, which takes 40 s on an idle machine."""
 
 
 def held(out: Path) -> int:

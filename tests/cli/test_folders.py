@@ -114,7 +114,7 @@ TRAINING: dict[str, Callable[[nn.Module], object]] = {
     "scaler.pt": lambda net: {"scale": 65536.0, "_growth_tracker": 0},
     "tokenizer.pt": lambda net: {"the": 0, "a": 1},
 }
-"""What training writes next to a model, by its usual name; the name is not what tells it."""
+"""Files that training writes next to a model, by their usual names; rnndiag recognizes them by content."""
 
 
 def stepped(net: nn.Module) -> torch.optim.Optimizer:
@@ -140,7 +140,7 @@ def run_folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("command", ["check", "inspect", "trend"])
 @pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["alone", "workers"])
-def test_what_training_writes_beside_a_model_is_skipped_with_a_note(
+def test_what_training_writes_next_to_a_model_is_skipped_with_a_note(
     cli: Cli, run_folder: Path, command: str, workers: tuple[str, ...]
 ) -> None:
     fail_on = () if command == "inspect" else ("--fail-on", "never")
@@ -161,7 +161,7 @@ def test_a_pattern_is_like_a_folder_and_a_name_is_not(cli: Cli, run_folder: Path
     assert cli("check", f"{run_folder}/*", *QUICK, "--fail-on", "never").code == 0
     named = cli("check", run_folder / "optimizer.pt", run_folder / "model_0.pt", *QUICK, "--fail-on", "never")
     assert named.code == 2
-    assert f"{run_folder}/optimizer.pt: optimizer state only: there is no recurrent layer in it" in named.err
+    assert f"{run_folder}/optimizer.pt: optimizer state only: the file holds no recurrent layer" in named.err
 
 
 def test_a_folder_of_nothing_else_has_no_model(cli: Cli, run_folder: Path) -> None:

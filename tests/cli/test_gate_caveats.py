@@ -1,4 +1,4 @@
-"""What a gate did not judge and what it assumed, in every format."""
+"""Every format says what a gate did not judge and what it assumed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ASSUMED = "tanh was assumed for rnn"
 
 @pytest.fixture
 def half_read(tmp_path: Path) -> Path:
-    """A net with a sound RNN, an LSTM one of whose weights does not fit, a head, and another RNN of another width."""
+    """A net with a valid RNN, an LSTM with a weight of the wrong shape, a head, and a second RNN of another width."""
     torch.manual_seed(0)
     parts = nn.ModuleDict({"rnn": nn.RNN(4, 8), "lstm": nn.LSTM(4, 8), "head": nn.Linear(8, 3), "wide": nn.GRU(9, 8)})
     state = parts.state_dict()

@@ -110,7 +110,7 @@ def test_what_config_names_is_a_regular_file_under_the_limit(cli: Cli, tmp_path:
 
 
 def check_in(folder: Path) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own: one that waits for a pipe could not be stopped here."""
+    """Run the command in its own process, because a command that waits for a pipe could not be stopped here."""
     return subprocess.run(
         [sys.executable, "-m", "rnndiag", "check", SAMPLES / "gru.pt", *QUICK],
         cwd=folder, capture_output=True, text=True, timeout=120, check=False,

@@ -1,4 +1,4 @@
-"""A report may be written again without --force: each format of each command is known by how it begins."""
+"""A report may be replaced without --force: each format of each command is recognized by its first bytes."""
 
 from __future__ import annotations
 

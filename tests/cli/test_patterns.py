@@ -1,4 +1,4 @@
-"""Patterns of paths against Python's glob, and trees that are made to be searched for ever."""
+"""Patterns of paths against Python's glob, and folders that would be searched forever."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_search_has_a_limit_which_is_one_line(cli: Cli, tmp_path: Path, monkey
 
 
 def test_a_tree_is_read_once_whatever_the_pattern(tmp_path: Path) -> None:
-    """By count of entries, not by time."""
+    """The test counts entries; it does not measure time."""
     below = tmp_path
     for depth in range(40):
         below = below / f"d{depth}"

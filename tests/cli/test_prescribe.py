@@ -49,7 +49,7 @@ def test_json_goes_to_a_file_and_the_model_to_another(cli: Cli, tmp_path: Path) 
         (["--treatment", "nothing"], "--treatment 'nothing' matches none"),
         (["--take", "clip"], "it changes training, not the model"),
         (["--save", ILL], "is the model itself"),
-        (["--output", "same", "--save", "same"], "name two files"),
+        (["--output", "same", "--save", "same"], "name two different files"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
@@ -110,7 +110,11 @@ def archive(tmp_path: Path) -> str:
         (lambda _: "-", ["--save", "new.pt"], "-: expected a file or folder on this machine"),
         (lambda _: "https://host/model.pt", ["--save", "new.pt"], "expected a file or folder on this machine"),
         (archive, ["--save", "new.pt"], "unpack it first"),
-        (lambda _: ILL, ["--take", "gru+chrono", "--save", "new.pt"], "another architecture, which cannot be written"),
+        (
+            lambda _: ILL,
+            ["--take", "gru+chrono", "--save", "new.pt"],
+            "changes the architecture, which cannot be written",
+        ),
         (lambda _: f"file://{ILL}", ["--save", ILL], "is the model itself"),
         (lambda _: ILL, ["--save", "missing/new.pt"], "does not exist; make it first"),
         (lambda _: ILL, ["--save", "/proc/new.pt"], "/proc/new.pt: cannot be written in its folder"),

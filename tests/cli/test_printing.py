@@ -24,7 +24,7 @@ from tests.hostile_text import EXAMPLES, FORMULA_STARTS, assert_safe, is_number
 Cli = Callable[..., Done]
 QUICK = ("--T", "8", "--batch", "2", "--exponents", "1")
 NAMES = [name.replace("\ud800", "") for name in EXAMPLES if "/" not in name]
-"""No system has a file whose name has a surrogate that stands for no byte."""
+"""A name with a surrogate that represents no byte; no system has a file with such a name."""
 FORMATS = ("table", "json", "jsonl", "github", "markdown", "junit", "sarif")
 
 
@@ -108,7 +108,7 @@ def test_reports_of_other_people(cli: Cli, tmp_path: Path, name: str) -> None:
 
 
 def renamed(value: object, name: str, key: str = "") -> object:
-    """A report in which everything that names or tells something is the name."""
+    """A report in which every name and every text is replaced by ``name``."""
     if isinstance(value, dict):
         return {each: renamed(item, name, each) for each, item in value.items()}
     if isinstance(value, list):

@@ -23,7 +23,7 @@ WORKER, PARSER = "spawn_main", "rnndiag.parsers.worker"
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 SIGNALS = pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
 SLOW = Path(__file__).parent.parent / "checkpoint" / "found" / "slow.h5"
-"""A file that its parser computes on until its limit."""
+"""A file on which its parser computes until its time limit."""
 
 
 def ended(process: subprocess.Popen[str], number: signal.Signals, group: bool = True) -> None:
@@ -56,7 +56,7 @@ def test_while_modules_are_imported(saved: Path, name: str, number: signal.Signa
 
 @pytest.mark.parametrize("seconds", [0, 0.03, 0.1, 0.3, 0.6, 1])
 def test_a_worker_that_is_interrupted_while_it_starts_prints_nothing(tmp_path: Path, seconds: float) -> None:
-    """After so many seconds of computing: it starts Python, and imports torch, which takes over a second."""
+    """The signal comes after ``seconds`` of computing. Starting Python and importing torch takes over a second."""
     paths = [save(tmp_path / f"m{i}.pt", i) for i in range(4)]
     with running("-m", "rnndiag", "inspect", *paths, "--no-treat", "--workers", "2") as process:
 

@@ -1,4 +1,4 @@
-"""Reports that somebody changed: read as they are, or refused with the place; whatever is read can be shown."""
+"""Changed reports are either read, and can then be shown, or refused with the place of the change."""
 
 from __future__ import annotations
 

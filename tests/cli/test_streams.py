@@ -1,4 +1,4 @@
-"""The exit code is that of the work, whatever becomes of stdout and stderr."""
+"""The exit code depends on the work, not on the state of stdout and stderr."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_other_files_are_written_when_the_reader_of_stdout_has_gone(models: Path
 
 
 def test_a_stream_nobody_reads_ends_a_run_that_is_no_gate(models: Path) -> None:
-    """Else a fleet would be measured for nobody; a gate still has its code to find out."""
+    """Otherwise a fleet would be measured for nobody. A gate goes on, because it must determine its exit code."""
     command = [sys.executable, "-m", "rnndiag", "inspect", "sick.pt", "unreadable.pt", *QUICK.split()]
     reading, writing = os.pipe()
     os.close(reading)

@@ -1,4 +1,4 @@
-"""Numbers near the ends of the range, and beyond it, against arithmetic without a range (mpmath)."""
+"""Numbers near the limits of the range and beyond, compared with arithmetic of unlimited range (mpmath)."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def assert_norms(run: Trajectory) -> None:
 def test_saturation_of_any_depth(
     form: str, bias: float, spread: float, length: int, seed: int, projected: bool
 ) -> None:
-    """Units and gates pinned by biases of any size and both signs, each by its own."""
+    """Biases of any size and both signs saturate units and gates; each unit has its own bias."""
     proj = 2 if form == "lstm" and projected else 0
     net = layer(form, 2, 3, proj=proj, seed=seed)  # type: ignore[arg-type]
     assert net.bias_ih is not None

@@ -22,7 +22,7 @@ def report(*layers: RecurrentLayer, inputs: Tensor) -> Report:
 
 
 def overflow(stored: RecurrentLayer, inputs: Tensor) -> int | None:
-    """Of inputs ``[T, B, D]``, measured in float64."""
+    """The first overflow for inputs ``[T, B, D]`` that are measured in float64."""
     return first_stored_overflow(stored, run_layer(stored.to(torch.float64), inputs.double()))
 
 

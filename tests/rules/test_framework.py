@@ -1,4 +1,4 @@
-"""A cause names the framework that wrote the file, where the file tells, and no framework otherwise."""
+"""A cause names the framework that wrote the file if the file says which, and otherwise no framework."""
 
 from __future__ import annotations
 

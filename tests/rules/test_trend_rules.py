@@ -145,7 +145,7 @@ def test_thresholds_that_no_rule_could_go_by_are_refused() -> None:
 
 @pytest.mark.parametrize("drifting", [False, True])
 def test_the_work_for_a_long_run_grows_with_the_square_of_its_length(drifting: bool) -> None:
-    """At most, counted in calls of functions. All pairs of checkpoints at each checkpoint are a cube: 64 times."""
+    """The work is counted in function calls. Comparing all pairs at each checkpoint would grow 64-fold, as a cube."""
     stream = random.Random(0)
 
     def calls(n: int) -> int:

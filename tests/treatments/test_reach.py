@@ -1,4 +1,4 @@
-"""A net that cannot hear its input is not cured: how the reach of the input is measured, and what it decides."""
+"""A net whose top does not receive its input is not cured: tests of the reach of the input and of its effects."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SYMBOLS, WIDTH, HIDDEN, LENGTH = 4, 5, 24, 20
 
 
 def sequences(count: int, stream: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A symbol at the first step among weak noise, asked for at the last: ``[T, B, D]`` and ``[B]``."""
+    """Inputs with a symbol at the first step, then weak noise; the target is the symbol: ``[T, B, D]`` and ``[B]``."""
     symbols = torch.randint(SYMBOLS, (count,), generator=stream)
     inputs = 0.1 * torch.randn(LENGTH, count, WIDTH, generator=stream)
     inputs[0, torch.arange(count), symbols] += 1
@@ -49,7 +49,7 @@ def prescribed() -> Prescription:
 
 
 def accuracy_by_sgd(net: nn.RNN, *, updates: int = 250) -> float:
-    """Over the last updates of SGD at 0.1 with clipping at 1, on recalling the symbol."""
+    """The accuracy in recalling the symbol over the last updates of SGD at 0.1 with clipping at 1."""
     torch.manual_seed(2)
     head, stream, right = nn.Linear(HIDDEN, SYMBOLS), torch.Generator().manual_seed(3), []
     parameters = [*net.parameters(), *head.parameters()]
@@ -91,7 +91,7 @@ def test_three_layers_of_the_identity_are_healthy_deaf_and_not_chosen(prescribed
 
 
 def test_the_chosen_net_learns_where_the_deaf_one_does_not(prescribed: Prescription) -> None:
-    """Real training: what the reach says is what happens."""
+    """Train the nets: the reach predicts which net learns."""
     assert prescribed.chosen is not None
     assert accuracy_by_sgd(identity()) < 0.6
     chosen = deep()

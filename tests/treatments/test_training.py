@@ -26,7 +26,7 @@ from tests.treatments.patients import patient
 def losses_of_pytorch(
     net: Stack, inputs: list[Tensor], stream: torch.Generator, *, rate: float, clip: float
 ) -> tuple[list[float], list[float]]:
-    """Losses and norms of SGD on PyTorch's own modules with ``clip_grad_norm_``, the loss the documented readout."""
+    """Losses and norms of SGD on PyTorch's own modules with ``clip_grad_norm_`` and the documented readout and loss."""
     modules = [[module(la) for la in level] for level in net.levels]
     width = sum(la.output_size for la in net.levels[-1])
     drawn = torch.empty(width + 1, dtype=torch.float64).uniform_(-(width**-0.5), width**-0.5, generator=stream)
