@@ -127,7 +127,7 @@ def test_directions_side_by_side_in_their_order(tmp_path, swapped):
         ("LSTM_0", "", ["LSTM_0.l0", "LSTM_0.l1"]),
         ("", "", ["Y0.l0", "Y0.l1"]),
         ("StatefulPartitionedCall/net/lstm/PartitionedCall/LSTM", "x/LSTM", ["net.lstm.l0", "x.l0"]),
-        ("\x1b[2J\n", "", ["?[2J?.l0", "?[2J?.l1"]),
+        ("\x1b[2J\n", "", ["\\x1b[2J\\n.l0", "\\x1b[2J\\n.l1"]),
     ],
 )
 def test_names(tmp_path, first, second, expected):
