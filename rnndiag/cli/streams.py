@@ -194,7 +194,10 @@ def plain_table(table: RenderableType, width: int = FILE_WIDTH) -> str:
     """What rich lays out, as the text of a file."""
     from rich.console import Console
 
-    console = Console(file=io.StringIO(), color_system=None, width=width, highlight=False, markup=False, emoji=False)
+    how: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+    # Whatever the environment says of the terminal.
+    how |= {"force_terminal": False, "color_system": None, "no_color": True, "height": width}
+    console = Console(file=io.StringIO(), width=width, **how)
     with console.capture() as captured:
         console.print(SafeToPrint(table), crop=False)
     return captured.get()
