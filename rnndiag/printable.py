@@ -164,4 +164,4 @@ def _is_visible(character: str) -> bool:
 
 
 def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode()
+    return ascii(character)[1:-1]

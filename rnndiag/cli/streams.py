@@ -89,11 +89,6 @@ class LogStream(io.TextIOWrapper):
 
 def protect() -> None:
     """Let stdout and stderr of this process outlast their readers, and stderr hold only text for a log."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:  # closed by the caller; else the next file that is opened would become a standard stream
-            os.open(os.devnull, os.O_RDWR)
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name) or open(descriptor, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         if not isinstance(stream, io.TextIOWrapper):
