@@ -42,6 +42,9 @@ _LONG_NUMBER = re.compile(r"(?<!\d)[\d_]{4301}")
 """A number with more digits than Python converts (4,300)."""
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def yaml_tree(path: Path, text: str) -> Any:
     """The value of a YAML text.
 
@@ -144,6 +147,9 @@ def _loader(text: str) -> yaml.SafeLoader:
                 raise _unfit(node) from error
             if isinstance(value, int) and abs(value) > MAX_INTEGER:
                 raise _unfit(node)
+            if isinstance(value, str) and _SURROGATE.search(value):  # "\ud800" in quotes
+                message = f"expected text, got {value[:60]!r} with one half of a surrogate pair"
+                raise ConstructorError(None, None, message, node.start_mark)
             return value
 
     def _too_large(mark: Any) -> Exception:

@@ -60,6 +60,11 @@ _delayed: list[int] = []
 
 def install() -> None:
     """Handle the signals that end this process. Signals that the caller ignores (``nohup``) stay ignored."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # the caller closed it, and the pipe below would become a standard stream
+            os.open(os.devnull, os.O_RDWR)
     handled = [number for number in EXIT_CODES if signal.getsignal(number) in _DEFAULTS]
     reader, writer = os.pipe()
     os.set_blocking(writer, False)

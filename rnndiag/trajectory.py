@@ -12,6 +12,7 @@ from rnndiag.cells import cell_of
 from rnndiag.cells.cell import Linearisation
 from rnndiag.cells.custom import Layer, StepLayer
 from rnndiag.cells.layer import RecurrentLayer, Stack
+from rnndiag.cells.lstm import LSTM
 from rnndiag.machine import at_once
 from rnndiag.operators.base import BatchedOperator
 from rnndiag.operators.chain import Chain
@@ -97,26 +98,34 @@ def shifted(hidden: Tensor) -> Tensor:
 
 def run_layer(layer: RecurrentLayer, inputs: Tensor) -> Trajectory:
     """Drive one layer: ``inputs [T, B, D]`` in the sequence's order, whatever the layer's direction."""
+    if len(inputs) > _steps_of(at_once(HELD_BYTES, inputs.device), layer, inputs):
+        return run_states(layer, inputs)
     if layer.direction == "reverse":
         inputs = inputs.flip(0)
     cell = cell_of(layer)
     hidden = cell.hidden_states(layer, inputs)
-    if len(inputs) <= _steps_of(at_once(HELD_BYTES, inputs.device), layer, inputs):
-        held = cell.linearise(layer, inputs, shifted(hidden))
-        return Trajectory(layer, inputs, hidden, held, held.cell_state)
-    run = Trajectory(layer, inputs, hidden, None)
-    return replace(run, cell_state=_cell_states(run)) if layer.cell == "lstm" else run
+    held = cell.linearise(layer, inputs, shifted(hidden))
+    return Trajectory(layer, inputs, hidden, held, held.cell_state)
 
 
-def _cell_states(run: Trajectory) -> Tensor:
-    """An LSTM's ``c_1 .. c_T``, each window from the last ``c`` of the one before."""
+def run_states(layer: RecurrentLayer, inputs: Tensor) -> Trajectory:
+    """Compute the states of ``run_layer``, and no linearization: every floating dtype has a range wide enough."""
+    if layer.direction == "reverse":
+        inputs = inputs.flip(0)
+    cell = cell_of(layer)
+    run = Trajectory(layer, inputs, cell.hidden_states(layer, inputs), None)
+    return replace(run, cell_state=_cell_states(run, cell)) if isinstance(cell, LSTM) else run
+
+
+def _cell_states(run: Trajectory, cell: LSTM) -> Tensor:
+    """An LSTM's ``c_1 .. c_T``, each window from the last ``c`` of the window before."""
+    assert isinstance(run.layer, RecurrentLayer)  # an LSTM's
     states = run.hidden.new_empty(run.length, run.batch, run.layer.hidden_size)
-    run = replace(run, cell_state=states)
+    previous = shifted(run.hidden)
     for start in range(0, run.length, run.span):
         stop = min(start + run.span, run.length)
-        found = run.over(start, stop).cell_state
-        assert found is not None  # of an LSTM
-        states[start:stop] = found
+        before = states[start - 1] if start else torch.zeros_like(states[0])
+        states[start:stop] = cell.cell_states(run.layer, run.inputs[start:stop], previous[start:stop], before)
     return states
 
 

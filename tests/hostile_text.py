@@ -58,11 +58,14 @@ _PIECES = (
     "/",
 )
 
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+"""Two surrogates in a row, which JSON cannot tell from the character that they spell in UTF-16."""
+
 TEXTS = st.one_of(
     st.sampled_from(EXAMPLES),
     st.text(st.one_of(st.characters(), st.characters(categories=["Cc", "Cf", "Cs", "Zs", "Zl", "Zp"])), max_size=12),
     st.lists(st.sampled_from([*_PIECES, *EXAMPLES]), max_size=6).map("".join),
-)
+).filter(lambda text: not _PAIR.search(text))
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 

@@ -37,6 +37,11 @@ class LSTM:
     def hidden_states(self, layer: RecurrentLayer, inputs: Tensor) -> Tensor:
         return fused_states(self.kernel, layer, inputs)
 
+    def cell_states(self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor, before: Tensor) -> Tensor:
+        """``c`` at each step ``[T, B, H]``, from ``previous`` (``h`` one step earlier) and ``before`` (``c_0``)."""
+        a_i, a_f, a_g, _ = preactivation(layer, inputs, previous).chunk(4, dim=-1)
+        return _scan(before, a_f.sigmoid(), a_i.sigmoid() * a_g.tanh())
+
     def linearise(
         self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor, beside: Tensor | None = None
     ) -> Linearisation:

@@ -36,9 +36,6 @@ def beyond_plain_numbers(
         slopes: preactivations of a tanh whose slope is the only factor.
         factors: other entries of the diagonals.
     """
-    weights = list(weights)
-    if weights[0].dtype not in WEIGHT_REACH:  # half precision, in which only the states of a layer are looked at
-        return False
     sizes = [(weight.abs().amax(-1), WEIGHT_REACH) for weight in weights]
     least = [torch.where(rows > 0, rows, 1.0).amin() * reach[rows.dtype] for rows, reach in sizes]
     most = [rows.amax() / reach[rows.dtype] for rows, reach in sizes]

@@ -12,7 +12,7 @@ from rnndiag.checkpoint.contents import Unusable
 from rnndiag.checkpoint.rebuild import StandIn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from rnndiag.checkpoint.contents import Container
 
@@ -58,24 +58,29 @@ def _may_be_weights(leaf: object) -> bool:
 
 def _is_plain(root: object) -> bool:
     """Whether no part of the object could hold weights in a form other than a tensor."""
-    todo, seen, looked_at = [root], {id(root)}, 0
+    todo: list[object] = [root]
+    seen, looked_at = {id(root)}, 0
     while todo:
         part = todo.pop()
-        looked_at += 1
-        if looked_at > MAX_PARTS or (isinstance(part, bytes | bytearray) and len(part) > MAX_BYTES):
-            return False
-        within: list[object] = []
+        if isinstance(part, bytes | bytearray):
+            if len(part) > MAX_BYTES:
+                return False
+            continue
+        within: Collection[object] = ()
         if isinstance(part, StandIn):
             if part.module.partition(".")[0] == "numpy" and part.name == "_reconstruct":
                 return False
             # A pickle of protocol 2, which torch.save writes, stores bytes like this.
-            if part.module == "_codecs" and any(isinstance(a, str) and len(a) > MAX_BYTES for a in part.args):
+            if part.module == "_codecs" and any(isinstance(a, str) and len(a) > MAX_BYTES for a in part.args[:2]):
                 return False
-            within = [part.state, *part.args, *(part.items or {}).values(), *(part.elements or ())]
+            within = (part.state, part.args, part.items, part.elements)  # as wholes: many objects may share them
         elif isinstance(part, dict):
-            within = list(part.values())
+            within = part.values()
         elif isinstance(part, list | tuple) and not _is_numpy_generator(part):
-            within = list(part)
+            within = part
+        looked_at += 1 + len(within)
+        if looked_at > MAX_PARTS:
+            return False
         for each in within:
             if isinstance(each, StandIn | dict | list | tuple | bytes | bytearray) and id(each) not in seen:
                 seen.add(id(each))

@@ -101,7 +101,8 @@ def measure_models(
         verbose=verbose,
         several=several,
         conditions=_joint(job.conditions, held_to),
-        named=frozenset(chosen["paths"]),
+        # Of several paths, some come from a pattern that the shell replaced: what training writes next to a model.
+        named=frozenset(chosen["paths"]) if len(chosen["paths"]) == 1 else frozenset(),
     )
     return replace(measured, code=max(measured.code, _without_models(chosen["paths"], measured.skipped)))
 
@@ -117,7 +118,7 @@ def _gathered(
     conditions: str = "",
     named: Container[str] = (),
 ) -> Measured:
-    """Process the outcomes; ``named`` are the paths that the user gave explicitly, which must be models."""
+    """Process the outcomes; the files at ``named`` paths must be models."""
     from rnndiag.fleet.job import Failure
     from rnndiag.fleet.lines import line
 
@@ -169,6 +170,8 @@ def _without_models(paths: Sequence[str], skipped: frozenset[str]) -> int:
     """Report each folder and pattern of which every file was skipped, and return the exit code."""
     code = 0
     for path in paths if skipped else ():
+        if path in skipped and not skipped.issuperset(paths):
+            continue
         found = [each for each in expand([path]) if isinstance(each, str)]
         if found and skipped.issuperset(found):
             files = "its only file was" if len(found) == 1 else f"all {len(found)} files were"

@@ -89,11 +89,6 @@ class LogStream(io.TextIOWrapper):
 
 def protect() -> None:
     """Make stdout and stderr of this process outlast their readers, and let only text for a log through to stderr."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:  # closed by the caller; else the next file that is opened would become a standard stream
-            os.open(os.devnull, os.O_RDWR)
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name) or open(descriptor, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         if not isinstance(stream, io.TextIOWrapper):
@@ -194,7 +189,10 @@ def plain_table(table: RenderableType, width: int = FILE_WIDTH) -> str:
     """The layout of rich as plain text, for a file."""
     from rich.console import Console
 
-    console = Console(file=io.StringIO(), color_system=None, width=width, highlight=False, markup=False, emoji=False)
+    how: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+    # Whatever the environment says of the terminal.
+    how |= {"force_terminal": False, "color_system": None, "no_color": True, "height": width}
+    console = Console(file=io.StringIO(), width=width, **how)
     with console.capture() as captured:
         console.print(SafeToPrint(table), crop=False)
     return captured.get()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rnndiag.cells.layer import RecurrentLayer
-from rnndiag.trajectory import Trajectory, run_layer
+from rnndiag.trajectory import Trajectory, run_states
 
 COMPUTED_IN = (torch.float16, torch.bfloat16, torch.float32)
 """Dtypes in which PyTorch runs recurrent modules. Narrower dtypes (float8) are only for storage."""
@@ -39,9 +39,9 @@ def first_stored_overflow(stored: RecurrentLayer, run: Trajectory) -> int | None
         return None
     inputs = run.inputs.to(dtype)
     if run.layer.direction == "reverse":
-        inputs = inputs.flip(0)  # run_layer expects the order of the sequence
+        inputs = inputs.flip(0)  # run_states expects the order of the sequence
     device = run.hidden.device
-    step = run_layer(stored.to(dtype, device), inputs).first_nonfinite_step()
+    step = run_states(stored.to(dtype, device), inputs).first_nonfinite_step()
     before = _first_nonfinite(run.inputs.to(dtype))
     # Inputs that do not fit into the dtype are the defect of the layer below, or of the probe.
     return None if step is None or (before is not None and before <= step) else step

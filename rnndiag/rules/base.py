@@ -201,14 +201,19 @@ class StackRule(ModelRule):
     """A rule that looks at a stack as a whole, which it can do only if every layer was measured."""
 
     needs = ("gradient",)
+    follows_verdict: ClassVar[bool] = False
+    """True: the rule fires on a verdict, so it cannot be assessed where the verdict is undecided (ASM001)"""
 
     @abstractmethod
     def assess_stack(self, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         """The findings on a stack all of whose layers were measured."""
 
     def targets(self, subject: Subject) -> Iterator[tuple[str, str | None]]:
-        reasons = (f"{layer.name}: {reason}" for layer in subject.layers if (reason := self.lacks(layer)))
-        yield subject.stack.name, next(reasons, None)
+        reasons = [f"{layer.name}: {reason}" for layer in subject.layers if (reason := self.lacks(layer))]
+        other = subject.stack.alternative
+        if self.follows_verdict and other is not None and other.undecided:
+            reasons.append("the verdict depends on tanh or ReLU, which the file does not say (ASM001)")
+        yield subject.stack.name, next(iter(reasons), None)
 
     def assess(self, name: str, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         return self.assess_stack(subject, at)

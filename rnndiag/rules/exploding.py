@@ -40,6 +40,7 @@ class GradientExplodes(StackRule):
     """
 
     code, name, severity = "EXP001", "gradient-explodes", "error"
+    follows_verdict = True
     cause = "W_hh stretches the state more than the slopes contract it"
 
     def assess_stack(self, subject: Subject, at: Thresholds) -> Iterator[Finding]:

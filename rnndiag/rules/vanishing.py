@@ -43,6 +43,7 @@ class GradientVanishes(StackRule):
     """
 
     code, name, severity = "VAN001", "gradient-vanishes", "error"
+    follows_verdict = True
     cause = "the step Jacobians shrink a vector more than they stretch it, step after step"
 
     def assess_stack(self, subject: Subject, at: Thresholds) -> Iterator[Finding]:

@@ -159,9 +159,18 @@ def test_what_training_writes_next_to_a_model_is_skipped_with_a_note(
 
 def test_a_pattern_is_like_a_folder_and_a_name_is_not(cli: Cli, run_folder: Path) -> None:
     assert cli("check", f"{run_folder}/*", *QUICK, "--fail-on", "never").code == 0
-    named = cli("check", run_folder / "optimizer.pt", run_folder / "model_0.pt", *QUICK, "--fail-on", "never")
+    named = cli("check", run_folder / "optimizer.pt", *QUICK, "--fail-on", "never")
     assert named.code == 2
     assert f"{run_folder}/optimizer.pt: optimizer state only: the file holds no recurrent layer" in named.err
+
+
+def test_a_pattern_that_the_shell_expands_is_like_a_folder(cli: Cli, run_folder: Path) -> None:
+    done = cli("check", run_folder / "optimizer.pt", run_folder / "model_0.pt", *QUICK, "--fail-on", "never")
+    assert done.code == 0
+    assert f"rnndiag: note: skipped {run_folder}/optimizer.pt: optimizer state only" in done.err
+    done = cli("check", run_folder / "optimizer.pt", run_folder / "scheduler.pt", *QUICK)
+    assert done.code == 2
+    assert done.err.count("no model to measure: its only file was skipped") == 2
 
 
 def test_a_folder_of_nothing_else_has_no_model(cli: Cli, run_folder: Path) -> None:

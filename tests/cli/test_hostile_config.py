@@ -27,6 +27,8 @@ MERGES = "a: &a {x: 1}\n" + "".join(
 )
 
 YAML = {
+    "half of a surrogate pair": ('lag: 1\nlayer: "\\ud800"\n', "line 2, column 8: expected text, got '\\ud800'"),
+    "half of a surrogate pair as a key": ('lag: 1\n"\\udfff": 1\n', "line 2, column 1: expected text"),
     "a date that is none": ("lag: 1\nlength: 2024-13-45\n", "line 2, column 9: expected a date such as 2024-12-31"),
     "an int that is none": ("lag: !!int abc\n", "line 1, column 6: expected a whole number below 2^63, got 'abc'"),
     "an empty int": ("lag: !!int ''\n", "line 1, column 6: expected a whole number"),

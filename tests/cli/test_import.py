@@ -105,7 +105,8 @@ def only(done: Done) -> dict:
 def test_a_module_without_a_path(cli: Cli, project: Path, spec: str) -> None:
     done = cli("inspect", "--import", spec, *QUICK, "--format", "json")
     report = only(done)
-    assert report["source"] == {"path": spec, "format": "module", "sha256": "", "skipped": [], "progress": {}}
+    wanted = {"path": spec, "format": "module", "sha256": "", "skipped": [], "progress": {}, "framework": "PyTorch"}
+    assert report["source"] == wanted
     assert [layer["name"] for layer in report["layers"]] == ["rnn.l0"]
     assert ("made" in done.err) == spec.endswith("make_net")
 

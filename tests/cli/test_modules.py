@@ -18,11 +18,14 @@ LIBRARIES = {
 }  # fmt: skip
 """Watched; the rest comes with these."""
 
-ALWAYS = {"cli", "errors", "renderers", "told", "whole_file"}
+ALWAYS = {
+    "cleanup", "cli", "descriptors", "errors", "globs", "printable", "renderers", "signals", "told", "whole_file",
+}  # fmt: skip
 RULES = ALWAYS | {"measures", "rules"}
 MEASURING = RULES | {
-    "api", "cells", "checkpoint", "config", "diagnose", "estimate", "machine", "operators", "parsers", "probes",
-    "random_nets", "report", "seeds", "theory", "trajectory", "treatments",
+    "api", "cells", "checkpoint", "config", "config_search", "diagnose", "estimate", "machine", "operators",
+    "parent_process", "parsers", "probes", "random_nets", "report", "report_shape", "seeds", "side_files", "theory",
+    "trajectory", "treatments",
 }  # fmt: skip
 FILES = MEASURING | {"fleet"}
 
@@ -47,9 +50,9 @@ CASES: list[tuple[list[str], set[str], set[str]]] = [
     (["explain", "VAN001"], {"rich"}, RULES),
     (["explain", "TRD001"], {"rich"}, RULES),
     (["inspect", HEALTHY], DRAWN, FILES),
-    (["inspect", HEALTHY, "--format", "json"], TORCH, FILES),
+    (["inspect", HEALTHY, "--format", "json"], TORCH - {"rich"}, FILES),
     (["check", HEALTHY], TORCH, FILES),
-    (["check", HEALTHY, "--config", "settings.yaml"], TORCH | {"yaml"}, FILES | {"config_file"}),
+    (["check", HEALTHY, "--config", "settings.yaml"], TORCH | {"yaml"}, FILES | {"config_file", "config_tree"}),
     (SIMULATE, DRAWN, MEASURING),
     (SWEEP, DRAWN, MEASURING | {"sweep"}),
     (["compare", HEALTHY, HEALTHY], TORCH, MEASURING | {"baseline", "compare"}),
