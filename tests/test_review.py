@@ -137,7 +137,10 @@ def test_a_dead_sequence_does_not_hide_the_credit_of_the_others() -> None:
 def test_a_gate_that_is_wide_open_keeps_for_ever() -> None:
     net = RandomNet("lstm", hidden=8, input_size=2, forget_bias=60.0).build()
     gate = diagnose(net, Probe(length=10, batch=2), Settings(dtype="float32")).layers[0].gates["forget"]
-    assert gate.time_constant == math.inf
+    assert gate.time_constant is not None
+    assert (
+        math.exp(58) < gate.time_constant < math.exp(62)
+    )  # -1 / log sigmoid(a) at about a = 60, where sigmoid(a) is 1
 
 
 def test_growth_of_a_relu_net_is_not_called_chaos() -> None:

@@ -210,7 +210,7 @@ def _bias_scale(layer: RecurrentLayer) -> float:
     biases = [bias for bias in (layer.bias_ih, layer.bias_hh) if bias is not None]
     if not biases:
         return 0.0
-    total = torch.stack(biases).double().sum(0)
+    total = torch.stack(biases).cpu().double().sum(0)
     length, power = safe_norm(total)
     return float(times_power_of_two(length / math.sqrt(len(total)), power))
 

@@ -124,7 +124,7 @@ def spectrum(weight: Tensor, projection: Tensor | None = None, *, singular: Tens
         square, product = scaled_to_one(scaled @ unit)
         square_power = power + projected + product
     moduli = torch.linalg.eigvals(square).abs().cpu().double()
-    total = float(square.double().square().sum())
+    total = float(square.cpu().double().square().sum())
     departure = max(0.0, total - float(moduli.square().sum()))
     scale = float(unit.std(correction=0)) * math.sqrt(columns)
     bulk = random_bulk(singular, moduli if rows == columns and projection is None else None, rows, columns)
@@ -151,7 +151,7 @@ def _orthogonality_distance(unit: Tensor, power: int) -> float:
     if power < 0:
         gram = times_power_of_two(gram, gram.new_full((), 2 * power))
     eye = torch.eye(len(gram)).to(gram)
-    return ldexp(float((gram - 4.0**-shift * eye).double().norm()) / math.sqrt(len(gram)), 2 * shift)
+    return ldexp(float((gram - 4.0**-shift * eye).cpu().double().norm()) / math.sqrt(len(gram)), 2 * shift)
 
 
 def _condition(singular: Tensor) -> float:

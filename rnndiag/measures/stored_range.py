@@ -59,10 +59,10 @@ def _near(run: Trajectory, limit: float) -> bool:
     largest = [_largest(state) for state in states]
     bound = torch.zeros(len(layer.weight_hh), dtype=torch.float64)
     for weight, factor in ((layer.weight_ih, _largest(run.inputs)), (layer.weight_hh, largest[0])):
-        bound += torch.linalg.vector_norm(weight, 1, dim=1).double().cpu() * factor
+        bound += torch.linalg.vector_norm(weight, 1, dim=1).cpu().double() * factor
     for bias in (layer.bias_ih, layer.bias_hh):
         if bias is not None:
-            bound += bias.abs().double().cpu()
+            bound += bias.abs().cpu().double()
     reached = max(*largest, float(bound.max()))
     return not reached * MARGIN < limit  # NaN is near
 

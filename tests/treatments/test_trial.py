@@ -76,7 +76,9 @@ def test_a_pair_is_tried_only_on_what_the_first_leaves_ill() -> None:
 
 @pytest.fixture(scope="module")
 def prescribed() -> dict[str, Prescription]:
-    return {path.stem: rnndiag.prescribe(path, length=64, nonlinearity="tanh") for path in sorted(SAMPLES.glob("*_tanh.pt"))}
+    return {
+        path.stem: rnndiag.prescribe(path, length=64, nonlinearity="tanh") for path in sorted(SAMPLES.glob("*_tanh.pt"))
+    }
 
 
 @pytest.mark.parametrize("name", ["vanishing_tanh", "exploding_tanh", "saturated_tanh"])
