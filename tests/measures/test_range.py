@@ -115,7 +115,11 @@ def test_saturation_of_any_depth(
     assert net.bias_ih is not None
     net = replace(net, bias_ih=net.bias_ih.sign() * bias * (1 + spread * net.bias_ih.abs()))
     run = run_layer(net, noise(length, 2, 2, seed))
-    if form in ("relu", "lstm"):  # singular, or so ill-conditioned that its determinant is known to few digits
+    # ReLU Jacobians can be singular. The determinant of a saturated LSTM is known to few digits. With biases of 15 and
+    # 3 steps, log |det J| moves by up to 1.4 if each entry moves by 2^-53 of the largest entry in its row. The sum of
+    # the exponents is wrong by up to 0.6 there, and can be -inf. If each entry moves by 2^-53 of itself, log |det J|
+    # moves by less than 1e-6: the entries do determine it, but a product with a frame mixes the entries of a row.
+    if form in ("relu", "lstm"):
         assert_norms(run)
     else:
         assert_right(run)
