@@ -8,7 +8,8 @@ r"""Growth of a frame in one step whose rows differ too much in size for an orth
 Gaussian elimination commutes with a scaling of the rows: in row ``i`` it computes ``x_ij - (x_il / x_pl) x_pj``, where
 the scale of row ``i`` is a factor of both terms and the scale of the pivot's row cancels. Each row therefore keeps its
 own exponent, which matters only for the choice of the pivots and for ``u_jj``. The error of each row is rounding
-relative to that row, however small the row is.
+relative to that row, however small the row is. The quotient ``x_il / x_pl`` can leave the range even without the scales
+of the rows, so each entry has an exponent, too.
 Householder's factorization mixes rows. With rows in order of size it is accurate only if the columns follow that order
 too (Cox & Higham 1998), which is not the case for units that are not connected to each other.
 
@@ -25,12 +26,9 @@ import torch
 from torch import Tensor
 
 from rnndiag.operators.base import BatchedOperator
-from rnndiag.operators.row_scaled import RowScaled, with_absolute_values
+from rnndiag.operators.row_scaled import DEEPEST, RowScaled, with_absolute_values
 from rnndiag.operators.structured import StepJacobian
-from rnndiag.operators.wide import LN_2, Wide, binary_exponent, times_power_of_two
-
-LARGEST = 256
-"""A row with entries above ``2^LARGEST`` is scaled back to entries of about 1."""
+from rnndiag.operators.wide import LN_2, Wide
 
 
 def graded_step(operator: BatchedOperator, frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -52,42 +50,53 @@ def graded_step(operator: BatchedOperator, frame: Tensor) -> tuple[Tensor, Tenso
     else:
         error = eps * image.abs().amax(1, keepdim=True).expand_as(image)
     exponent = operator.exponent[:, 0] if isinstance(operator, RowScaled) else torch.zeros_like(image[:, 0])
-    logs, lower = _eliminated(image, error, exponent)
+    logs, lower = _eliminated(Wide.of(image), Wide.of(error), exponent)
     diagonal = torch.linalg.qr(lower.mT).R.diagonal(dim1=-2, dim2=-1).abs()
     volume = torch.where(logs.isneginf(), 1.0, diagonal).log()
     return logs, lower, volume
 
 
-def _eliminated(image: Tensor, error: Tensor, exponent: Tensor) -> tuple[Tensor, Tensor]:
-    """``log |u_jj|`` and ``L`` of rows ``image * 2^exponent`` whose errors are at most ``error * 2^exponent``."""
-    logs, lower = torch.empty_like(image[..., 0]), torch.zeros_like(image)
+def _eliminated(image: Wide, error: Wide, exponent: Tensor) -> tuple[Tensor, Tensor]:
+    """``log |u_jj|`` and ``L`` of rows ``image * 2^exponent`` whose errors are at most ``error * 2^exponent``.
+
+    The entries of one row have exponents, too: they can differ so much that their quotients leave the range.
+    """
+    logs, lower = torch.empty_like(image.value[..., 0]), torch.zeros_like(image.value)
     free = torch.ones_like(exponent, dtype=torch.bool)
-    for j in range(image.shape[1]):
-        column, unsure = image[:, j], error[:, j]
-        known = free & (column.abs() > unsure)
-        entries = Wide.of(torch.where(known, column, 0.0), exponent)
-        size, place = entries.log2().max(-1, keepdim=True)
+    for j in range(lower.shape[1]):
+        column, unsure, image, error = image[:, 0], error[:, 0], image[:, 1:], error[:, 1:]
+        known = free & (column.log2() > unsure.log2())
+        entries = Wide.of(torch.where(known, column.value, 0.0), column.exponent)
+        size, place = entries.times_power(exponent).log2().max(-1, keepdim=True)
         logs[:, j] = size[:, 0] * LN_2
-        pivot = Wide(entries.value.gather(-1, place), entries.exponent.gather(-1, place))
-        found = pivot.value != 0
-        quotient = Wide.of(entries.value / torch.where(found, pivot.value, 1.0), entries.exponent)
-        lower[:, j] = quotient.over(pivot.exponent)
+        found = size.isfinite()
+        own = _gathered(column, place)
+        own = Wide(torch.where(found, own.value, 1.0), torch.where(found, own.exponent, 0.0))
+        multiplier = _divided(entries, own)
+        below = multiplier.times_power(exponent - exponent.gather(-1, place))
+        lower[:, j] = _without_smallest(below.over(torch.zeros_like(exponent)))
         free = free.scatter(-1, place, free.gather(-1, place) & ~found)
-        own = torch.where(found, column.gather(-1, place), 1.0)
-        multiplier = torch.where(known & free, column / own, 0.0)
-        at = place[:, None].expand(-1, image.shape[1] - j - 1, -1)
-        row, row_error = image[:, j + 1 :].gather(-1, at), error[:, j + 1 :].gather(-1, at)
-        off = torch.where(free & found, (unsure + multiplier.abs() * unsure.gather(-1, place)) / own.abs(), 0.0)
-        image = torch.cat((image[:, : j + 1], image[:, j + 1 :] - multiplier[:, None] * row), 1)
-        grown = error[:, j + 1 :] + multiplier.abs()[:, None] * row_error + off[:, None] * row.abs()
-        error = torch.cat((error[:, : j + 1], grown), 1)
-        image, error, exponent = _brought_back(image, error, exponent)
+        multiplier = Wide.of(torch.where(free, multiplier.value, 0.0), multiplier.exponent)
+        off = _divided(unsure + multiplier.abs() * _gathered(unsure, place), own.abs())
+        off = Wide.of(torch.where(free & found, off.value, 0.0), off.exponent)
+        at = place[:, None].expand_as(image.value)
+        row, row_error = _gathered(image, at), _gathered(error, at)
+        image = image + Wide(-multiplier.value, multiplier.exponent)[:, None] * row
+        error = error + multiplier.abs()[:, None] * row_error + off[:, None] * row.abs()
     return logs, lower
 
 
-def _brought_back(image: Tensor, error: Tensor, exponent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The same numbers, in which rows that have grown large have larger exponents instead."""
-    power = binary_exponent(image.abs().amax(1))
-    power = torch.where(power > LARGEST, power, 0.0)
-    down = -power[:, None]
-    return times_power_of_two(image, down), times_power_of_two(error, down), exponent + power
+def _gathered(numbers: Wide, place: Tensor) -> Wide:
+    return Wide(numbers.value.gather(-1, place), numbers.exponent.gather(-1, place))
+
+
+def _divided(numbers: Wide, divisor: Wide) -> Wide:
+    return Wide.of(numbers.value / divisor.value, numbers.exponent - divisor.exponent)
+
+
+def _without_smallest(lower: Tensor) -> Tensor:
+    """``L`` with zeros instead of entries that would lose digits in a product with the next Jacobian.
+
+    ``L`` stays unit triangular, so its determinant does not change.
+    """
+    return torch.where(lower.abs() < 2.0 ** -DEEPEST[lower.dtype], 0.0, lower)

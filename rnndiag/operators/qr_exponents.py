@@ -145,7 +145,8 @@ def _factored(chain: Chain[BatchedOperator], frame: _Frame, step: int, run: int)
     order = order[:, None].expand_as(image)
     factor = torch.linalg.qr(image.gather(-1, order).mT)
     growth = factor.R.diagonal(dim1=-2, dim2=-1).abs()
-    length = torch.linalg.vector_norm(image, dim=-1)
+    largest = image.abs().amax(-1)
+    length = torch.maximum(torch.linalg.vector_norm(image, dim=-1), largest)  # the squares of a norm can underflow
     eps = torch.finfo(image.dtype).eps
     reach = own = rows[:, : image.shape[1]]
     if run == 1:  # a longer run is kept only if it has lost few digits
@@ -154,6 +155,8 @@ def _factored(chain: Chain[BatchedOperator], frame: _Frame, step: int, run: int)
         reach = torch.cat((own[:, :1], torch.maximum(own[:, 1:], left[:, :-1])), -1)
     logs = torch.where(growth > 4 * image.shape[-1] * eps * reach, growth, 0.0).log()
     loss = (length.log() - logs).nan_to_num(nan=torch.inf, posinf=torch.inf)
+    if run > 1:  # columns that shrink close to subnormal numbers have lost digits
+        loss = loss.masked_fill(largest < torch.finfo(image.dtype).tiny / eps, torch.inf)
     vectors = torch.empty_like(image).scatter_(-1, order, factor.Q.mT)
     if frame.log_volume is not None:
         logs = logs - frame.log_volume

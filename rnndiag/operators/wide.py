@@ -71,11 +71,16 @@ class Wide:
         return Wide.of(self.value * factor.value, self.exponent + factor.exponent)
 
     def __add__(self, other: Wide) -> Wide:
-        top = torch.maximum(self.exponent, other.exponent)
-        return Wide.of(self.over(top) + other.over(top), top.nan_to_num(neginf=0.0))
+        top = torch.maximum(self.exponent, other.exponent).nan_to_num(neginf=0.0)
+        reach = 1000 if top.dtype == torch.float64 else 100  # a smaller number does not change the sum
+        first, second = (_power_of_two((each.exponent - top).clamp(-reach, 0)) for each in (self, other))
+        return Wide.of(self.value * first + other.value * second, top)
 
     def __getitem__(self, index: Any) -> Wide:
         return Wide(self.value[index], self.exponent[index])
+
+    def abs(self) -> Wide:
+        return Wide(self.value.abs(), self.exponent)
 
     def over(self, exponent: Tensor) -> Tensor:
         """The numbers divided by ``2^exponent``: zero or infinite where the quotient leaves the range."""

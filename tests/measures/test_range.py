@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mpmath import mp
 from torch import Tensor
@@ -115,14 +115,21 @@ def test_saturation_of_any_depth(
     assert net.bias_ih is not None
     net = replace(net, bias_ih=net.bias_ih.sign() * bias * (1 + spread * net.bias_ih.abs()))
     run = run_layer(net, noise(length, 2, 2, seed))
-    if form in ("relu", "lstm"):  # singular, or so ill-conditioned that its determinant is known to few digits
+    # ReLU Jacobians can be singular. The determinant of a saturated LSTM is known to few digits. With biases of 15 and
+    # 3 steps, log |det J| moves by up to 1.4 if each entry moves by 2^-53 of the largest entry in its row. The sum of
+    # the exponents is wrong by up to 0.6 there, and can be -inf. If each entry moves by 2^-53 of itself, log |det J|
+    # moves by less than 1e-6: the entries do determine it, but a product with a frame mixes the entries of a row.
+    if form in ("relu", "lstm"):
         assert_norms(run)
     else:
         assert_right(run)
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.lists(st.floats(-400, 400), min_size=2, max_size=5), st.integers(1, 40), st.integers(-900, 0))
+@given(st.lists(st.floats(-800, 800), min_size=2, max_size=5), st.integers(1, 40), st.integers(-1000, 900))
+@example([389.0, 714.0, -337.0], 23, 12)  # quotients of the entries of one row leave the range
+@example([0.0, 181.0], 5, 2)  # a column becomes subnormal within a run of steps
+@example([0.0, 0.0], 3, 58)  # the powers of two of the rows exceed 2^53
 def test_units_that_do_not_feed_one_another(biases: list[float], length: int, power: int) -> None:
     """Each unit is a net of its own: its exponent is the mean of ``log |w phi'|``, however deep the others are."""
     n = len(biases)
