@@ -147,7 +147,10 @@ def _loader(text: str) -> yaml.SafeLoader:
                 raise _unfit(node) from error
             if isinstance(value, int) and abs(value) > MAX_INTEGER:
                 raise _unfit(node)
-            if isinstance(value, str) and _SURROGATE.search(value):  # "\ud800" in quotes
+            if isinstance(value, str) and _SURROGATE.search(value):  # "\ud83c\udf89" in quotes, as JSON writes it
+                paired = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+                if "\ufffd" not in paired:
+                    return paired
                 message = f"expected text, got {value[:60]!r} with one half of a surrogate pair"
                 raise ConstructorError(None, None, message, node.start_mark)
             return value

@@ -113,7 +113,7 @@ def renamed(value: object, name: str, key: str = "") -> object:
         return {each: renamed(item, name, each) for each, item in value.items()}
     if isinstance(value, list):  # layers and stacks have distinct names
         return [renamed(item, f"{name}{index or ''}", key) for index, item in enumerate(value)]
-    told = ("name", "rule", "message", "cause", "action", "summary", "layer", "layers", "notes", "reason", "device")
+    told = ("name", "message", "cause", "action", "summary", "layer", "layers", "notes", "reason", "device")
     return name if isinstance(value, str) and key in told else value
 
 
