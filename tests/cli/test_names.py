@@ -79,7 +79,7 @@ def test_they_are_kept_and_gone_on_with(odd: list[Path], tmp_path: Path) -> None
     assert (cached.returncode, cached.stderr, out.read_bytes()) == (0, wrote, before)
     assert rnndiag(*told, "--write-baseline", kept).returncode == 0
     done = rnndiag(*told, "--baseline", kept, "--fail-on", "info")
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, done.stderr) == (0, b""), done.stderr
 
 
 def test_a_refusal_names_the_file(tmp_path: Path) -> None:
