@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import json
 import math
 import os
 import re
@@ -58,10 +59,17 @@ def read_reports(path: Path) -> tuple[Report, ...]:
     text = read_bytes(path, MAX_REPORTS_BYTES, BaselineError).removeprefix(codecs.BOM_UTF8)
     several = text.lstrip()[:1] == b"["
     try:
-        listed = decoded(text, list[msgspec.Raw]) if several else [msgspec.Raw(text)]
+        listed = _items(text) if several else [text]
     except msgspec.MsgspecError as error:
         raise _no_report(path, text, error) from error
-    return tuple(_report(path, bytes(each), f": report {n}" if several else "") for n, each in enumerate(listed, 1))
+    return tuple(_report(path, each, f": report {n}" if several else "") for n, each in enumerate(listed, 1))
+
+
+def _items(text: bytes) -> list[bytes]:
+    try:
+        return [bytes(each) for each in decoded(text, list[msgspec.Raw])]
+    except msgspec.ValidationError:  # names that are not UTF-8: msgspec gives no raw text of them
+        return [json.dumps(each).encode() for each in decoded(text, list[Any])]
 
 
 def _report(path: Path, text: bytes, which: str) -> Report:
