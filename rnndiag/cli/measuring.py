@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -101,8 +101,7 @@ def measure_models(
         verbose=verbose,
         several=several,
         conditions=_joint(job.conditions, held_to),
-        # Of several paths, some come from a pattern that the shell replaced: what training writes next to a model.
-        named=frozenset(chosen["paths"]) if len(chosen["paths"]) == 1 else frozenset(),
+        named=frozenset(chosen["paths"]),
     )
     return replace(measured, code=max(measured.code, _without_models(chosen["paths"], measured.skipped)))
 
@@ -116,7 +115,7 @@ def _gathered(
     verbose: bool,
     several: bool,
     conditions: str = "",
-    named: Container[str] = (),
+    named: frozenset[str] = frozenset(),
 ) -> Measured:
     """Process the outcomes; the files at ``named`` paths must be models."""
     from rnndiag.fleet.job import Failure
@@ -136,7 +135,9 @@ def _gathered(
                         result = each(outcome.index, result)
                     except RnndiagError as error:
                         result = Failure(str(error), error.exit_code)
-                if isinstance(result, Failure) and result.not_a_model and outcome.path not in named:
+                if isinstance(result, Failure) and _may_be_skipped(
+                    result, alone=named == {outcome.path}, named=outcome.path in named
+                ):
                     remark(f"skipped {outcome.path}: {result.not_a_model}")
                     skipped.add(outcome.path)
                     continue
@@ -159,6 +160,17 @@ def _gathered(
     files = fleet.streamed_files if streamed and not interrupted else ()
     reports = [kept[index] for index in sorted(kept)]
     return Measured(reports, code, several, interrupted, files, frozenset(skipped))
+
+
+def _may_be_skipped(failure: Failure, *, alone: bool, named: bool) -> bool:
+    """Whether a file that is not a model is skipped.
+
+    Of several named paths, some come from a pattern that the shell replaced. State of a training run next to models is
+    skipped there too; a file without any tensor is not.
+    """
+    from rnndiag.checkpoint.auxiliary import SETTINGS
+
+    return bool(failure.not_a_model) and not alone and not (named and failure.not_a_model == SETTINGS)
 
 
 def _is_wanted(stream: Target) -> bool:
