@@ -159,7 +159,7 @@ MANY = {"weight_map": {f"{i}": "part0.safetensors" for i in range(200_000)}}
         ({"weight_map": {f"{i}": f"{i}.safetensors" for i in range(2000)}}, "2,000 shards"),
         ({"weight_map": {}}, "saw no tensors at all"),
         (b'{"metadata": "' + b" " * 2**26, "more than any model needs"),
-        ({"weight_map": {"\x1b[2J": "\x1b[2J"}}, "?[2J is missing"),
+        ({"weight_map": {"\x1b[2J": "\x1b[2J"}}, r"\x1b[2J is missing"),
     ],
     ids=lambda value: str(value)[:30] if isinstance(value, str) else "",
 )
