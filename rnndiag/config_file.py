@@ -26,7 +26,7 @@ from typing import Any, Literal, get_args, get_type_hints
 import msgspec
 
 from rnndiag.config_search import MAX_BYTES, NAMES, may_configure
-from rnndiag.config_tree import check_integers, toml_tree, yaml_tree
+from rnndiag.config_toml import check_integers, toml_tree
 from rnndiag.errors import ConfigError
 from rnndiag.side_files import read_text
 
@@ -114,6 +114,8 @@ def read(path: Path) -> Located:
             raise ConfigError(f"{path}: expected a table [tool.rnndiag], got none")
         check_integers(path, "tool.rnndiag", tree)
     else:
+        from rnndiag.config_yaml import yaml_tree  # not for those who configure in pyproject.toml
+
         tree = yaml_tree(path, read_text(path, MAX_BYTES, ConfigError))
     try:
         return Located(path, msgspec.convert(tree if tree is not None else {}, ConfigFile))

@@ -17,9 +17,6 @@ from rnndiag.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 SIGNATURE: Final = b"\x93NUMPY"
 MAX_HEADER: Final = 16 * 2**10
 """Bytes in which a header must end; NumPy itself reads none beyond 10,000."""

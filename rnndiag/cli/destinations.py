@@ -130,9 +130,8 @@ def write(destination: Destination, content: bytes, *, force: bool) -> None:
     """Write a file whole or not at all; a link is followed.
 
     Raises:
-        OutputError: if the system refuses, or if the file was created in the meantime and must not be replaced; an
-        older
-            file of that name is then unchanged.
+        OutputError: if the system refuses, or if the file was created in the meantime and must not be replaced. An
+            older file of that name is then unchanged.
     """
     file = destination.file
     try:

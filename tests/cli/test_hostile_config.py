@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from rnndiag.config_search import MAX_BYTES
-from rnndiag.config_tree import MAX_DEPTH, MAX_NODES
+from rnndiag.config_toml import MAX_DEPTH
+from rnndiag.config_yaml import MAX_NODES
 from tests.cli.conftest import Done
 from tests.irregular import huge, not_regular
 

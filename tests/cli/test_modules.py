@@ -28,6 +28,7 @@ MEASURING = RULES | {
     "trajectory", "treatments",
 }  # fmt: skip
 FILES = MEASURING | {"fleet"}
+CONFIG = FILES | {"config_file", "config_toml", "config_yaml"}
 
 TORCH = {"msgspec", "numpy", "rich", "safetensors", "torch"}
 DRAWN = TORCH | {"plotext"}
@@ -52,7 +53,7 @@ CASES: list[tuple[list[str], set[str], set[str]]] = [
     (["inspect", HEALTHY], DRAWN, FILES),
     (["inspect", HEALTHY, "--format", "json"], TORCH - {"rich"}, FILES),
     (["check", HEALTHY], TORCH, FILES),
-    (["check", HEALTHY, "--config", "settings.yaml"], TORCH | {"yaml"}, FILES | {"config_file", "config_tree"}),
+    (["check", HEALTHY, "--config", "settings.yaml"], TORCH | {"yaml"}, CONFIG),
     (SIMULATE, DRAWN, MEASURING),
     (SWEEP, DRAWN, MEASURING | {"sweep"}),
     (["compare", HEALTHY, HEALTHY], TORCH, MEASURING | {"baseline", "compare"}),
