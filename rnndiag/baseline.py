@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from rnndiag.errors import BaselineError
+from rnndiag.printable import shortened
 from rnndiag.report import SCHEMA_VERSION, Report, decoded, from_json
 from rnndiag.rules import RULES, SEVERITIES
 from rnndiag.rules.base import Finding
@@ -82,7 +83,7 @@ def _report(path: Path, text: bytes, which: str) -> Report:
     if version != SCHEMA_VERSION:
         raise BaselineError(
             f"{path}{which}: expected reports of schema_version {SCHEMA_VERSION!r}, "
-            f"got {_brief(version)}; write it again"
+            f"got {shortened(repr(version), 60)}; write it again"
         )
     try:
         return from_json(text)
@@ -106,11 +107,6 @@ def _no_report(path: Path, text: bytes, error: Exception, which: str = "") -> Ba
         f"{path}{which}: expected a report written by --format json, but the text is not JSON at {where}: "
         f"{reason}; write the report again"
     )
-
-
-def _brief(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def is_report(path: Path) -> bool:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Shapes = dict[str, tuple[int, ...]]
 
 MAX_TENSORS: Final = 20_000
-"""A container with more tensors than this gets no hint."""
+"""In a container with more tensors than this, only PyTorch's own names are recognized, and there is no hint."""
 MAX_SIBLINGS: Final = 40
 """The largest number of matrices of one module that are compared."""
 MAX_OPTIONS: Final = 2

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from rnndiag.checkpoint.arrange import CANONICAL, AmbiguousError, Convention
 from rnndiag.checkpoint.contents import Unusable
 from rnndiag.checkpoint.gate_tensors import gate_sets, join
-from rnndiag.checkpoint.hints import option_for
+from rnndiag.checkpoint.hints import MAX_TENSORS, option_for
 from rnndiag.checkpoint.shapes import UnfitError
 from rnndiag.checkpoint.text import listing
 from rnndiag.printable import printable
@@ -45,8 +45,6 @@ _CUSTOM: Final = {
     "lstm": "",
 }
 """What a GRU's names leave open."""
-MAX_TENSORS: Final = 20_000
-"""Of a container whose names are looked at; beyond, only PyTorch's own are recognised."""
 MAX_TELLING: Final = 100
 """Characters at the end of a name that are looked at, so that a long one takes no long search."""
 _LEVEL: Final = re.compile(r"_l(?:0|[1-9][0-9]{0,2})(?:_reverse)?")

@@ -75,9 +75,10 @@ def compare(
 
 def _print_brief(result: Comparison, fail_on: str, *, quiet: bool) -> None:
     from rnndiag.renderers import failures
+    from rnndiag.renderers.lines import counts_by_severity
 
     worse = result.findings.worse
-    total = failures.counted(Counter(finding.severity for finding in worse), "nothing is worse")
+    total = counts_by_severity(Counter(finding.severity for finding in worse), "nothing is worse")
     found = (f"{result.new}: {result.verdicts[1]}", counting(worse, fail_on))
     print_table(failures.render([found], last=f"Compared with {result.base}: {total}."), quiet=quiet)
 

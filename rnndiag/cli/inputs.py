@@ -8,12 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rnndiag.cli.paths import UnfoundError
+from rnndiag.cli.paths import STDIN, UnfoundError
 
 if TYPE_CHECKING:
     from rnndiag.cli.choices import Choices
-
-STDIN = "-"
 
 Input = str | Path
 """A path, a URL, or ``-`` for stdin."""

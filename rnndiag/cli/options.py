@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -116,18 +116,25 @@ Treat = Annotated[
     typer.Option("--treat/--no-treat", rich_help_panel=_RULES, show_default="treat",
                  help="Try suggestions for a model that is ill on a copy, and drop those that do not help."),
 ]  # fmt: skip
+
+
+def format_option(known: str) -> Any:
+    """``--format`` of a command that knows these formats."""
+    return typer.Option(
+        "--format",
+        metavar="FMT[=FILE]",
+        rich_help_panel=_OUTPUT,
+        show_default="table",
+        help=f"{known}; repeat with =FILE to write several. The table stays on stdout unless another format goes "
+        "there.",
+    )
+
+
 Format = Annotated[
     list[str] | None,
-    typer.Option("--format", metavar="FMT[=FILE]", rich_help_panel=_OUTPUT, show_default="table",
-                 help="table, json, jsonl (one line per finished model), github, markdown, junit or sarif; repeat "
-                 "with =FILE to write several. The table stays on stdout unless another format goes there."),
-]  # fmt: skip
-TableOrJson = Annotated[
-    list[str] | None,
-    typer.Option("--format", metavar="FMT[=FILE]", rich_help_panel=_OUTPUT, show_default="table",
-                 help="table or json; repeat with =FILE to write both. The table stays on stdout unless another format "
-                 "goes there."),
-]  # fmt: skip
+    format_option("table, json, jsonl (one line per finished model), github, markdown, junit or sarif"),
+]
+TableOrJson = Annotated[list[str] | None, format_option("table or json")]
 Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FILE", rich_help_panel=_OUTPUT, help="Write the report to FILE."),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rnndiag.cli.choices import Choices
 
 STDIN = "-"
+"""The PATH that stands for stdin."""
 
 
 class UnfoundError(CheckpointError):

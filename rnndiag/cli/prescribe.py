@@ -118,8 +118,8 @@ def prescribe(
     finally:  # show the report even if the model could not be written, and the other way round
         try:
             for result in results:
-                table = partial(rendered.table, result, verbose=verbose)
-                deliver(targets, partial(_text, result), table, force=force, quiet=quiet)
+                text, table = partial(_json, result), partial(rendered.table, result, verbose=verbose)
+                deliver(targets, text, table, force=force, quiet=quiet)
         finally:
             acknowledge(written, f": the model under {results[0].chosen}" if results else "", quiet=quiet)
     if old_save is not None:
@@ -130,7 +130,8 @@ def prescribe(
     return 0
 
 
-def _text(result: Prescription, format_: str) -> str:
+def _json(result: Prescription, format_: str) -> str:
     from rnndiag.renderers.prescription import as_json
 
-    return {"json": as_json}[format_](result)
+    del format_  # the only text format of this command
+    return as_json(result)

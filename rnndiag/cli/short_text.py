@@ -65,8 +65,9 @@ class ShortText:
         """
         if not self._models:
             return
-        from rnndiag.renderers.failures import counted, render
+        from rnndiag.renderers.failures import render
+        from rnndiag.renderers.lines import counts_by_severity
+        from rnndiag.rules.words import counted
 
-        models = "1 model" if self._models == 1 else f"{self._models} models"
-        last = f"{verb} {models}: {counted(self._findings, none)}."
+        last = f"{verb} {counted(self._models, 'model')}: {counts_by_severity(self._findings, none)}."
         print_table(render(self._shown, more=self._more, last=last), quiet=quiet)

@@ -77,12 +77,7 @@ def sweep(
         typer.Option("--resume", metavar="FILE", rich_help_panel="Output",
                      help="Keep each net there as it is measured, and go on from what it holds."),
     ] = None,
-    formats: Annotated[
-        list[str] | None,
-        typer.Option("--format", metavar="FMT[=FILE]", rich_help_panel="Output", show_default="table",
-                     help="table, json or csv; repeat with =FILE to write several. The table stays on stdout unless "
-                     "another format goes there."),
-    ] = None,
+    formats: Annotated[list[str] | None, opt.format_option("table, json or csv")] = None,
     output: opt.Output = None,
     force: opt.Force = False,
     quiet: opt.Quiet = False,

@@ -30,12 +30,7 @@ By = Annotated[
     typer.Option("--order", help="Training order: by the step in the files, the number in their names, the time they "
                  "were written, or as given; auto takes the first that all of them tell."),
 ]  # fmt: skip
-Format = Annotated[
-    list[str] | None,
-    typer.Option("--format", metavar="FMT[=FILE]", rich_help_panel="Output", show_default="table",
-                 help="table, json, csv or markdown; repeat with =FILE to write several. The table stays on stdout "
-                 "unless another format goes there."),
-]  # fmt: skip
+Format = Annotated[list[str] | None, opt.format_option("table, json, csv or markdown")]
 FailOn = Annotated[
     Literal["error", "warning", "info", "never"],
     typer.Option("--fail-on", rich_help_panel="Rules", help="Exit with 1 if a finding is at least so severe."),
@@ -98,9 +93,10 @@ def trend(
 
 def _print_brief(result: Trend, fail_on: str, *, quiet: bool) -> None:
     from rnndiag.renderers import failures
+    from rnndiag.renderers.lines import counts_by_severity
 
     first, last = result.points[0].path, result.points[-1]
     of_the_run = f"{first} to {last.path}: {last.verdict} at last"
-    total = failures.counted(Counter(finding.severity for finding in result.findings))
+    total = counts_by_severity(Counter(finding.severity for finding in result.findings))
     counted = f"Measured {len(result.points)} checkpoints: {total}."
     print_table(failures.render([(of_the_run, counting(result.findings, fail_on))], last=counted), quiet=quiet)

@@ -13,9 +13,9 @@ from rnndiag.printable import escaped_strings
 from rnndiag.renderers.cases import unjudged
 from rnndiag.renderers.styles import SEVERITY_STYLES, VERDICT_STYLES
 from rnndiag.report import Report
+from rnndiag.rules import SEVERITIES
 from rnndiag.rules.base import Finding
-
-PLURAL = {"error": "errors", "warning": "warnings", "info": "infos"}
+from rnndiag.rules.words import counted
 
 
 def render(reports: Sequence[Report], *, known: int = 0) -> RenderableType:
@@ -23,12 +23,11 @@ def render(reports: Sequence[Report], *, known: int = 0) -> RenderableType:
     reports = [escaped_strings(report) for report in reports]
     lines = [line for report in reports for line in _model(report, beside_baseline=known > 0)]
     total: Counter[str] = Counter(finding.severity for report in reports for finding in report.findings)
-    models = "1 model" if len(reports) == 1 else f"{len(reports)} models"
-    counted = _counted(total, "nothing new" if known else "nothing found")
+    found = counts_by_severity(total, "nothing new" if known else "nothing found")
     left_out = f" Known from the baseline: {known}." if known else ""
     missing = sum(len(unjudged(report)) for report in reports)
     skipped = f" Skipped recurrent layers: {missing}." if missing else ""
-    return Group(*lines, Text(f"Checked {models}: {counted}.{left_out}{skipped}", style="bold"))
+    return Group(*lines, Text(f"Checked {counted(len(reports), 'model')}: {found}.{left_out}{skipped}", style="bold"))
 
 
 def _model(report: Report, *, beside_baseline: bool) -> list[RenderableType]:
@@ -38,7 +37,7 @@ def _model(report: Report, *, beside_baseline: bool) -> list[RenderableType]:
         (report.source.path, "bold"),
         ": ",
         (report.verdict, VERDICT_STYLES[report.verdict]),
-        f" at lag {lag}; {_counted(counts, 'nothing new' if beside_baseline else 'nothing found')}",
+        f" at lag {lag}; {counts_by_severity(counts, 'nothing new' if beside_baseline else 'nothing found')}",
         no_wrap=True,  # a path broken in two is found by no one who searches a log for it
         overflow="ignore",
     )
@@ -68,6 +67,6 @@ def _finding(finding: Finding) -> RenderableType:
     return Group(line, Padding(Group(cause, first), (0, 0, 0, 2)))
 
 
-def _counted(severities: Counter[str], none: str) -> str:
-    counts = [(severities[name], name) for name in PLURAL if severities[name]]
-    return ", ".join(f"{n} {name if n == 1 else PLURAL[name]}" for n, name in counts) or none
+def counts_by_severity(findings: Counter[str], none: str = "nothing found") -> str:
+    """``1 error, 2 warnings``, from the number of findings of each severity; ``none`` for no findings."""
+    return ", ".join(counted(findings[name], name) for name in SEVERITIES if findings[name]) or none

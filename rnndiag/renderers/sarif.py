@@ -123,29 +123,21 @@ def _spelled(value: Any) -> Any:
 
 def _notification(item: NotAssessed, where: Json) -> Json:
     text = f"{item.rule} could not be assessed on {item.layer}: {item.reason}"
-    return {
-        "level": "warning",
-        "message": {"text": _message(escaped(text))},
-        "locations": [_location(item.layer, where)],
-        "associatedRule": _rule(item.rule, "id", "index"),
-    }
+    rule = {"associatedRule": _rule(item.rule, "id", "index")}
+    return _notified("warning", text, _location(item.layer, where)) | rule
 
 
 def _unjudged(skipped: Skipped, where: Json) -> Json:
     text = f"the recurrent layer {skipped.name} was skipped: {skipped.reason}"
-    return {
-        "level": "warning",
-        "message": {"text": _message(escaped(text))},
-        "locations": [_location(skipped.name, where)],
-    }
+    return _notified("warning", text, _location(skipped.name, where))
 
 
 def _note(note: str, where: Json) -> Json:
-    return {
-        "level": "note",
-        "message": {"text": _message(escaped(note))},
-        "locations": [{"physicalLocation": {"artifactLocation": where}}],
-    }
+    return _notified("note", note, {"physicalLocation": {"artifactLocation": where}})
+
+
+def _notified(level: str, text: str, location: Json) -> Json:
+    return {"level": level, "message": {"text": _message(escaped(text))}, "locations": [location]}
 
 
 def _rule(code: str, named: str, indexed: str) -> Json:

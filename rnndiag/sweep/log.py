@@ -13,6 +13,7 @@ from typing import Any, Self
 import msgspec
 
 from rnndiag.errors import OutputError, SettingsError
+from rnndiag.printable import shortened
 from rnndiag.report import decoded, finite
 from rnndiag.side_files import is_regular, mebibytes
 from rnndiag.sweep.axes import Condition
@@ -126,8 +127,7 @@ def _check(path: Path, line: bytes, told: Mapping[str, Any]) -> None:
 
 
 def _brief(value: Any) -> str:
-    text: str = msgspec.json.encode(value).decode()
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shortened(msgspec.json.encode(value).decode(), 60)
 
 
 def _record(path: Path, number: int, line: bytes) -> Measured:
