@@ -96,7 +96,7 @@ def _glob(pattern: str) -> Pieces:
 def _end_of_set(pattern: str, start: int) -> int:
     """The index of the closing bracket of a set that starts at ``start``; 0 if none closes. A set is never empty."""
     first = start + (pattern[start : start + 1] == "!")
-    return pattern.find("]", first + 1) if pattern.find("]", first + 1) > 0 else 0
+    return max(pattern.find("]", first + 1), 0)
 
 
 def _set(body: str) -> str:

@@ -109,7 +109,7 @@ def run_layer(layer: RecurrentLayer, inputs: Tensor) -> Trajectory:
 
 
 def run_states(layer: RecurrentLayer, inputs: Tensor) -> Trajectory:
-    """Compute the states of ``run_layer``, and no linearization: every floating dtype has a range wide enough."""
+    """Compute the states as ``run_layer`` does, without a linearization. This works in every floating dtype."""
     if layer.direction == "reverse":
         inputs = inputs.flip(0)
     cell = cell_of(layer)

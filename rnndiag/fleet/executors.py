@@ -52,9 +52,8 @@ def cluster(address: str) -> Iterator[tuple[Executor, int]]:
     # It says at length, through several loggers, what becomes one line here.
     for name in ("distributed", "distributed.client", "distributed.core", "distributed.comm"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    if not re.fullmatch(
-        r"(tcp|tls|ws|wss|ucx)://\S+:\d+", address
-    ):  # the client would guess an address from these, or hang
+    # From any other text, the client would guess an address, or hang.
+    if not re.fullmatch(r"(tcp|tls|ws|wss|ucx)://\S+:\d+", address):
         raise FleetError(f"--scheduler: expected an address such as tcp://host:8786, got {address!r}")
     if address.startswith("tcp://"):
         check_greeting(address, CONNECT_SECONDS)

@@ -167,12 +167,11 @@ class CarryReadout(StepJacobian):
         cell = exponent[..., outgoing:]
         output = exponent[..., :outgoing] if self.projection is None else exponent[..., :1].expand_as(cell)
         repeated = torch.cat((cell.repeat(*(1,) * (cell.ndim - 1), 3), output), -1)
+        above = (output - cell).nan_to_num(nan=0.0)  # dh reads dc, whose rows have been scaled
         return replace(
             self,
             gain=times_power_of_two(self.gain, repeated),
-            readout=times_power_of_two(
-                self.readout, (output - cell).nan_to_num(nan=0.0)
-            ),  # dh reads dc, whose rows have been scaled
+            readout=times_power_of_two(self.readout, above),
             forget=None if self.forget is None else times_power_of_two(self.forget, cell),
         )
 

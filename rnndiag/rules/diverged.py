@@ -147,23 +147,25 @@ class LayerDead(TrendRule):
         )
         for quantity, least, what in defects:
             shares = _lowest(course, quantity)
-            dead = list(takewhile(lambda each: each[1] >= least, reversed(shares)))  # noqa: B023  # consumed in the same statement
-            if not dead:
+            responded = [i for i, (_, share) in enumerate(shares) if share < least]
+            start = responded[-1] + 1 if responded else 0
+            if start == len(shares):
                 continue
-            first, alive = dead[-1][0], shares[-len(dead) - 1][0] if len(dead) < len(shares) else None
-            at_first = _at(course, first)
-            since = f"at all {counted(len(dead), 'checkpoint')}" if alive is None else f"from {at_first} on"
-            before = "" if alive is None else f"; the layer responded at {_at(course, alive)}"
-            message = f"{what}, {since}{before}"
+            first = _at(course, shares[start][0])
+            alive = _at(course, shares[start - 1][0]) if start else None
+            dead = len(shares) - start
+            when = f"at all {counted(dead, 'checkpoint')}"
+            if alive is not None:
+                when = f"from {first} on; the layer responded at {alive}"
             evidence: Evidence = {
                 "quantity": quantity,
-                "first_dead_step": first,
-                "first_dead_path": at_first.path,
-                "last_alive_step": alive,
-                "last_alive_path": None if alive is None else _at(course, alive).path,
-                "checkpoints": len(dead),
+                "first_dead_step": first.step,
+                "first_dead_path": first.path,
+                "last_alive_step": None if alive is None else alive.step,
+                "last_alive_path": None if alive is None else alive.path,
+                "checkpoints": dead,
             }
-            yield self.finding(course.name, message, evidence, _revive(None if alive is None else _at(course, alive)))
+            yield self.finding(course.name, f"{what}, {when}", evidence, _revive(alive))
             return
 
 

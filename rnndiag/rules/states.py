@@ -122,12 +122,9 @@ class StatesGrow(LayerRule):
         reason = super().lacks(layer)
         if reason is not None or layer.cell in BOUNDED or layer.numerics.first_nonfinite_step is not None:
             return reason  # states that overflow are the finding of NUM002
-        unknown = layer.states is not None and layer.states.growth is None
-        return (
-            "the growth of the states is not known: it takes at least 24 steps and 2 sequences to measure"
-            if unknown
-            else None
-        )
+        if layer.states is None or layer.states.growth is not None:
+            return None
+        return "the growth of the states is not known: it takes at least 24 steps and 2 sequences to measure"
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         states = layer.states

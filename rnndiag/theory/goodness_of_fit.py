@@ -93,7 +93,8 @@ def known_law(sample: Sample, family: Family, scale: float, rounding: float = 0.
     if largest > _REACH[family] * scale * (1 + 1e-5 + rounding):
         return 0.0
     variance, kurtosis = _MOMENTS[family]
-    excess = sample.mean_square / (variance * scale * scale) - 1 if variance * scale * scale > 0 else math.inf
+    expected = variance * scale * scale
+    excess = sample.mean_square / expected - 1 if expected > 0 else math.inf
     scaled = math.erfc(math.fabs(excess) * math.sqrt(len(ordered) / (kurtosis - 1) / 2))
     if scaled < NEGLIGIBLE:
         return 0.0
