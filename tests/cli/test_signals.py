@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from rnndiag.fleet.processes import processes
-from tests.cli.running import END_SECONDS, assert_all_end, children, running, until
+from tests.cli.running import END_SECONDS, START_SECONDS, assert_all_end, children, running, until
 from tests.fleets import save
 
 WORKER, PARSER = "spawn_main", "rnndiag.parsers.worker"
@@ -50,15 +50,44 @@ main()
 def test_while_modules_are_imported(saved: Path, name: str, number: signal.Signals) -> None:
     code = WHILE_IMPORTING.format(name=name, number=int(number))
     with running("-c", code, "inspect", saved, "--T", "12") as process:
-        out, complaint = process.communicate(timeout=END_SECONDS + 100)
+        out, complaint = process.communicate(timeout=START_SECONDS)
     assert (process.returncode, out, complaint) == (CODES[number], "", "")
 
 
-@pytest.mark.parametrize("seconds", [0, 0.03, 0.1, 0.3, 0.6, 1])
-def test_a_worker_that_is_interrupted_while_it_starts_prints_nothing(tmp_path: Path, seconds: float) -> None:
-    """The signal comes after ``seconds`` of computing. Starting Python and importing torch takes over a second."""
+WHILE_WORKERS_START = """
+import os, signal, time
+from multiprocessing import util
+start, started = util.spawnv_passfds, []
+def start_and_interrupt(path, arguments, descriptors):
+    number = start(path, arguments, descriptors)
+    if any(b"spawn_main" in os.fsencode(each) for each in arguments):
+        started.append(number)
+        if len(started) == {nth}:
+            os.killpg(0, signal.SIGINT)
+            time.sleep(0.3)  # an exception that follows from the signal is raised here
+    return number
+util.spawnv_passfds = start_and_interrupt
+from rnndiag.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+def test_an_interrupt_between_the_start_of_a_worker_and_its_first_task_prints_nothing(tmp_path: Path, nth: int) -> None:
+    """The worker has started, and multiprocessing has not yet written to its pipe what it must do."""
     paths = [save(tmp_path / f"m{i}.pt", i) for i in range(4)]
-    with running("-m", "rnndiag", "inspect", *paths, "--no-treat", "--workers", "2") as process:
+    options = ("--no-treat", "--workers", "2")
+    with running("-c", WHILE_WORKERS_START.format(nth=nth), "inspect", *paths, *options) as process:
+        out, complaint = process.communicate(timeout=START_SECONDS)
+    assert (process.returncode, out, complaint) == (130, "", "")
+
+
+@pytest.mark.parametrize("seconds", [0, 0.1, 0.6])
+def test_a_worker_that_is_interrupted_while_it_starts_prints_nothing(tmp_path: Path, seconds: float) -> None:
+    """The signal comes after ``seconds`` of computing. A worker that imports torch and measures takes much longer."""
+    paths = [save(tmp_path / f"m{i}.pt", i) for i in range(4)]
+    options = ("--T", "20000", "--no-treat", "--workers", "2")  # no model is finished before the signal
+    with running("-m", "rnndiag", "inspect", *paths, *options) as process:
 
         def started() -> bool:
             return any(each.cpu_times().user >= seconds for each in children(process, WORKER))
@@ -184,7 +213,7 @@ def test_a_terminal_that_closes_does_not_end_a_command_under_nohup(saved: Path) 
                 break
             except subprocess.TimeoutExpired:
                 continue
-        out, complaint = process.communicate(timeout=200)
+        out, complaint = process.communicate(timeout=START_SECONDS)
     assert (process.returncode, complaint) == (0, "")
     assert "Verdict" in out
 
