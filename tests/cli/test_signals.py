@@ -21,7 +21,13 @@ from tests.fleets import save
 
 WORKER, PARSER = "spawn_main", "rnndiag.parsers.worker"
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
-SIGNALS = pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
+
+
+def signals(*numbers: signal.Signals) -> pytest.MarkDecorator:
+    """Run a test with some signals. SIGTERM and SIGHUP have the same handler, so one of the two is enough."""
+    return pytest.mark.parametrize("number", numbers, ids=lambda number: number.name)
+
+
 SLOW = Path(__file__).parent.parent / "checkpoint" / "found" / "slow.h5"
 """A file on which its parser computes until its time limit."""
 
@@ -45,8 +51,16 @@ main()
 """
 
 
-@SIGNALS
-@pytest.mark.parametrize("name", ["typer", "rnndiag.cli", "torch", "torch.nn.functional", "rnndiag.diagnose"])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("typer", signal.SIGINT),
+        ("rnndiag.cli", signal.SIGTERM),
+        ("torch", signal.SIGINT),
+        ("torch.nn.functional", signal.SIGHUP),
+        ("rnndiag.diagnose", signal.SIGINT),
+    ],
+)
 def test_while_modules_are_imported(saved: Path, name: str, number: signal.Signals) -> None:
     code = WHILE_IMPORTING.format(name=name, number=int(number))
     with running("-c", code, "inspect", saved, "--T", "12") as process:
@@ -100,7 +114,7 @@ def test_a_worker_that_is_interrupted_while_it_starts_prints_nothing(tmp_path: P
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """An archive that takes seconds to unpack: of a model and 12 MB of noise."""
+    """An archive of a model and 12 MB of noise, which takes seconds to unpack."""
     (tmp_path / "noise.bin").write_bytes(os.urandom(12 << 20))
     path = tmp_path / "models.tar"
     with tarfile.open(path, "w:bz2") as tar:
@@ -109,8 +123,9 @@ def archive(tmp_path: Path) -> Path:
     return path
 
 
-@SIGNALS
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("workers", "number"), [(1, signal.SIGINT), (2, signal.SIGINT), (1, signal.SIGHUP), (2, signal.SIGTERM)]
+)
 def test_while_an_archive_is_unpacked(tmp_path: Path, archive: Path, workers: int, number: signal.Signals) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
@@ -126,7 +141,7 @@ def test_while_an_archive_is_unpacked(tmp_path: Path, archive: Path, workers: in
     assert list(temporary.iterdir()) == []
 
 
-@SIGNALS
+@signals(signal.SIGINT, signal.SIGTERM)
 def test_while_a_model_is_written(tmp_path: Path, number: signal.Signals) -> None:
     torch.manual_seed(0)
     model = nn.ModuleDict({"rnn": nn.RNN(4, 8), "large": nn.Embedding(1 << 20, 64)})
@@ -140,7 +155,7 @@ def test_while_a_model_is_written(tmp_path: Path, number: signal.Signals) -> Non
     assert list(folder.iterdir()) == []
 
 
-@SIGNALS
+@signals(signal.SIGINT, signal.SIGHUP)
 def test_with_a_worker_that_is_stopped(tmp_path: Path, number: signal.Signals) -> None:
     paths = [save(tmp_path / f"m{i:02}.pt", i, hidden=48) for i in range(24)]
     out = tmp_path / "out.jsonl"
@@ -162,7 +177,7 @@ def test_a_pool_ends_although_its_workers_are_stopped() -> None:
     assert_all_end(workers)
 
 
-@SIGNALS
+@signals(signal.SIGINT, signal.SIGTERM)
 def test_a_parser_ends_with_its_command(number: signal.Signals) -> None:
     with running("-m", "rnndiag", "inspect", SLOW) as process:
         parsers = until(lambda: [each for each in children(process, PARSER) if each.cpu_times().user > 0.5])
@@ -179,7 +194,7 @@ def model():
 """
 
 
-@SIGNALS
+@signals(signal.SIGINT, signal.SIGHUP)
 def test_within_a_long_call_of_native_code(tmp_path: Path, number: signal.Signals) -> None:
     marker = tmp_path / "computing"
     (tmp_path / "own.py").write_text(IN_NATIVE_CODE.format(marker=str(marker)), encoding="utf-8")
@@ -267,7 +282,7 @@ print("not ended", flush=True)
 """
 
 
-@SIGNALS
+@signals(*CODES)
 def test_renames_that_belong_together_are_not_interrupted(number: signal.Signals) -> None:
     with running("-c", DURING_RENAMES.format(name=number.name)) as process:
         out, complaint = process.communicate(timeout=END_SECONDS)
