@@ -104,7 +104,10 @@ def scope(inner: Scope) -> Iterator[None]:
 
 @contextmanager
 def atomic() -> Iterator[None]:
-    """Delay signals to the end of the block, which must take only milliseconds, such as a few renames."""
+    """Delay signals to the end of the block.
+
+    The block must take only milliseconds: a few renames, or the start of a process.
+    """
     global _atomic
     outer, _atomic = _atomic, threading.current_thread() is threading.main_thread()
     try:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 
 from rnndiag.cells.layer import Stack
 from rnndiag.diagnose import measuring_of
+from tests.cli.running import completed
 from tests.oracles.nets import layer
 
 
 def report(cell: str, hidden: int, threads: int) -> bytes:
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     net = ["simulate", "--cell", cell, "--hidden", str(hidden), "--init", "pytorch"]
     short = ["--T", "4", "--batch", "16", "--exponents", "2", "--no-treat", "--format", "json"]
-    return subprocess.run(
-        [sys.executable, "-m", "rnndiag", *net, *short], env=environment, capture_output=True, check=True
-    ).stdout
+    done = completed(*net, *short, OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
+    assert done.returncode == 0
+    return done.stdout
 
 
 @pytest.mark.parametrize("cell", ["tanh", "gru", "lstm"])

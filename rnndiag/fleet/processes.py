@@ -21,6 +21,7 @@ import torch
 
 from rnndiag.cleanup import cleanup, run_cleanups, temporary_folder
 from rnndiag.fleet.worker import Worker, WorkerContext
+from rnndiag.signals import atomic
 
 END_SECONDS = 1.0
 """The time that a worker gets to remove its temporary files, before it is killed. It needs a few milliseconds; a worker
@@ -46,24 +47,27 @@ class Processes(Executor):
         self._pool = self._new()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        with _children_block("SIGINT"):  # a pool starts its processes when tasks come
-            try:
-                return self._pool.submit(fn, *args, **kwargs)
-            except BrokenExecutor:
-                end_workers()
-                self._pool.shutdown()
-                self._pool = self._new()
-                return self._pool.submit(fn, *args, **kwargs)
+        try:
+            return self._submit(fn, *args, **kwargs)
+        except BrokenExecutor:
+            end_workers()
+            self._pool.shutdown()
+            self._pool = self._new()
+            return self._submit(fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the processes, whatever they are doing; tasks that are not done are lost."""
         end_workers()
         self._pool.shutdown(wait, cancel_futures=cancel_futures)
 
+    def _submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        with _children_start("SIGINT"):  # a pool starts its processes when tasks come
+            return self._pool.submit(fn, *args, **kwargs)
+
     def _new(self) -> ProcessPoolExecutor:
         # The constructor starts multiprocessing's resource tracker. It must survive a terminal that closes, since it
         # removes the semaphores of processes that were killed.
-        with _children_block("SIGHUP"):
+        with _children_start("SIGHUP"):
             return ProcessPoolExecutor(
                 self._workers, mp_context=WorkerContext(), initializer=_begin, initargs=(str(self._folder),)
             )
@@ -125,11 +129,20 @@ def _end_after_parent() -> None:
 
 
 @contextmanager
-def _children_block(name: str) -> Iterator[None]:
-    """Block a signal in the child processes that are started in the block, from their first instruction on.
+def _children_start(blocked: str) -> Iterator[None]:
+    """Start child processes in the block so that no signal makes one of them print a traceback.
 
-    Ctrl-C reaches all processes of a terminal. A worker that is interrupted while it starts would print a traceback.
+    Ctrl-C reaches all processes of a terminal. The child processes block the signal ``blocked`` from their first
+    instruction on. This process delays the signals that it gets to the end of the block: multiprocessing starts a child
+    process first, and then writes to a pipe what the child process must do. A child process that finds nothing in the
+    pipe prints a traceback.
     """
+    with atomic(), _block(blocked):
+        yield
+
+
+@contextmanager
+def _block(name: str) -> Iterator[None]:
     if sys.platform == "win32":  # child processes inherit that Ctrl-C is ignored
         import ctypes
 

@@ -52,7 +52,7 @@ TENSORS = {
 
 
 WHOLE = ("numbers", "keys", "modules")
-"""Heaps that get all units: what they leave in memory is held to its limit."""
+"""The heaps that get all units. Their memory is compared with its limit at full size."""
 
 
 @pytest.mark.parametrize("form", [zip_of, legacy_of], ids=["zip", "legacy"])

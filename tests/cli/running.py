@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -16,6 +18,45 @@ START_SECONDS = 200
 
 END_SECONDS = 40
 """The wait for a command to end after a signal: 4 s on an idle machine if its main thread does not answer."""
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def shell(line: str, folder: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of Bash in which the first ``rnndiag`` is the command line.
+
+    The exit code of a pipe is that of the last command in it that fails.
+    """
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line.replace("rnndiag", f"{sys.executable} -m rnndiag", 1)],
+        cwd=folder,
+        env=_with_package(environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def completed(
+    *arguments: object, folder: Path | None = None, stdin: bytes = b"", **environment: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the command line as a process of its own. Its streams are bytes."""
+    return subprocess.run(
+        [sys.executable, "-m", "rnndiag", *map(str, arguments)],
+        cwd=folder,
+        env=_with_package(environment),
+        capture_output=True,
+        input=stdin,
+        timeout=START_SECONDS,
+        check=False,
+    )
+
+
+def _with_package(environment: dict[str, str]) -> dict[str, str]:
+    """This process's environment with some changes, in which any folder's Python finds this package."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path, **environment}
 
 
 @contextmanager

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +18,7 @@ from torch import nn
 
 from tests.checkpoint.onnx_files import graph, model, operator, weights
 from tests.cli.conftest import Done
+from tests.cli.running import shell
 from tests.fleets import save
 
 Cli = Callable[..., Done]
@@ -33,15 +32,6 @@ INPUT = "is one of the inputs, and would be overwritten; name another file"
 
 def contents(folder: Path) -> dict[Path, bytes]:
     return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-
-
-def shell(line: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    root = str(Path(__file__).parents[2])
-    env = {**os.environ, "PYTHONPATH": root, **environment}
-    command = line.replace("rnndiag", f"{sys.executable} -m rnndiag", 1)
-    return subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command], cwd=folder, env=env, capture_output=True, text=True, check=False
-    )
 
 
 @pytest.fixture
@@ -64,14 +54,14 @@ def onnx_with_data(path: Path) -> None:
     onnx.save(whole, path, save_as_external_data=True, location="m.data", size_threshold=0)
 
 
-def written(kind: str, path: Path) -> None:
+def write_file(kind: str, path: Path) -> None:
     if kind == "torch":
         torch.save(STATE, path)
     elif kind == "legacy":
         torch.save(STATE, path, _use_new_zipfile_serialization=False)
     elif kind == "torchscript":
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a format that PyTorch leaves behind
+            warnings.simplefilter("ignore")  # PyTorch deprecates the format
             torch.jit.save(torch.jit.script(nn.RNN(2, 4)), path)
     elif kind == "safetensors":
         save_file(STATE, path)
@@ -82,13 +72,13 @@ def written(kind: str, path: Path) -> None:
         path.write_bytes(b"notes that are worth more than a report\n")
 
 
-TOLD = {
+COMMANDS = {
     "inspect -o": ["inspect", "a.pt", *QUICK, "-o", "{}"],
     "inspect json": ["inspect", "a.pt", *QUICK, "--format", "json={}"],
     "inspect jsonl": ["inspect", "a.pt", *QUICK, "--format", "jsonl={}"],
     "check baseline": ["check", "a.pt", *QUICK, "--write-baseline", "{}"],
     "compare": ["compare", "a.pt", "b.pt", *QUICK, "--output", "{}"],
-    "trend": ["trend", "a.pt", "b.pt", *QUICK, "--format", "csv={}"],
+    "trend": ["trend", "a.pt", "b.pt", "--order", "given", *QUICK, "--format", "csv={}"],
     "sweep": ["sweep", "--sigma", "1,2", "--nets", "1", *SMALL[:-2], "--format", "csv={}"],
     "sweep resume": ["sweep", "--sigma", "1,2", "--nets", "1", *SMALL[:-2], "--resume", "{}"],
     "simulate": ["simulate", *SMALL, "-o", "{}"],
@@ -100,29 +90,32 @@ TOLD = {
 }
 
 
-@pytest.mark.parametrize("kind", ["torch", "legacy", "torchscript", "safetensors", "npz", "notes"])
-@pytest.mark.parametrize("told", TOLD.values(), ids=TOLD)
-@pytest.mark.parametrize("link", ["", "soft", "hard"])
-def test_a_file_that_is_not_a_report_is_left_alone(cli: Cli, here: Path, told: list[str], kind: str, link: str) -> None:
-    if link and kind != "torch":
-        pytest.skip("links are tried with one format")
+@pytest.mark.parametrize(
+    ("kind", "link"),
+    [*((kind, "") for kind in ("torch", "legacy", "torchscript", "safetensors", "npz", "notes")),
+     ("torch", "soft"), ("torch", "hard")],
+)  # fmt: skip
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_a_file_that_is_not_a_report_is_left_alone(
+    cli: Cli, here: Path, command: list[str], kind: str, link: str
+) -> None:
     target = Path("precious.out")
-    written(kind, target)
+    write_file(kind, target)
     if link == "soft":
         Path("link").symlink_to(target)
     elif link == "hard":
         Path("link").hardlink_to(target)
     before = contents(here)
-    done = cli(*(each.format("link" if link else target) for each in told))
+    done = cli(*(each.format("link" if link else target) for each in command))
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert "name another" in done.err
     assert contents(here) == before
 
 
 def test_force_replaces_a_file_that_is_not_read(cli: Cli, here: Path) -> None:
-    for told in (TOLD["inspect -o"], TOLD["trend"], TOLD["simulate save"]):
-        written("notes", here / "old")
-        assert cli(*(each.format("old") for each in told), "--force").code == 0
+    for command in (COMMANDS["inspect -o"], COMMANDS["trend"], COMMANDS["simulate save"]):
+        write_file("notes", here / "old")
+        assert cli(*(each.format("old") for each in command), "--force").code == 0
         assert not (here / "old").read_bytes().startswith(b"notes")
 
 
@@ -134,18 +127,32 @@ def test_an_empty_file_is_no_loss(cli: Cli, here: Path) -> None:
 # Inputs of every kind, also with --force
 
 
-@pytest.mark.parametrize("link", ["", "soft", "hard"])
-@pytest.mark.parametrize("file", ["a.pt", "p.npy", "rnndiag.yaml"])
-@pytest.mark.parametrize("name", [name for name in TOLD if name not in ("sweep resume", "inspect resume")])
+INPUTS = (
+    ("a.pt", ""),
+    ("p.npy", ""),
+    ("rnndiag.yaml", ""),
+    ("a.pt", "hard"),
+    ("p.npy", "soft"),
+    ("rnndiag.yaml", "hard"),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "link"),
+    [
+        (name, file, link)
+        for name, command in COMMANDS.items()
+        for file, link in INPUTS
+        if "--resume" not in command and (file != "a.pt" or file in command)  # some commands read no model
+    ],
+)
 def test_no_input_is_overwritten(cli: Cli, here: Path, name: str, file: str, link: str) -> None:
-    if file == "a.pt" and name in ("sweep", "simulate", "simulate save"):
-        pytest.skip("they read no model")
     if link == "soft":
         Path("link").symlink_to(file)
     elif link == "hard":
         Path("link").hardlink_to(file)
     before = contents(here)
-    done = cli(*(each.format("link" if link else file) for each in TOLD[name]), "--probe", "p.npy", "--force")
+    done = cli(*(each.format("link" if link else file) for each in COMMANDS[name]), "--probe", "p.npy", "--force")
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert INPUT in done.err or "is the model itself, which is never overwritten" in done.err
     assert contents(here) == before
@@ -187,8 +194,8 @@ def test_the_module_of_import_is_an_input(cli: Cli, here: Path) -> None:
 @pytest.mark.parametrize("url", ["file://{}", "local://{}", "simplecache::file://{}"])
 def test_a_model_by_url_is_an_input(cli: Cli, here: Path, url: str) -> None:
     before = contents(here)
-    for told in (["inspect"], ["prescribe"], ["check"]):
-        done = cli(*told, url.format(here / "a.pt"), *QUICK, "--output", "a.pt", "--force")
+    for command in (["inspect"], ["prescribe"], ["check"]):
+        done = cli(*command, url.format(here / "a.pt"), *QUICK, "--output", "a.pt", "--force")
         assert (done.code, INPUT in done.err) == (2, True)
     assert contents(here) == before
 
@@ -224,9 +231,9 @@ def test_a_shard_is_a_part_of_its_model(cli: Cli, here: Path, whole: bool, link:
     before = contents(here)
     named = folder if whole else index
     assert cli("inspect", named, *QUICK).code == 0
-    for told in (["inspect", named], ["prescribe", named], ["compare", named, "a.pt"]):
-        for option in ("--output", "--save") if told[0] == "prescribe" else ("--output",):
-            done = cli(*told, *QUICK, option, target, "--force")
+    for command in (["inspect", named], ["prescribe", named], ["compare", named, "a.pt"]):
+        for option in ("--output", "--save") if command[0] == "prescribe" else ("--output",):
+            done = cli(*command, *QUICK, option, target, "--force")
             assert (done.code, INPUT in done.err, done.err.count("\n")) == (2, True, 1)
     assert contents(here) == before
 
@@ -285,8 +292,8 @@ def test_two_outputs_do_not_share_a_file_through_a_link(cli: Cli, here: Path, li
         ["simulate", "--output", "one", "--save", "two"],
         ["sweep", "--sigma", "1", "--output", "one", "--resume", "two"],
     )
-    for told in pairs:
-        done = cli(*told, "--force")
+    for command in pairs:
+        done = cli(*command, "--force")
         assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
         assert "two formats for two" in done.err or "name two different files" in done.err
 
@@ -295,8 +302,8 @@ def test_two_outputs_do_not_share_a_file_through_a_link(cli: Cli, here: Path, li
 
 
 def test_a_report_named_like_a_model_is_asked_about(cli: Cli, here: Path) -> None:
-    for told in (["prescribe", "a.pt", *QUICK], ["simulate", *SMALL]):
-        done = cli(*told, "--output", "fixed.pt")
+    for command in (["prescribe", "a.pt", *QUICK], ["simulate", *SMALL]):
+        done = cli(*command, "--output", "fixed.pt")
         assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
         assert "write the model with --save fixed.pt, or write the report there anyway with --force" in done.err
         assert not Path("fixed.pt").exists()
@@ -306,17 +313,17 @@ def test_a_report_named_like_a_model_is_asked_about(cli: Cli, here: Path) -> Non
 
 
 def test_prescribe_o_is_a_deprecated_save(cli: Cli, here: Path) -> None:
-    torch.save({name: tensor * 3 for name, tensor in STATE.items()}, "ill.pt")
-    told = ("prescribe", "ill.pt", *QUICK, "--take", "nearest-orthogonal", "--treatment", "nearest-orthogonal")
-    old = cli(*told, "-o", "old.pt")
-    new = cli(*told, "--save", "new.pt")
+    torch.save({name: tensor * 3 for name, tensor in STATE.items()}, "chaotic.pt")
+    command = ("prescribe", "chaotic.pt", *QUICK, "--take", "nearest-orthogonal", "--treatment", "nearest-orthogonal")
+    old = cli(*command, "-o", "old.pt")
+    new = cli(*command, "--save", "new.pt")
     assert (old.code, new.code) == (0, 0)
     assert Path("old.pt").read_bytes() == Path("new.pt").read_bytes()
     assert new.err == "rnndiag: wrote new.pt: the model under nearest-orthogonal\n"
     wrote, warning = old.err.splitlines()
     assert wrote == "rnndiag: wrote old.pt: the model under nearest-orthogonal"
     assert warning.startswith("rnndiag: warning: -o is a deprecated name of --save")
-    done = cli(*told, "-o", "x.pt", "--save", "y.pt")
+    done = cli(*command, "-o", "x.pt", "--save", "y.pt")
     assert (done.code, "leave out -o" in done.err) == (2, True)
 
 
@@ -328,16 +335,16 @@ def test_prescribe_o_is_a_deprecated_save(cli: Cli, here: Path) -> None:
     ["--format junit=r", "--format junit=r --format sarif=s", "-o r", "-q -o r", "--format jsonl=r", "--format table=r",
      "--format json=r --output t"],
 )  # fmt: skip
-def test_a_gate_that_fails_says_why_on_stdout(here: Path, options: str) -> None:
+def test_a_gate_that_fails_says_why_on_stdout(cli: Cli, here: Path, options: str) -> None:
     broken = {name: torch.full_like(tensor, torch.nan) for name, tensor in STATE.items()}
     torch.save(broken, here / "bad.pt")
-    done = shell(f"rnndiag check bad.pt --T 12 {options}", here)
-    assert done.returncode == 1
-    assert "error NUM001" in done.stdout
-    assert "Checked 1 model: 1 error" in done.stdout
-    written = [word.partition("=")[2] or word for word in options.split() if word.partition("=")[2] or len(word) == 1]
-    expected = [] if "-q" in options else [f"rnndiag: wrote {name}" for name in written]
-    assert done.stderr.splitlines() == expected
+    done = cli("check", "bad.pt", *QUICK, *options.split())
+    assert done.code == 1
+    assert "error NUM001" in done.out
+    assert "Checked 1 model: 1 error" in done.out
+    files = [word.partition("=")[2] or word for word in options.split() if word.partition("=")[2] or len(word) == 1]
+    expected = [] if "-q" in options else [f"rnndiag: wrote {name}" for name in files]
+    assert done.err.splitlines() == expected
 
 
 def test_the_text_stays_on_stdout_unless_a_format_goes_there(cli: Cli, here: Path) -> None:
@@ -366,10 +373,10 @@ def test_the_short_text_has_an_end(cli: Cli, here: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_costs_nothing_else(cli: Cli, here: Path) -> None:
-    done = shell("rnndiag check a.pt --T 12 --format json=/dev/full --format junit=r.xml", here)
-    assert done.returncode == 2
-    assert "/dev/full: could not be written" in done.stderr
-    assert done.stdout.count("at lag 12") == 1
+    done = cli("check", "a.pt", *QUICK, "--format", "json=/dev/full", "--format", "junit=r.xml")
+    assert done.code == 2
+    assert "/dev/full: could not be written" in done.err
+    assert done.out.count("at lag 12") == 1
     assert (here / "r.xml").exists()
 
 
@@ -379,9 +386,8 @@ def test_descriptors_are_written_to_as_they_are(here: Path, options: str) -> Non
     assert (whole.returncode, whole.stderr) == (0, "")
     assert json.loads(whole.stdout)["verdict"]
     (here / "log").write_text("begin\n", encoding="utf-8")
-    for _ in range(2):
-        assert shell(f"rnndiag check a.pt --T 12 --fail-on never {options} >> log", here).returncode == 0
-    assert (here / "log").read_text(encoding="utf-8") == "begin\n" + whole.stdout * 2
+    assert shell(f"rnndiag check a.pt --T 12 --fail-on never {options} >> log", here).returncode == 0
+    assert (here / "log").read_text(encoding="utf-8") == "begin\n" + whole.stdout
 
 
 def test_lines_are_appended_to_a_descriptor(here: Path) -> None:
@@ -393,22 +399,34 @@ def test_lines_are_appended_to_a_descriptor(here: Path) -> None:
     assert begins == ["begin", '{"path": ', '{"path": ']
 
 
-@pytest.mark.parametrize(
-    "environment",
-    [{"FORCE_COLOR": "1"}, {"TTY_COMPATIBLE": "1", "COLORTERM": "truecolor"}, {"COLUMNS": "60", "LINES": "5"}],
-    ids=lambda environment: "+".join(environment),
-)
-def test_files_are_plain_and_of_one_width(here: Path, environment: dict[str, str]) -> None:
-    for told in TOLD.values():
-        option = " ".join(told)
-        if "resume" in option or "--save" in option or "baseline" in option or "jsonl" in option or " -o {}" in option:
-            continue
-        line = " ".join(told).replace("csv={}", "table={}").replace("json={}", "table={}").format("out.txt")
-        line += " --fail-on never" if told[0] in ("compare", "trend") else ""
-        assert shell(f"rnndiag {line}", here, COLUMNS="", FORCE_COLOR="").returncode == 0, line
-        plain = (here / "out.txt").read_bytes()
-        assert shell(f"rnndiag {line}", here, **environment).returncode == 0
-        assert (here / "out.txt").read_bytes() == plain
-        assert b"\x1b" not in plain
-    colored = shell("rnndiag check a.pt --T 12", here, FORCE_COLOR="1")
-    assert "\x1b[" in colored.stdout  # of a stream the environment decides
+TABLES = {
+    "inspect": ["inspect", "a.pt", *QUICK],
+    "check": ["check", "a.pt", *QUICK, "--fail-on", "never"],
+    "compare": ["compare", "a.pt", "b.pt", *QUICK, "--fail-on", "never"],
+    "trend": ["trend", "a.pt", "b.pt", "--order", "given", *QUICK, "--fail-on", "never"],
+    "sweep": ["sweep", "--sigma", "1,2", "--nets", "1", *SMALL[:-2]],
+    "simulate": ["simulate", *SMALL],
+    "prescribe": ["prescribe", "a.pt", *QUICK],
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_files_are_plain_and_of_one_width(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def table(**environment: str) -> bytes:
+        with monkeypatch.context() as patch:
+            for variable, value in environment.items():
+                patch.setenv(variable, value)
+            assert cli(*TABLES[name], "--format", "table=out.txt").code == 0
+        return (here / "out.txt").read_bytes()
+
+    plain = table(COLUMNS="", FORCE_COLOR="")
+    assert b"\x1b" not in plain
+    assert table(FORCE_COLOR="1") == plain
+    assert table(TTY_COMPATIBLE="1", COLORTERM="truecolor") == plain
+    assert table(COLUMNS="60", LINES="5") == plain
+
+
+def test_the_environment_decides_the_colors_of_a_stream_and_not_of_a_file(here: Path) -> None:
+    done = shell("rnndiag check a.pt --T 12 --format table=out.txt", here, FORCE_COLOR="1")
+    assert "\x1b[" in done.stdout
+    assert b"\x1b" not in (here / "out.txt").read_bytes()

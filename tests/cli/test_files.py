@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from tests.cli.conftest import Done
-from tests.cli.running import END_SECONDS, until
+from tests.cli.running import END_SECONDS, shell, until
 
 Cli = Callable[..., Done]
 QUICK = ("--T", "12", "--batch", "3")
@@ -101,11 +101,6 @@ def test_names_from_a_file_are_shown_as_they_are(cli: Cli, tmp_path: Path, name:
         assert name in "".join(done.out.split()) or len(name) > 20 or command == "check"
     (tmp_path / "m.pt").rename(tmp_path / f"{name[:9].replace('/', '')}.pt")
     assert cli("inspect", tmp_path / f"{name[:9].replace('/', '')}.pt", *QUICK).code == 0
-
-
-def shell(line: str) -> subprocess.CompletedProcess[str]:
-    command = line.replace("rnndiag", f"{sys.executable} -m rnndiag", 1)
-    return subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
 
 
 def test_streams_that_are_closed_or_full(saved: Path) -> None:

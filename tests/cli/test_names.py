@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+
+from tests.cli.running import completed
 
 QUICK = ("--T", "12", "--batch", "3", "--exponents", "2")
 KINDS = ("zip.pt", "legacy.pt", "m.safetensors", "m.npz")
@@ -36,22 +36,17 @@ def odd(request: pytest.FixtureRequest, tmp_path: Path) -> list[Path]:
     return [Path(shutil.copy(plain / kind, tmp_path / f"{mark}{kind}")) for kind in KINDS]
 
 
-def rnndiag(*arguments: object) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "rnndiag", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, check=False)
-
-
 def bare(report: dict[str, object]) -> object:
     return {key: value for key, value in report.items() if key not in ("source", "path", "conditions")}
 
 
 def test_they_are_measured_and_written_in_every_format(odd: list[Path], tmp_path: Path) -> None:
     plain = json.loads(
-        rnndiag("inspect", *(tmp_path / "plain" / kind for kind in KINDS), *QUICK, "--format", "json").stdout
+        completed("inspect", *(tmp_path / "plain" / kind for kind in KINDS), *QUICK, "--format", "json").stdout
     )
     files = {name: tmp_path / f"out.{name}" for name in ("json", "table", "markdown", "junit", "sarif", "jsonl")}
     formats = [word for name, file in files.items() for word in ("--format", f"{name}={file}")]
-    done = rnndiag("check", *odd, *QUICK, "--fail-on", "never", *formats)
+    done = completed("check", *odd, *QUICK, "--fail-on", "never", *formats)
     assert done.returncode == 0
     assert done.stdout.startswith(b"Checked 4 models: ")
     assert sorted(done.stderr.splitlines()) == sorted(f"rnndiag: wrote {each}".encode() for each in files.values())
@@ -62,30 +57,30 @@ def test_they_are_measured_and_written_in_every_format(odd: list[Path], tmp_path
     assert [each["layers"] for each in told] == [each["layers"] for each in plain]
     for file in files.values():
         file.read_text(encoding="utf-8")
-    assert json.loads(rnndiag("inspect", *odd, *QUICK, "--format", "json").stdout)[0]["source"]["path"] == str(odd[0])
+    assert json.loads(completed("inspect", *odd, *QUICK, "--format", "json").stdout)[0]["source"]["path"] == str(odd[0])
 
 
 def test_they_are_kept_and_gone_on_with(odd: list[Path], tmp_path: Path) -> None:
     out, kept = tmp_path / "out.jsonl", tmp_path / "kept.json"
     told = ("check", *odd, *QUICK, "--fail-on", "never", "--cache", tmp_path / "cache")
-    first = rnndiag(*told, "--format", f"jsonl={out}")
+    first = completed(*told, "--format", f"jsonl={out}")
     wrote = f"rnndiag: wrote {out}\n".encode()
     assert (first.returncode, first.stderr) == (0, wrote)
     before = out.read_bytes()
     assert len(list((tmp_path / "cache").rglob("*.json"))) == len(odd)
-    again = rnndiag(*told, "--format", f"jsonl={out}", "--resume")
+    again = completed(*told, "--format", f"jsonl={out}", "--resume")
     assert (again.returncode, again.stderr, out.read_bytes()) == (0, b"", before)
-    cached = rnndiag(*told, "--format", f"jsonl={out}")
+    cached = completed(*told, "--format", f"jsonl={out}")
     assert (cached.returncode, cached.stderr, out.read_bytes()) == (0, wrote, before)
-    assert rnndiag(*told, "--write-baseline", kept).returncode == 0
-    done = rnndiag(*told, "--baseline", kept, "--fail-on", "info")
+    assert completed(*told, "--write-baseline", kept).returncode == 0
+    done = completed(*told, "--baseline", kept, "--fail-on", "info")
     assert (done.returncode, done.stderr) == (0, b""), done.stderr
 
 
 def test_a_refusal_names_the_file(tmp_path: Path) -> None:
     odd = tmp_path / os.fsdecode(b"\xff.pt")
     odd.write_bytes(b"nothing")
-    done = rnndiag("inspect", odd, tmp_path / os.fsdecode(b"gone\xff.pt"))
+    done = completed("inspect", odd, tmp_path / os.fsdecode(b"gone\xff.pt"))
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 2)
     assert rf"{tmp_path}/\udcff.pt: ".encode() in done.stderr
     assert rf"{tmp_path}/gone\udcff.pt: no such file".encode() in done.stderr

@@ -1,9 +1,7 @@
-"""A report may be replaced without --force: each format of each command is recognized by its first bytes."""
+"""A report can be replaced without --force: the first bytes of each format of each command are recognized."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 from rnndiag.renderers import TEXT_FORMATS
 from rnndiag.renderers.own_reports import is_own_report
 from tests.cli.conftest import Done
+from tests.cli.running import completed
 from tests.fleets import save
 
 Cli = Callable[..., Done]
@@ -54,14 +53,22 @@ def test_a_report_is_recognized_and_replaced(cli: Cli, models: Path, command: st
 
 @pytest.mark.parametrize("width", [60, 80, 200])
 @pytest.mark.parametrize("command", ["inspect", "check", "prescribe", "trend", "sweep", "compare"])
-def test_a_redirected_table_is_recognized(models: Path, command: str, width: int) -> None:
+def test_a_redirected_table_is_recognized(
+    cli: Cli, models: Path, monkeypatch: pytest.MonkeyPatch, command: str, width: int
+) -> None:
     """Such a table is as wide as COLUMNS says, and the name of the model may not fit into it."""
     long = "a" * 90 + ".pt"
     (models / "m0.pt").rename(models / long)
-    told = [long if each == "m0.pt" else each for each in arguments(command)]
-    with (models / "report").open("wb") as out:
-        env = {"COLUMNS": str(width), "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-        subprocess.run([sys.executable, "-m", "rnndiag", *told], stdout=out, check=True, env=env)
+    monkeypatch.setenv("COLUMNS", str(width))
+    done = cli(*(long if each == "m0.pt" else each for each in arguments(command)))
+    assert (done.code, done.err) == (0, "")
+    assert max(map(len, done.out.splitlines())) <= width
+    (models / "report").write_text(done.out, encoding="utf-8")
+    assert is_own_report(models / "report")
+
+
+def test_the_bytes_of_a_redirected_table_are_recognized(models: Path) -> None:
+    (models / "report").write_bytes(completed(*arguments("inspect"), COLUMNS="60").stdout)
     assert is_own_report(models / "report")
 
 

@@ -24,12 +24,12 @@ from tests.hostile_text import EXAMPLES, FORMULA_STARTS, assert_safe, is_number
 Cli = Callable[..., Done]
 QUICK = ("--T", "8", "--batch", "2", "--exponents", "1")
 NAMES = [name.replace("\ud800", "") for name in EXAMPLES if "/" not in name]
-"""A name with a surrogate that represents no byte; no system has a file with such a name."""
+"""Names that a file can have: the surrogate U+D800 represents no byte."""
 FORMATS = ("table", "json", "jsonl", "github", "markdown", "junit", "sarif")
 
 
 def saved(folder: Path, name: str, steps: int = 1) -> list[str]:
-    """Checkpoints of a net that vanishes; files, folder and module bear the name."""
+    """Checkpoints of a net that vanishes, in files, a folder and a module with this name."""
     torch.manual_seed(0)
     state = nn.ModuleDict({"rnn": nn.RNN(2, 4, num_layers=2)}).state_dict()
     state = {key.replace("rnn", name.replace(".", "_")): tensor for key, tensor in state.items()}
@@ -130,20 +130,25 @@ OPTIONS = (
     "--import",
 )  # fmt: skip
 
+VALUES = ["".join(EXAMPLES), "x" * 100_000, "x y " * 25_000, "\x1b" * 50_000]
+
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_options_are_told_on_one_line_of_limited_length(cli: Cli, tmp_path: Path, option: str) -> None:
+def test_options_are_reported_in_lines_of_limited_length(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where some of these names can be written
     (path,) = saved(tmp_path, "plain")
-    values = ["".join(EXAMPLES).replace("\0", ""), "x" * 100_000, "x y " * 25_000, "\x1b" * 50_000]
-    for value in values:
-        done = cli("check", path, *QUICK, "--no-treat", option, value)
-        safe(done, 0, 1, 2)
+    for value in VALUES:
+        done = safe(cli("check", path, *QUICK, "--no-treat", option, value), 0, 1, 2)
         assert all(len(line) <= MAX_MESSAGE + 80 for line in done.err.splitlines())
-    for missing in values:
-        for done in (cli("inspect", missing), cli("check", missing + "*"), cli(missing), cli("explain", missing)):
-            safe(done, 2)
-            assert len(done.err) <= MAX_MESSAGE + 80
-    assert not [file for file in Path.cwd().iterdir() if file.name.startswith("xxx")]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=["examples", "a word", "words", "invisible"])
+def test_arguments_are_reported_on_one_line_of_limited_length(cli: Cli, value: str) -> None:
+    for done in (cli("inspect", value), cli("check", value + "*"), cli(value), cli("explain", value)):
+        safe(done, 2)
+        assert len(done.err) <= MAX_MESSAGE + 80
 
 
 def test_the_configuration_is_shown(cli: Cli, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,12 +16,18 @@ import torch
 from torch import nn
 
 from rnndiag.fleet.processes import processes
-from tests.cli.running import END_SECONDS, assert_all_end, children, running, until
+from tests.cli.running import END_SECONDS, START_SECONDS, assert_all_end, children, running, until
 from tests.fleets import save
 
 WORKER, PARSER = "spawn_main", "rnndiag.parsers.worker"
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
-SIGNALS = pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
+
+
+def signals(*numbers: signal.Signals) -> pytest.MarkDecorator:
+    """Run a test with some signals. SIGTERM and SIGHUP have the same handler, so one of the two is enough."""
+    return pytest.mark.parametrize("number", numbers, ids=lambda number: number.name)
+
+
 SLOW = Path(__file__).parent.parent / "checkpoint" / "found" / "slow.h5"
 """A file on which its parser computes until its time limit."""
 
@@ -45,20 +51,57 @@ main()
 """
 
 
-@SIGNALS
-@pytest.mark.parametrize("name", ["typer", "rnndiag.cli", "torch", "torch.nn.functional", "rnndiag.diagnose"])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("typer", signal.SIGINT),
+        ("rnndiag.cli", signal.SIGTERM),
+        ("torch", signal.SIGINT),
+        ("torch.nn.functional", signal.SIGHUP),
+        ("rnndiag.diagnose", signal.SIGINT),
+    ],
+)
 def test_while_modules_are_imported(saved: Path, name: str, number: signal.Signals) -> None:
     code = WHILE_IMPORTING.format(name=name, number=int(number))
     with running("-c", code, "inspect", saved, "--T", "12") as process:
-        out, complaint = process.communicate(timeout=END_SECONDS + 100)
+        out, complaint = process.communicate(timeout=START_SECONDS)
     assert (process.returncode, out, complaint) == (CODES[number], "", "")
 
 
-@pytest.mark.parametrize("seconds", [0, 0.03, 0.1, 0.3, 0.6, 1])
-def test_a_worker_that_is_interrupted_while_it_starts_prints_nothing(tmp_path: Path, seconds: float) -> None:
-    """The signal comes after ``seconds`` of computing. Starting Python and importing torch takes over a second."""
+WHILE_WORKERS_START = """
+import os, signal, time
+from multiprocessing import util
+start, started = util.spawnv_passfds, []
+def start_and_interrupt(path, arguments, descriptors):
+    number = start(path, arguments, descriptors)
+    if any(b"spawn_main" in os.fsencode(each) for each in arguments):
+        started.append(number)
+        if len(started) == {nth}:
+            os.killpg(0, signal.SIGINT)
+            time.sleep(0.3)  # an exception that follows from the signal is raised here
+    return number
+util.spawnv_passfds = start_and_interrupt
+from rnndiag.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+def test_an_interrupt_between_the_start_of_a_worker_and_its_first_task_prints_nothing(tmp_path: Path, nth: int) -> None:
+    """The worker has started, and multiprocessing has not yet written to its pipe what it must do."""
     paths = [save(tmp_path / f"m{i}.pt", i) for i in range(4)]
-    with running("-m", "rnndiag", "inspect", *paths, "--no-treat", "--workers", "2") as process:
+    options = ("--no-treat", "--workers", "2")
+    with running("-c", WHILE_WORKERS_START.format(nth=nth), "inspect", *paths, *options) as process:
+        out, complaint = process.communicate(timeout=START_SECONDS)
+    assert (process.returncode, out, complaint) == (130, "", "")
+
+
+@pytest.mark.parametrize("seconds", [0, 0.1, 0.6])
+def test_a_worker_that_is_interrupted_while_it_starts_prints_nothing(tmp_path: Path, seconds: float) -> None:
+    """The signal comes after ``seconds`` of computing. A worker that imports torch and measures takes much longer."""
+    paths = [save(tmp_path / f"m{i}.pt", i) for i in range(4)]
+    options = ("--T", "20000", "--no-treat", "--workers", "2")  # no model is finished before the signal
+    with running("-m", "rnndiag", "inspect", *paths, *options) as process:
 
         def started() -> bool:
             return any(each.cpu_times().user >= seconds for each in children(process, WORKER))
@@ -71,7 +114,7 @@ def test_a_worker_that_is_interrupted_while_it_starts_prints_nothing(tmp_path: P
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """An archive that takes seconds to unpack: of a model and 12 MB of noise."""
+    """An archive of a model and 12 MB of noise, which takes seconds to unpack."""
     (tmp_path / "noise.bin").write_bytes(os.urandom(12 << 20))
     path = tmp_path / "models.tar"
     with tarfile.open(path, "w:bz2") as tar:
@@ -80,8 +123,9 @@ def archive(tmp_path: Path) -> Path:
     return path
 
 
-@SIGNALS
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("workers", "number"), [(1, signal.SIGINT), (2, signal.SIGINT), (1, signal.SIGHUP), (2, signal.SIGTERM)]
+)
 def test_while_an_archive_is_unpacked(tmp_path: Path, archive: Path, workers: int, number: signal.Signals) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
@@ -97,7 +141,7 @@ def test_while_an_archive_is_unpacked(tmp_path: Path, archive: Path, workers: in
     assert list(temporary.iterdir()) == []
 
 
-@SIGNALS
+@signals(signal.SIGINT, signal.SIGTERM)
 def test_while_a_model_is_written(tmp_path: Path, number: signal.Signals) -> None:
     torch.manual_seed(0)
     model = nn.ModuleDict({"rnn": nn.RNN(4, 8), "large": nn.Embedding(1 << 20, 64)})
@@ -111,7 +155,7 @@ def test_while_a_model_is_written(tmp_path: Path, number: signal.Signals) -> Non
     assert list(folder.iterdir()) == []
 
 
-@SIGNALS
+@signals(signal.SIGINT, signal.SIGHUP)
 def test_with_a_worker_that_is_stopped(tmp_path: Path, number: signal.Signals) -> None:
     paths = [save(tmp_path / f"m{i:02}.pt", i, hidden=48) for i in range(24)]
     out = tmp_path / "out.jsonl"
@@ -133,7 +177,7 @@ def test_a_pool_ends_although_its_workers_are_stopped() -> None:
     assert_all_end(workers)
 
 
-@SIGNALS
+@signals(signal.SIGINT, signal.SIGTERM)
 def test_a_parser_ends_with_its_command(number: signal.Signals) -> None:
     with running("-m", "rnndiag", "inspect", SLOW) as process:
         parsers = until(lambda: [each for each in children(process, PARSER) if each.cpu_times().user > 0.5])
@@ -150,7 +194,7 @@ def model():
 """
 
 
-@SIGNALS
+@signals(signal.SIGINT, signal.SIGHUP)
 def test_within_a_long_call_of_native_code(tmp_path: Path, number: signal.Signals) -> None:
     marker = tmp_path / "computing"
     (tmp_path / "own.py").write_text(IN_NATIVE_CODE.format(marker=str(marker)), encoding="utf-8")
@@ -184,7 +228,7 @@ def test_a_terminal_that_closes_does_not_end_a_command_under_nohup(saved: Path) 
                 break
             except subprocess.TimeoutExpired:
                 continue
-        out, complaint = process.communicate(timeout=200)
+        out, complaint = process.communicate(timeout=START_SECONDS)
     assert (process.returncode, complaint) == (0, "")
     assert "Verdict" in out
 
@@ -238,7 +282,7 @@ print("not ended", flush=True)
 """
 
 
-@SIGNALS
+@signals(*CODES)
 def test_renames_that_belong_together_are_not_interrupted(number: signal.Signals) -> None:
     with running("-c", DURING_RENAMES.format(name=number.name)) as process:
         out, complaint = process.communicate(timeout=END_SECONDS)

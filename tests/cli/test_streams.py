@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import nn
 
-from rnndiag.cli.streams import SIZE_LIMITS
+from rnndiag.cli.streams import SIZE_LIMITS, limit_terminal_size
+from tests.cli.running import completed, shell
 
-RNNDIAG = f"{sys.executable} -m rnndiag"
 QUICK = "--T 64 --batch 2 --exponents 1 --no-treat"
 SAMPLES = Path(__file__).parents[2] / "sample_models"
 NOISE = ("Traceback", "Exception ignored", "a bug in rnndiag")
@@ -37,21 +37,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def shell(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    told = ["bash", "-o", "pipefail", "-c", command]
-    given = {**os.environ, **environment}
-    return subprocess.run(told, cwd=folder, env=given, capture_output=True, text=True, check=False)
-
-
-CHECK, COMPARE = f"{RNNDIAG} check sick.pt {QUICK}", f"{RNNDIAG} compare sick.pt worse.pt --fail-on info {QUICK}"
-TREND = f"{RNNDIAG} trend run0.pt run1.pt run2.pt {QUICK.replace(' --no-treat', '')} --fail-on error"
-UNREADABLE = f"{RNNDIAG} check unreadable.pt sick.pt {QUICK}"
+CHECK, COMPARE = f"rnndiag check sick.pt {QUICK}", f"rnndiag compare sick.pt worse.pt --fail-on info {QUICK}"
+TREND = f"rnndiag trend run0.pt run1.pt run2.pt {QUICK.replace(' --no-treat', '')} --fail-on error"
+UNREADABLE = f"rnndiag check unreadable.pt sick.pt {QUICK}"
 GATES = {"check": CHECK, "compare": COMPARE.replace(" --no-treat", ""), "trend": TREND}
 
 
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("format_", ["table", "json"])
-def test_a_reader_that_leaves_takes_no_code_with_it(models: Path, gate: str, format_: str) -> None:
+def test_a_reader_that_leaves_does_not_change_the_code(models: Path, gate: str, format_: str) -> None:
     done = shell(f"{GATES[gate]} --format {format_} | head -0", models)
     assert (done.returncode, done.stderr) == (1, "")
 
@@ -59,7 +53,7 @@ def test_a_reader_that_leaves_takes_no_code_with_it(models: Path, gate: str, for
 @pytest.mark.parametrize("gate", GATES)
 def test_results_that_could_not_be_written_are_an_error(models: Path, gate: str) -> None:
     done = shell(f"{GATES[gate]} > /dev/full", models)
-    assert done.returncode == 2  # the worse of 1 and 2
+    assert done.returncode == 2  # the larger of 1 and 2
     assert done.stderr == "rnndiag: error: the results could not be written to stdout: No space left on device\n"
 
 
@@ -68,7 +62,7 @@ def test_results_that_could_not_be_written_are_an_error(models: Path, gate: str)
     [
         (f"{CHECK} --format jsonl | head -0", 1),  # results are written as they come
         (f"{CHECK} --format jsonl > /dev/full", 2),
-        (f"{CHECK} >&-", 1),  # who closes a stream wants nothing of it
+        (f"{CHECK} >&-", 1),  # a caller that closes a stream does not need its text
         (f"{CHECK} 2>&-", 1),
         (f"{CHECK} >&- 2>&- <&-", 1),
         (f"{CHECK} 2> /dev/full", 1),
@@ -77,13 +71,13 @@ def test_results_that_could_not_be_written_are_an_error(models: Path, gate: str)
         (f"{UNREADABLE} 2> /dev/full", 2),
         (f"{UNREADABLE} 2>&-", 2),
         (f"{UNREADABLE} --verbose --workers 2 2> /dev/full | head -0", 2),
-        (f"{RNNDIAG} inspect sick.pt {QUICK} --verbose | head -1", 0),
-        (f"{RNNDIAG} check --nonsense 2> /dev/full", 2),
-        (f"{RNNDIAG} check --help | head -0", 0),
-        (f"{RNNDIAG} check --help > /dev/full", 2),
-        (f"{RNNDIAG} --version > /dev/full", 2),
-        (f"{RNNDIAG} schema | head -c 5", 0),
-        (f"{RNNDIAG} rules --format json > /dev/full 2>&-", 2),
+        (f"rnndiag inspect sick.pt {QUICK} --verbose | head -1", 0),
+        ("rnndiag check --nonsense 2> /dev/full", 2),
+        ("rnndiag check --help | head -0", 0),
+        ("rnndiag check --help > /dev/full", 2),
+        ("rnndiag --version > /dev/full", 2),
+        ("rnndiag schema | head -c 5", 0),
+        ("rnndiag rules --format json > /dev/full 2>&-", 2),
     ],
 )
 def test_codes(models: Path, command: str, code: int) -> None:
@@ -98,8 +92,8 @@ def test_other_files_are_written_when_the_reader_of_stdout_has_gone(models: Path
     assert json.loads((tmp_path / "out.json").read_text())["verdict"] == "vanishing"
 
 
-def test_a_stream_nobody_reads_ends_a_run_that_is_no_gate(models: Path) -> None:
-    """Otherwise a fleet would be measured for nobody. A gate goes on, because it must determine its exit code."""
+def test_a_stream_nobody_reads_ends_a_run_that_is_not_a_gate(models: Path) -> None:
+    """Nobody would read the results of the other models. A gate continues, because it must determine its exit code."""
     command = [sys.executable, "-m", "rnndiag", "inspect", "sick.pt", "unreadable.pt", *QUICK.split()]
     reading, writing = os.pipe()
     os.close(reading)
@@ -128,15 +122,23 @@ SIZES = ["99999999999999999999", "9" * 5000, "0", "-1", "abc", "", "²", " 80", 
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: size[:20])
-def test_the_size_of_the_terminal_is_within_limits(models: Path, size: str) -> None:
-    widest = SIZE_LIMITS["COLUMNS"][1]
-    for command in ("rules", "check --help"):
-        done = shell(f"{RNNDIAG} {command}", models, COLUMNS=size, LINES=size, TERMINAL_WIDTH=size)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert 5 < max(map(len, done.stdout.splitlines())) <= widest
-    if size in SIZES[:4]:
-        done = shell(CHECK, models, COLUMNS=size, LINES=size)
-        assert (done.returncode, done.stderr) == (1, "")
+@pytest.mark.parametrize("name", SIZE_LIMITS)
+def test_the_size_of_the_terminal_is_within_limits(monkeypatch: pytest.MonkeyPatch, name: str, size: str) -> None:
+    monkeypatch.setenv(name, size)
+    limit_terminal_size()
+    smallest, largest = SIZE_LIMITS[name]
+    assert name not in os.environ or smallest <= int(os.environ[name]) <= largest
+    if size == "80":
+        assert os.environ[name] == "80"
+
+
+@pytest.mark.parametrize("size", ["9" * 5000, "-1", "1"], ids=lambda size: size[:20])
+def test_tables_and_help_are_drawn_within_the_limits(models: Path, size: str) -> None:
+    """typer reads the size of the terminal once, when it is imported."""
+    for command, code in (("rnndiag check --help", 0), (CHECK, 1)):
+        done = shell(command, models, COLUMNS=size, LINES=size, TERMINAL_WIDTH=size)
+        assert (done.returncode, done.stderr) == (code, "")
+        assert 5 < max(map(len, done.stdout.splitlines())) <= SIZE_LIMITS["COLUMNS"][1]
 
 
 ENVIRONMENTS = [
@@ -152,10 +154,8 @@ ENVIRONMENTS = [
 def test_odd_environments(models: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     path = tmp_path / "Größe 重み.pt"
     path.write_bytes((models / "sick.pt").read_bytes())
-    told = [sys.executable, "-m", "rnndiag", "check", str(path), *QUICK.split()]
-    given = {**os.environ, **environment}
-    for format_ in ("table", "json", "junit"):
-        done = subprocess.run([*told, "--format", format_], env=given, capture_output=True, check=False)
+    for format_ in ("table", "json"):
+        done = completed("check", path, *QUICK.split(), "--format", format_, **environment)
         assert (done.returncode, done.stderr) == (1, b"")
         if format_ == "json":  # JSON, whatever the encoding; where file names are ASCII, this one has bytes
             assert os.fsencode(json.loads(done.stdout)["source"]["path"]) == os.fsencode(path)
