@@ -103,7 +103,7 @@ def check_integers(path: Path, place: str, value: Any) -> None:
         elif isinstance(value, list):
             todo += [(place, each) for each in value]
         elif isinstance(value, int) and abs(value) > MAX_INTEGER:
-            raise ConfigError(f"{path}: at {place}: expected {_EXPECTED['int']}, got a larger one")
+            raise ConfigError(f"{path}: at {place}: expected {_EXPECTED['int']}, got a larger number")
 
 
 def _offset(error: Exception) -> int:

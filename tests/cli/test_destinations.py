@@ -82,7 +82,7 @@ def written(kind: str, path: Path) -> None:
         path.write_bytes(b"notes that are worth more than a report\n")
 
 
-TOLD = {
+ARGUMENTS = {
     "inspect -o": ["inspect", "a.pt", *QUICK, "-o", "{}"],
     "inspect json": ["inspect", "a.pt", *QUICK, "--format", "json={}"],
     "inspect jsonl": ["inspect", "a.pt", *QUICK, "--format", "jsonl={}"],
@@ -101,9 +101,11 @@ TOLD = {
 
 
 @pytest.mark.parametrize("kind", ["torch", "legacy", "torchscript", "safetensors", "npz", "notes"])
-@pytest.mark.parametrize("told", TOLD.values(), ids=TOLD)
+@pytest.mark.parametrize("arguments", ARGUMENTS.values(), ids=ARGUMENTS)
 @pytest.mark.parametrize("link", ["", "soft", "hard"])
-def test_a_file_that_is_not_a_report_is_left_alone(cli: Cli, here: Path, told: list[str], kind: str, link: str) -> None:
+def test_a_file_that_is_not_a_report_is_left_alone(
+    cli: Cli, here: Path, arguments: list[str], kind: str, link: str
+) -> None:
     if link and kind != "torch":
         pytest.skip("links are tried with one format")
     target = Path("precious.out")
@@ -113,16 +115,16 @@ def test_a_file_that_is_not_a_report_is_left_alone(cli: Cli, here: Path, told: l
     elif link == "hard":
         Path("link").hardlink_to(target)
     before = contents(here)
-    done = cli(*(each.format("link" if link else target) for each in told))
+    done = cli(*(each.format("link" if link else target) for each in arguments))
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert "name another" in done.err
     assert contents(here) == before
 
 
 def test_force_replaces_a_file_that_is_not_read(cli: Cli, here: Path) -> None:
-    for told in (TOLD["inspect -o"], TOLD["trend"], TOLD["simulate save"]):
+    for arguments in (ARGUMENTS["inspect -o"], ARGUMENTS["trend"], ARGUMENTS["simulate save"]):
         written("notes", here / "old")
-        assert cli(*(each.format("old") for each in told), "--force").code == 0
+        assert cli(*(each.format("old") for each in arguments), "--force").code == 0
         assert not (here / "old").read_bytes().startswith(b"notes")
 
 
@@ -136,7 +138,7 @@ def test_an_empty_file_is_no_loss(cli: Cli, here: Path) -> None:
 
 @pytest.mark.parametrize("link", ["", "soft", "hard"])
 @pytest.mark.parametrize("file", ["a.pt", "p.npy", "rnndiag.yaml"])
-@pytest.mark.parametrize("name", [name for name in TOLD if name not in ("sweep resume", "inspect resume")])
+@pytest.mark.parametrize("name", [name for name in ARGUMENTS if name not in ("sweep resume", "inspect resume")])
 def test_no_input_is_overwritten(cli: Cli, here: Path, name: str, file: str, link: str) -> None:
     if file == "a.pt" and name in ("sweep", "simulate", "simulate save"):
         pytest.skip("they read no model")
@@ -145,7 +147,7 @@ def test_no_input_is_overwritten(cli: Cli, here: Path, name: str, file: str, lin
     elif link == "hard":
         Path("link").hardlink_to(file)
     before = contents(here)
-    done = cli(*(each.format("link" if link else file) for each in TOLD[name]), "--probe", "p.npy", "--force")
+    done = cli(*(each.format("link" if link else file) for each in ARGUMENTS[name]), "--probe", "p.npy", "--force")
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert INPUT in done.err or "is the model itself, which is never overwritten" in done.err
     assert contents(here) == before
@@ -187,8 +189,8 @@ def test_the_module_of_import_is_an_input(cli: Cli, here: Path) -> None:
 @pytest.mark.parametrize("url", ["file://{}", "local://{}", "simplecache::file://{}"])
 def test_a_model_by_url_is_an_input(cli: Cli, here: Path, url: str) -> None:
     before = contents(here)
-    for told in (["inspect"], ["prescribe"], ["check"]):
-        done = cli(*told, url.format(here / "a.pt"), *QUICK, "--output", "a.pt", "--force")
+    for arguments in (["inspect"], ["prescribe"], ["check"]):
+        done = cli(*arguments, url.format(here / "a.pt"), *QUICK, "--output", "a.pt", "--force")
         assert (done.code, INPUT in done.err) == (2, True)
     assert contents(here) == before
 
@@ -224,9 +226,9 @@ def test_a_shard_is_a_part_of_its_model(cli: Cli, here: Path, whole: bool, link:
     before = contents(here)
     named = folder if whole else index
     assert cli("inspect", named, *QUICK).code == 0
-    for told in (["inspect", named], ["prescribe", named], ["compare", named, "a.pt"]):
-        for option in ("--output", "--save") if told[0] == "prescribe" else ("--output",):
-            done = cli(*told, *QUICK, option, target, "--force")
+    for arguments in (["inspect", named], ["prescribe", named], ["compare", named, "a.pt"]):
+        for option in ("--output", "--save") if arguments[0] == "prescribe" else ("--output",):
+            done = cli(*arguments, *QUICK, option, target, "--force")
             assert (done.code, INPUT in done.err, done.err.count("\n")) == (2, True, 1)
     assert contents(here) == before
 
@@ -285,8 +287,8 @@ def test_two_outputs_do_not_share_a_file_through_a_link(cli: Cli, here: Path, li
         ["simulate", "--output", "one", "--save", "two"],
         ["sweep", "--sigma", "1", "--output", "one", "--resume", "two"],
     )
-    for told in pairs:
-        done = cli(*told, "--force")
+    for arguments in pairs:
+        done = cli(*arguments, "--force")
         assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
         assert "two formats for two" in done.err or "name two different files" in done.err
 
@@ -295,8 +297,8 @@ def test_two_outputs_do_not_share_a_file_through_a_link(cli: Cli, here: Path, li
 
 
 def test_a_report_named_like_a_model_is_asked_about(cli: Cli, here: Path) -> None:
-    for told in (["prescribe", "a.pt", *QUICK], ["simulate", *SMALL]):
-        done = cli(*told, "--output", "fixed.pt")
+    for arguments in (["prescribe", "a.pt", *QUICK], ["simulate", *SMALL]):
+        done = cli(*arguments, "--output", "fixed.pt")
         assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
         assert "write the model with --save fixed.pt, or write the report there anyway with --force" in done.err
         assert not Path("fixed.pt").exists()
@@ -307,16 +309,16 @@ def test_a_report_named_like_a_model_is_asked_about(cli: Cli, here: Path) -> Non
 
 def test_prescribe_o_is_a_deprecated_save(cli: Cli, here: Path) -> None:
     torch.save({name: tensor * 3 for name, tensor in STATE.items()}, "ill.pt")
-    told = ("prescribe", "ill.pt", *QUICK, "--take", "nearest-orthogonal", "--treatment", "nearest-orthogonal")
-    old = cli(*told, "-o", "old.pt")
-    new = cli(*told, "--save", "new.pt")
+    arguments = ("prescribe", "ill.pt", *QUICK, "--take", "nearest-orthogonal", "--treatment", "nearest-orthogonal")
+    old = cli(*arguments, "-o", "old.pt")
+    new = cli(*arguments, "--save", "new.pt")
     assert (old.code, new.code) == (0, 0)
     assert Path("old.pt").read_bytes() == Path("new.pt").read_bytes()
     assert new.err == "rnndiag: wrote new.pt: the model under nearest-orthogonal\n"
     wrote, warning = old.err.splitlines()
     assert wrote == "rnndiag: wrote old.pt: the model under nearest-orthogonal"
     assert warning.startswith("rnndiag: warning: -o is a deprecated name of --save")
-    done = cli(*told, "-o", "x.pt", "--save", "y.pt")
+    done = cli(*arguments, "-o", "x.pt", "--save", "y.pt")
     assert (done.code, "leave out -o" in done.err) == (2, True)
 
 
@@ -399,12 +401,12 @@ def test_lines_are_appended_to_a_descriptor(here: Path) -> None:
     ids=lambda environment: "+".join(environment),
 )
 def test_files_are_plain_and_of_one_width(here: Path, environment: dict[str, str]) -> None:
-    for told in TOLD.values():
-        option = " ".join(told)
+    for arguments in ARGUMENTS.values():
+        option = " ".join(arguments)
         if "resume" in option or "--save" in option or "baseline" in option or "jsonl" in option or " -o {}" in option:
             continue
-        line = " ".join(told).replace("csv={}", "table={}").replace("json={}", "table={}").format("out.txt")
-        line += " --fail-on never" if told[0] in ("compare", "trend") else ""
+        line = " ".join(arguments).replace("csv={}", "table={}").replace("json={}", "table={}").format("out.txt")
+        line += " --fail-on never" if arguments[0] in ("compare", "trend") else ""
         assert shell(f"rnndiag {line}", here, COLUMNS="", FORCE_COLOR="").returncode == 0, line
         plain = (here / "out.txt").read_bytes()
         assert shell(f"rnndiag {line}", here, **environment).returncode == 0

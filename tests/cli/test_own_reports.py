@@ -58,10 +58,10 @@ def test_a_redirected_table_is_recognized(models: Path, command: str, width: int
     """Such a table is as wide as COLUMNS says, and the name of the model may not fit into it."""
     long = "a" * 90 + ".pt"
     (models / "m0.pt").rename(models / long)
-    told = [long if each == "m0.pt" else each for each in arguments(command)]
+    shortened = [long if each == "m0.pt" else each for each in arguments(command)]
     with (models / "report").open("wb") as out:
         env = {"COLUMNS": str(width), "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-        subprocess.run([sys.executable, "-m", "rnndiag", *told], stdout=out, check=True, env=env)
+        subprocess.run([sys.executable, "-m", "rnndiag", *shortened], stdout=out, check=True, env=env)
     assert is_own_report(models / "report")
 
 

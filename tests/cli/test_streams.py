@@ -38,9 +38,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shell(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    told = ["bash", "-o", "pipefail", "-c", command]
+    command_line = ["bash", "-o", "pipefail", "-c", command]
     given = {**os.environ, **environment}
-    return subprocess.run(told, cwd=folder, env=given, capture_output=True, text=True, check=False)
+    return subprocess.run(command_line, cwd=folder, env=given, capture_output=True, text=True, check=False)
 
 
 CHECK, COMPARE = f"{RNNDIAG} check sick.pt {QUICK}", f"{RNNDIAG} compare sick.pt worse.pt --fail-on info {QUICK}"
@@ -152,10 +152,10 @@ ENVIRONMENTS = [
 def test_odd_environments(models: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     path = tmp_path / "Größe 重み.pt"
     path.write_bytes((models / "sick.pt").read_bytes())
-    told = [sys.executable, "-m", "rnndiag", "check", str(path), *QUICK.split()]
+    command_line = [sys.executable, "-m", "rnndiag", "check", str(path), *QUICK.split()]
     given = {**os.environ, **environment}
     for format_ in ("table", "json", "junit"):
-        done = subprocess.run([*told, "--format", format_], env=given, capture_output=True, check=False)
+        done = subprocess.run([*command_line, "--format", format_], env=given, capture_output=True, check=False)
         assert (done.returncode, done.stderr) == (1, b"")
         if format_ == "json":  # JSON, whatever the encoding; where file names are ASCII, this one has bytes
             assert os.fsencode(json.loads(done.stdout)["source"]["path"]) == os.fsencode(path)
