@@ -57,7 +57,7 @@ def edited(edit: Callable[[RecurrentLayer], None], **options: object) -> Callabl
 
 
 def sample(name: str) -> Callable[[int], Model]:
-    # A bare state_dict does not say that it is of a tanh net.
+    # A bare state_dict does not say that its net uses tanh.
     model = checkpoint.load(SAMPLES / f"{name}.pt", nonlinearity="tanh" if name.endswith("_tanh") else None)
     return lambda seed: model
 

@@ -3,8 +3,8 @@
     python benchmarks/clip.py [--seeds 4] [--output benchmarks/clip.md]
 
 Each net is trained three times on the same batches: without clipping, with the threshold that rnndiag advises, and with
-a threshold of 1000, the size that was advised before thresholds were tried. The task is to recall the first feature
-of the input two steps before the last; its variance is 1, so a loss of 1 is what a constant answer reaches.
+a threshold of 1000, which shows what a threshold that is far too large does. The task is to recall the first feature
+of the input two steps before the last step. Its variance is 1, so a constant answer reaches a loss of 1.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RATE, LAST = 0.1, 20
 
 
 def trained(net: RandomNet, clip: float, updates: int) -> float:
-    """The mean loss of the last updates of SGD; infinite where it overflows."""
+    """The mean loss of the last updates of SGD; infinite if a loss is not finite."""
     (layer,) = net.build().stacks[0].layers
     torch.manual_seed(net.seed)
     rnn, readout = nn.RNN(INPUTS, HIDDEN), nn.Linear(HIDDEN, 1)
@@ -54,9 +54,9 @@ def trained(net: RandomNet, clip: float, updates: int) -> float:
 
 
 def main(
-    seeds: Annotated[int, typer.Option(help="Nets of each sigma.")] = 4,
-    updates: Annotated[int, typer.Option(help="Updates of each training.")] = 300,
-    output: Annotated[Path | None, typer.Option(help="Also write the table there, as Markdown.")] = None,
+    seeds: Annotated[int, typer.Option(help="Number of nets for each sigma.")] = 4,
+    updates: Annotated[int, typer.Option(help="Number of updates of each training.")] = 300,
+    output: Annotated[Path | None, typer.Option(help="Also write the table to this file, as Markdown.")] = None,
 ) -> None:
     """Train exploding nets with and without clipping, and print the losses."""
     torch.set_num_threads(1)
@@ -69,17 +69,17 @@ def main(
         for seed in range(seeds):
             net = RandomNet(hidden=HIDDEN, input_size=INPUTS, sigma=sigma, seed=seed)
             (stack,) = net.build().stacks
-            ill = Patient.of(stack, Probe(length=LENGTH, batch=BATCH), LENGTH, Settings(), torch.device("cpu"))
-            figures = Clip().advise(ill, lambda ill=ill: sound_net(ill)).figures  # type: ignore[misc]
+            patient = Patient.of(stack, Probe(length=LENGTH, batch=BATCH), LENGTH, Settings(), torch.device("cpu"))
+            figures = Clip().advise(patient, lambda patient=patient: sound_net(patient)).figures  # type: ignore[misc]
             without, large = (trained(net, clip, updates) for clip in (math.inf, 1000.0))
-            c = figures.get("threshold")  # none where the trial does not diverge
-            told = (
+            c = figures.get("threshold")  # None if no clipping is needed
+            threshold, cut, loss = (
                 ("none", "-", "-")
                 if c is None
                 else (f"{c:.2g}", f"{figures['share_over']:.0%}", f"{trained(net, c, updates):.3g}")
             )
             lines.append(
-                f"| {sigma} | {ill.gain.log10:.1f} | {told[0]} | {told[1]} | {without:.3g} | {large:.3g} | {told[2]} |"
+                f"| {sigma} | {patient.gain.log10:.1f} | {threshold} | {cut} | {without:.3g} | {large:.3g} | {loss} |"
             )
     command = f"python benchmarks/clip.py --seeds {seeds} --updates {updates}"
     title = f"# Clipping: exploding nets trained by SGD at {RATE:g}"

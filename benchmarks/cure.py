@@ -62,7 +62,7 @@ INITS: dict[str, dict[str, Any]] = {
 """The arguments of a ``RandomNet``."""
 
 ONE_LAYER = "LSTM, forget gate shut"
-"""Not trained with several layers: autograd of a deep LSTM takes twenty times as long as all the tanh nets."""
+"""It is trained with one layer only: autograd of a deep LSTM takes twenty times as long as all the tanh nets."""
 
 USUAL = "nearest-orthogonal+scale-inputs"
 
@@ -77,7 +77,7 @@ class Case:
     init: str
     task: Task
     depth: int
-    """layers"""
+    """number of layers"""
     seed: int
 
     @property
@@ -141,11 +141,12 @@ def advise(case: Case) -> Advice:
     chosen, stack = done.prescription.chosen, done.prescription.before.stacks[0]
     if chosen is None:
         done = taken_by_name(case, probe)
-    told = done.prescription
-    after = next(t.log10_gain for t in told.treatments if t.name == told.chosen)
+    prescription = done.prescription
+    after = next(t.log10_gain for t in prescription.treatments if t.name == prescription.chosen)
     gain = stack.gradient.log10_gain if stack.gradient else float("nan")
     treated = [done.changed.get(layer.name, layer) for layer in case.layers()]
-    return Advice(stack.verdict, gain, chosen, None if chosen else told.chosen, pickle.dumps(treated), after)
+    taken = None if chosen else prescription.chosen
+    return Advice(stack.verdict, gain, chosen, taken, pickle.dumps(treated), after)
 
 
 def taken_by_name(case: Case, probe: Probe) -> Prescribed:
@@ -172,7 +173,7 @@ def results(cases: Sequence[Case], workers: int, device: str, console: Console) 
             for (cell, task, _), group in sorted(groups.items(), key=lambda item: -item[0][1].length * item[0][2]):
                 # An accelerator trains all tanh nets at once; the LSTM's many small steps are faster on a processor.
                 there = device if cell == "tanh" else "cpu"
-                # Every so-manieth net: a chunk holds easy and hard nets alike, and all take about as long.
+                # A chunk takes every count-th net, so each chunk has easy and hard nets and takes about as long.
                 count = 1 if there != "cpu" else -(-len(group) // CHUNK)
                 for start in range(count):
                     chunk = group[start::count]
@@ -192,13 +193,13 @@ def results(cases: Sequence[Case], workers: int, device: str, console: Console) 
         asked = {case: pool.submit(advise, case) for case in cases}
         running = trained({case: pickle.dumps(case.layers()) for case in cases})
         advice = {case: asked[case].result() for case in bar.track(cases, description="prescribe")}
-        again = trained({case: told.treated for case, told in advice.items()})
+        again = trained({case: advised.treated for case, advised in advice.items()})
         as_is, treated = gathered(running, "as they are"), gathered(again, "as prescribed")
     return [Result(case, advice[case], as_is[case], treated[case]) for case in cases]
 
 
 def totals_table(found: Sequence[Result]) -> list[str]:
-    """The share that the proof is about, by task and depth and in all; then what was called healthy and fails."""
+    """The share of failing nets that learn as prescribed, by task and depth, and the failing nets called healthy."""
     lines = [
         "| task | nets | fail as they are | prescribed for | now learn | share | nothing prescribed "
         f"| learn with {USUAL} | learn as they are, not as prescribed |",
@@ -268,12 +269,13 @@ def _updates(outcomes: Sequence[Outcome]) -> str:
 def failures_table(found: Sequence[Result]) -> list[str]:
     """Every net that fails as it is and has no cure in what was prescribed, with what was measured on it."""
     lines = [
-        "| initial weights | layers | task | seed | verdict | log10 gain | score | chosen | gain then | score then |",
+        "| initial weights | layers | task | seed | verdict | log10 gain | score | chosen "
+        "| gain after it | score after it |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for r in found:
         if r.fails and not (r.prescribed and r.learns_treated):
-            given = r.advice.chosen or f"nothing; {r.advice.taken} taken"
+            given = r.advice.chosen or f"nothing; {r.advice.taken} tried"
             lines.append(
                 f"| {r.case.init} | {r.case.depth} | {r.case.task} | {r.case.seed} | {r.advice.verdict} "
                 f"| {r.advice.gain:.2f} | {r.as_is.score:.3f} | {given} | {r.advice.gain_after:.2f} "
@@ -289,7 +291,7 @@ def main(
     depths: Annotated[str, typer.Option(help="Numbers of layers, separated by commas.")] = "1,2,3",
     longest: Annotated[int, typer.Option(help="Only tasks of at most this many steps.")] = 100,
     workers: Annotated[int, typer.Option(help="Processes.")] = 2,
-    device: Annotated[str, typer.Option(help="Where tanh nets are trained, such as cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device on which tanh nets are trained, such as cuda.")] = "cpu",
     only: Annotated[str, typer.Option(help="Initialisations whose name holds this.")] = "",
     output: Annotated[Path | None, typer.Option(help="Also write the tables there, as Markdown.")] = None,
 ) -> None:
@@ -307,7 +309,7 @@ def main(
         for seed in draws
     ]
     found = results(cases, workers, device, Console(stderr=True))
-    sections = (("Totals", totals_table), ("By initialisation", cells_table), ("Not cured", failures_table))
+    sections = (("Totals", totals_table), ("By initialization", cells_table), ("Not cured", failures_table))
     text = "\n".join(line for title, table in sections for line in (f"## {title}", "", *table(found), ""))
     minutes = (time.perf_counter() - started) / 60
     text += (

@@ -1,4 +1,4 @@
-"""A device beside the processor: the same measures on both, and the share of the device's own rate of products.
+"""A device compared with the processor: the same measures on both, and the share of the device's own rate of products.
 
     python benchmarks/device.py [--device cuda] [--sizes 512,2048,8192] [--output benchmarks/device.md]
 
@@ -128,7 +128,8 @@ def main(
     typer.echo(text)
     if output is not None:
         command = f"python benchmarks/device.py --device {device} --sizes {sizes}"
-        output.write_text(f"# A device beside the processor\n\nPrinted by `{command}`.\n\n{text}", encoding="utf-8")
+        title = "# A device compared with the processor"
+        output.write_text(f"{title}\n\nPrinted by `{command}`.\n\n{text}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What hostile files cost before they are refused or read past: seconds of computing and memory for each file.
+"""The CPU seconds and the memory that hostile files cost until they are refused or skipped.
 
-The tests hold the same files to limits that are counted, which are the same on every machine. The seconds here are of
-one machine: ``python benchmarks/hostile.py --output benchmarks/hostile.md``.
+The tests limit the counted work for the same files, which is the same on every machine. The seconds here depend on the
+machine: ``python benchmarks/hostile.py --output benchmarks/hostile.md``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.checkpoint.test_allowance import HEAPS, TENSORS  # noqa: E402
 from tests.checkpoint.test_hostile import BOMBS  # noqa: E402
 
 SHOWN = 20
-"""The slowest files, which are listed one by one."""
+"""The number of slowest files that are listed."""
 
 
 def corpus(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -60,6 +60,7 @@ def main() -> None:
             sandbox.stdin.close()
     rows.sort(reverse=True)
     listed = [(name, f"{size:.1f}", f"{seconds:.2f}", f"{mib:.0f}") for seconds, name, size, mib in rows[:SHOWN]]
+    total = sum(row[0] for row in rows)
     load = f"load average {before:.1f} at the start, {os.getloadavg()[0]:.1f} at the end, {os.cpu_count()} cores"
     text = "\n".join(
         [
@@ -69,7 +70,7 @@ def main() -> None:
             "",
             f"The machine was {'busy' if before > 1 else 'idle'}: {load}. CPU seconds grow with the load.",
             "",
-            f"{len(rows)} files took {sum(row[0] for row in rows):.0f} s of computing together. The {SHOWN} slowest:",
+            f"All {len(rows)} files together took {total:.0f} CPU seconds. The {SHOWN} slowest files:",
             "",
             table(("file", "MiB", "CPU seconds", "MiB of memory"), listed),
             "",

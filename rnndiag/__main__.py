@@ -17,7 +17,7 @@ COLLECT_AFTER = 20_000
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    signals.install()  # before the slow imports
+    signals.install()  # this comes before the slow imports
     import gc
 
     from rnndiag.cli.measuring import complain

@@ -65,4 +65,4 @@ def check_integers(path: Path, place: str, value: Any) -> None:
         elif isinstance(value, list):
             todo += [(place, each) for each in value]
         elif isinstance(value, int) and abs(value) > MAX_INTEGER:
-            raise ConfigError(f"{path}: at {place}: expected {WHOLE_NUMBER}, got a larger one")
+            raise ConfigError(f"{path}: at {place}: expected {WHOLE_NUMBER}, got a larger number")

@@ -100,11 +100,11 @@ def measuring(entries: int, device: torch.device) -> Iterator[None]:
     no time, and on a machine whose cores are busy they are fifty times slower.
 
     Args:
-        entries: of the largest recurrent matrix of one gate.
-        device: where it is.
+        entries: the number of entries in the largest recurrent matrix of one gate.
+        device: the device of the measurement.
 
     Raises:
-        SettingsError: where torch cannot do on the device what is asked of it, or its memory is full.
+        SettingsError: torch does not support an operation on the device, or the memory of the device is full.
     """
     threads = torch.get_num_threads()
     if entries < PARALLEL_FROM:

@@ -81,7 +81,7 @@ def message_line(text: str) -> str:
 
 
 def without_commands(text: str) -> str:
-    r"""Lines of a log in which no CI system finds a command: ``\x3a:`` for ``::``, ``#\x23[`` for ``##[``."""
+    r"""Lines of a log in which no CI system finds a command: ``\x3a:`` for ``::``, ``\x23#[`` for ``##[``."""
     return _COMMAND.sub(lambda found: "\\x23" if found[0] == "#" else f"{found[1]}\\x3a", text)
 
 

@@ -117,7 +117,7 @@ class Probe:
 
 
 def ids_hint(array: Tensor) -> str:
-    """What to do about an array that looks like token ids: whole numbers, none below 0, one above 1."""
+    """What to do about an array that looks like token ids: whole numbers of at least 0, at least one above 1."""
     whole = bool((array == array.round()).all()) and bool((array >= 0).all()) and bool((array > 1).any())
     hint = "; if these are token ids, give their embeddings, or draw tokens by --probe tokens"
     return hint if whole else ""

@@ -119,7 +119,7 @@ def run_states(layer: RecurrentLayer, inputs: Tensor) -> Trajectory:
 
 def _cell_states(run: Trajectory, cell: LSTM) -> Tensor:
     """An LSTM's ``c_1 .. c_T``, each window from the last ``c`` of the window before."""
-    assert isinstance(run.layer, RecurrentLayer)  # an LSTM's
+    assert isinstance(run.layer, RecurrentLayer)  # a layer with a c is an LSTM
     states = run.hidden.new_empty(run.length, run.batch, run.layer.hidden_size)
     previous = shifted(run.hidden)
     for start in range(0, run.length, run.span):

@@ -41,13 +41,13 @@ def load(path: str | Path, *, nonlinearity: Nonlinearity | None = None, maps: Se
     """Read the recurrent stacks of a saved model. Nothing that the file describes is executed.
 
     Args:
-        path: a file or folder of any format in ``formats.READERS``, a zip or tar archive of such, a URL that
-            fsspec opens, or ``-`` for stdin.
-        nonlinearity: that of plain recurrent layers, for which a state_dict does not tell tanh from relu.
-        maps: which tensors are what, where their names do not tell or tell wrong.
+        path: a file or folder of any format in ``formats.READERS``, a zip or tar archive of such files, a URL
+            that fsspec opens, or ``-`` for stdin.
+        nonlinearity: the nonlinearity of Elman layers, which a state_dict does not contain.
+        maps: the roles of tensors whose names do not show their roles or show wrong ones.
 
     Returns:
-        At least one stack, what was passed over and why, and the assumptions made; the digest is of what was read.
+        At least one stack, what was skipped and why, the assumptions, and the digest of what was read.
 
     Raises:
         NotAModelError: the file was written next to a model and holds no weights (optimizer state, for example).

@@ -73,7 +73,8 @@ def _is_plain(root: object) -> bool:
             # A pickle of protocol 2, which torch.save writes, stores bytes like this.
             if part.module == "_codecs" and any(isinstance(a, str) and len(a) > MAX_BYTES for a in part.args[:2]):
                 return False
-            within = (part.state, part.args, part.items, part.elements)  # as wholes: many objects may share them
+            # The containers, not their members: many objects may share them.
+            within = (part.state, part.args, part.items, part.elements)
         elif isinstance(part, dict):
             within = part.values()
         elif isinstance(part, list | tuple) and not _is_numpy_generator(part):

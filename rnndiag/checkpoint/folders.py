@@ -103,6 +103,6 @@ def models_in(folder: Path) -> Iterator[Path]:
     """The models under a folder, as ``Search.models_in`` finds them.
 
     Raises:
-        CheckpointError: as there.
+        CheckpointError: as for ``Search.models_in``.
     """
     return Search(str(folder)).models_in(folder)

@@ -83,47 +83,47 @@ def parse_map(text: str, where: str = "--map") -> RoleMap:
     Raises:
         SettingsError: for anything but that form; the message begins with ``where``.
     """
-    told: dict[str, str] = {}
+    values: dict[str, str] = {}
     for part in text.split(","):
         key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not (key and equals and value) or key in told or key not in (*ROLES, *_WORDS, "order"):
+        if not (key and equals and value) or key in values or key not in (*ROLES, *_WORDS, "order"):
             raise SettingsError(f"{where} {cut(text)}: {cut(part.strip() or 'nothing')} is not understood; {_EXAMPLE}")
-        told[key] = value
-    missing = [role for role in ("hh", "ih") if role not in told]
+        values[key] = value
+    missing = [role for role in ("hh", "ih") if role not in values]
     if missing:
         raise SettingsError(f"{where} {cut(text)}: {missing[0]}= is missing; {_EXAMPLE}")
-    stars = {told[role].count("*") for role in ROLES if role in told}
+    stars = {values[role].count("*") for role in ROLES if role in values}
     if len(stars) > 1:
         raise SettingsError(
             f"{where} {cut(text)}: all patterns must have as many *, which stand for the same text in each"
         )
-    known = _convention(told, text, where)
-    gates = {told[role].count(GATE) for role in ROLES if role in told}
+    known = _convention(values, text, where)
+    gates = {values[role].count(GATE) for role in ROLES if role in values}
     if gates != {0} and (gates != {1} or known.cell not in CANONICAL or known.cell == "rnn"):
         raise SettingsError(f"{where} {cut(text)}: {GATE} belongs once into every pattern, with cell=gru or cell=lstm")
     if gates == {1} and known.order is None:
         known = replace(known, order=CANONICAL[known.cell or "lstm"])
-    patterns = {role: _compiled(told[role], known.order) for role in ROLES if role in told}
+    patterns = {role: _compiled(values[role], known.order) for role in ROLES if role in values}
     return RoleMap(text, patterns, known)
 
 
-def _convention(told: dict[str, str], text: str, where: str) -> Convention:
+def _convention(values: dict[str, str], text: str, where: str) -> Convention:
     known: dict[str, Any] = {}
     for key, words in _WORDS.items():
-        if key in told:
-            if told[key] not in words:
-                raise SettingsError(f"{where} {cut(text)}: {key}: expected {', '.join(words)}, got {cut(told[key])}")
-            known |= words[told[key]]
-    if "order" in told:
+        if key in values:
+            if values[key] not in words:
+                raise SettingsError(f"{where} {cut(text)}: {key}: expected {', '.join(words)}, got {cut(values[key])}")
+            known |= words[values[key]]
+    if "order" in values:
         cell = known.get("cell")
-        if cell not in ("gru", "lstm") or canonical_order(cell, told["order"]) is None:
+        if cell not in ("gru", "lstm") or canonical_order(cell, values["order"]) is None:
             orders = " or ".join(f"{kind} with the letters {CANONICAL[kind]}" for kind in ("gru", "lstm"))
             raise SettingsError(
-                f"{where} {cut(text)}: order: expected cell={orders} in the file's order, got {cut(told['order'])}"
+                f"{where} {cut(text)}: order: expected cell={orders} in the file's order, got {cut(values['order'])}"
             )
-        known["order"] = told["order"]
-    if "reset" in told and known.get("cell") != "gru":
-        raise SettingsError(f"{where} {cut(text)}: reset is a GRU's: expected cell=gru beside it")
+        known["order"] = values["order"]
+    if "reset" in values and known.get("cell") != "gru":
+        raise SettingsError(f"{where} {cut(text)}: reset is a GRU's: expected cell=gru next to it")
     return Convention(**known)
 
 

@@ -55,7 +55,7 @@ def read_npz(path: pathlib.Path) -> Contents:
         for member in listed:
             name = _dotted(member.filename)
             if name in tensors or len(name) > MAX_NAME:
-                fault = "too long a name" if len(name) > MAX_NAME else "a second array of this name"
+                fault = "its name is too long" if len(name) > MAX_NAME else "a second array of this name"
                 skipped.append(Skipped(printable(name), fault))
                 continue
             leaf = _leaf(path, archive, member, room - held)

@@ -1,7 +1,7 @@
 """Decides which files a command may write, for every option of every command that names a file to write.
 
 1. No output replaces an input, with or without ``--force``.
-2. A report replaces a report of rnndiag's own, an empty file, or nothing; another file only with ``--force``.
+2. A report replaces a report of rnndiag or an empty file. It replaces any other file only with ``--force``.
 3. A saved model replaces another file only with ``--force``.
 4. A file to continue (``--resume``) is never replaced. Its reader refuses files that rnndiag did not write.
 5. Pipes, devices and descriptors such as ``/dev/stdout`` are written to directly.

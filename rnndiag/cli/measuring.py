@@ -67,20 +67,20 @@ def measure_models(
 ) -> Measured:
     """Measure the files found, or what the user's own code makes (``imported``, with each PATH if there are any).
 
-    One that cannot be read is reported, and the rest are still measured; ``verbose`` shows the tracebacks of bugs and
-    of the user's own code. After an interrupt, what is measured is still returned.
+    A file that cannot be read is reported, and the other files are still measured. After an interrupt, the finished
+    results are still returned.
 
     Args:
-        chosen: what is in force.
-        found: what ``paths.asked_for`` made of it.
+        chosen: the settings in force.
+        found: the paths that ``paths.asked_for`` found.
         imported: the user's own factory.
         quiet: no progress bar.
-        verbose: tracebacks.
-        fleet: where it is measured, and what becomes of the results meanwhile.
+        verbose: show the tracebacks of bugs and of the user's own code.
+        fleet: where the files are measured, and where finished results go.
         each: gets the index of a path and its report, and returns the report to return and stream. It gets every
             report, including those of an earlier run. If it raises an error of rnndiag, the path fails. None: the
             reports are only written, so the run ends as soon as nobody reads the output any more.
-        held_to: a digest of what ``each`` makes depends on; lines under another are not gone on with.
+        held_to: a digest of what the reports of ``each`` depend on; lines with another digest are not continued.
     """
     fleet, interrupts = fleet or Fleet(), Interrupts()
     if imported is not None:

@@ -72,15 +72,13 @@ def _files(path: str) -> Iterator[str]:
         if Path(path).is_dir():
             found = list(_within(path, Search(path, progress)))
             if not found:
-                raise CheckpointError(
-                    f"{path}: a folder in which nothing is named like a model ({', '.join(SUFFIXES)})"
-                )
+                raise CheckpointError(f"{path}: no file in this folder has the name of a model ({', '.join(SUFFIXES)})")
         elif has_magic(path) and not Path(path).exists():
             search = Search(path, progress)
             matched = matching(path, search)
             found = list(_matched(matched, search))
             if not found:
-                what = "nothing but folders without models" if matched else "no file"
+                what = "only folders without models" if matched else "no file"
                 raise CheckpointError(f"{path}: the pattern matches {what}")
         else:
             found = [path]  # the reader explains missing files

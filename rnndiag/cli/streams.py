@@ -180,8 +180,8 @@ def print_table(table: RenderableType, *, quiet: bool = False) -> None:
 
     console = Console(highlight=False, markup=False, emoji=False, no_color=True if quiet else None)
     console.width = min(console.width, SIZE_LIMITS["COLUMNS"][1])
-    with console.capture() as captured:  # written by rich itself, a broken pipe would end the process with its code
-        console.print(SafeToPrint(table), crop=False)  # what does not wrap is shown whole
+    with console.capture() as captured:  # if rich wrote to a broken pipe, rich would end the process
+        console.print(SafeToPrint(table), crop=False)  # text that does not wrap is shown completely
     sys.stdout.write(captured.get())
 
 
@@ -190,7 +190,7 @@ def plain_table(table: RenderableType, width: int = FILE_WIDTH) -> str:
     from rich.console import Console
 
     how: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
-    # Whatever the environment says of the terminal.
+    # The environment describes the terminal, not the file.
     how |= {"force_terminal": False, "color_system": None, "no_color": True, "height": width}
     console = Console(file=io.StringIO(), width=width, **how)
     with console.capture() as captured:

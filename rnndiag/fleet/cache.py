@@ -30,13 +30,13 @@ def through(folder: Path, path: str, measure: Callable[[], Report]) -> Report:
     larger than ``MAX_REPORTS_BYTES``, or is not a report as rnndiag writes it, is measured and written again.
 
     Args:
-        folder: of the reports measured under the same conditions.
-        path: of the model.
-        measure: makes its report.
+        folder: the folder of the reports that were measured under the same conditions.
+        path: the path of the model.
+        measure: measures the model and returns its report.
 
     Raises:
-        OutputError: where the report cannot be kept.
-        RnndiagError: of ``measure``.
+        OutputError: the report cannot be written to the cache.
+        RnndiagError: any error of ``measure``.
     """
     kept = _read(folder, _content(path))
     if kept is not None:

@@ -53,4 +53,4 @@ def _read(peer: socket.socket, size: int, deadline: float) -> bytes:
 
 
 def _none(address: str, problem: str) -> FleetError:
-    return FleetError(f"--scheduler {address}: {problem}; start one with dask scheduler, or give another address")
+    return FleetError(f"--scheduler {address}: {problem}; start it with dask scheduler, or give another address")

@@ -122,11 +122,11 @@ def through_time(adjoint: Adjoint, lag: int, thresholds: Thresholds) -> tuple[Gr
 def layer_through_time(
     layer: Layer, adjoint: Adjoint, log10_norms: Tensor, lag: int, thresholds: Thresholds
 ) -> tuple[LayerGradient, Verdict]:
-    """The same for a layer alone.
+    """The gradient through time of one layer on its own, with its bounds and credit, and the verdict.
 
     Args:
-        layer: whose ``W_hh``, where it is known, gives the textbook's bound.
-        adjoint: of this layer, with the contributions to ``dL/dW_hh`` if there are any.
+        layer: the layer; its ``W_hh``, if known, gives the bound of textbooks.
+        adjoint: the adjoint of this layer, with the contributions to ``dL/dW_hh`` if there are any.
         log10_norms: ``log10 ||J_t||_2``, ``[T, B]``.
         lag: at most ``T``.
         thresholds: the healthy band.

@@ -110,8 +110,8 @@ def spectrum(weight: Tensor, projection: Tensor | None = None, *, singular: Tens
     not.
 
     Args:
-        weight: finite.
-        projection: likewise.
+        weight: a finite matrix.
+        projection: a finite matrix, or None.
         singular: the singular values of the scaled block, where they are known.
     """
     rows, columns = weight.shape

@@ -101,7 +101,7 @@ def gates(run: Trajectory, thresholds: Thresholds) -> dict[str, Gate]:
     for along in run.windows():
         for name, values in along.gates.items():
             logs = along.keeping_log if name == keeping else torch.zeros_like(values)
-            assert logs is not None  # of a cell with such a gate
+            assert logs is not None  # a cell with this gate has its logarithm
             each = (values, values > thresholds.gate_open, values < thresholds.gate_closed, logs)
             by_unit = torch.stack([of.to(values.dtype).sum((0, 1)) for of in each])
             sums[name] = sums[name] + by_unit if name in sums else by_unit

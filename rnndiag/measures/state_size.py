@@ -79,8 +79,8 @@ def growth(sizes: Tensor, inputs: Tensor) -> StateGrowth | None:
     sequence; sequences are independent, so the interval is that of their median.
 
     Args:
-        sizes: of the states, at least zero.
-        inputs: sizes of the inputs, likewise.
+        sizes: the sizes of the states, at least zero.
+        inputs: the sizes of the inputs, at least zero.
     """
     length, batch = sizes.shape
     if length < FEWEST_STEPS or batch < FEWEST_SEQUENCES or not bool(sizes.isfinite().all()):

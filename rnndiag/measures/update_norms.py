@@ -61,7 +61,7 @@ class Learner:
     readout give the loss and the gradient the size that they have at the start of an ordinary regression.
 
     Args:
-        stack: finite, in the precision of the measurement.
+        stack: a stack of finite weights, in the precision of the measurement.
         generator: draws the readout, then the targets of each batch.
     """
 
@@ -116,9 +116,9 @@ def update_norms(stack: Stack, batches: Iterable[Tensor], *, generator: torch.Ge
     """``||g||`` of the parameters of a stack and of a readout, one update per batch; no update is made.
 
     Args:
-        stack: finite, in the precision of the measurement.
+        stack: a stack of finite weights, in the precision of the measurement.
         batches: inputs ``[T, B, D]``, at least one.
-        generator: of the ``Learner``.
+        generator: the generator of the ``Learner``.
     """
     learner = Learner(stack, generator)
     norms = (learner.gradient(inputs)[1] for inputs in batches)

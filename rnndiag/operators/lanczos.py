@@ -75,7 +75,7 @@ def _chunk_norms(maps: Squared, v: Tensor, rtol: float) -> Tensor:
     count, width = v.shape
     # Squaring squares the scale of J; brought to 1, neither a deeply saturated nor an exploding step is lost.
     scale = maps.magnitude(v)
-    limits = torch.finfo(scale.dtype)  # within which a number and its reciprocal are normal
+    limits = torch.finfo(scale.dtype)  # a number and its reciprocal are normal between them
     scale = torch.where(scale > 0, scale.clamp(4 * limits.tiny, limits.max / 4), torch.ones_like(scale))
     maps = maps.scaled(1 / scale)
     largest, active = torch.zeros(count, dtype=torch.float64), torch.arange(count)

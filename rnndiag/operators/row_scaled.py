@@ -109,7 +109,7 @@ class RowScaled(BatchedOperator):
             return concatenated(self._through_readout(u, self.inner)) * gain
         if isinstance(self.inner, ResetFirst):
             hidden = u.shape[-1]
-            assert self.shared_exponent is not None  # of W_hn
+            assert self.shared_exponent is not None  # W_hn has one
             at_n = arrived * gain[..., 2 * hidden :]
             weighted, power = brought_to_one(at_n.times_power(self.shared_exponent))
             behind = Wide.of(weighted @ self.inner.inner, power[..., None])

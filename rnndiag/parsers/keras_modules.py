@@ -53,7 +53,7 @@ class Modules:
         """One layer: its tensors, or why there are none. Tables come after the layers that read them."""
         name = part.name.encode(errors="replace").decode()
         if len(name) > MAX_NAME:
-            self._skip(name, "too long a name", recurrent=isinstance(part, Recurrent))
+            self._skip(name, "its name is too long", recurrent=isinstance(part, Recurrent))
         elif isinstance(part, Recurrent):
             try:
                 self._recurrent(part, name)

@@ -64,8 +64,8 @@ def _header(before: Report, verbose: bool) -> RenderableType:
     grid.add_row("probe", f"{probe.kind}, T={probe.length}, B={probe.batch}, scale {probe.scale:g}, seed {probe.seed}")
     for stack in before.stacks:
         gain = "numbers are not finite" if stack.gradient is None else f"log10 gain {signed(stack.gradient.log10_gain)}"
-        told = Text.assemble(f"{stack.name}: ", (stack.verdict, VERDICT_STYLES[stack.verdict]))
-        grid.add_row("before", told.append(f" at lag {stack.lag}, {gain}"))
+        summary = Text.assemble(f"{stack.name}: ", (stack.verdict, VERDICT_STYLES[stack.verdict]))
+        grid.add_row("before", summary.append(f" at lag {stack.lag}, {gain}"))
     add_caveats(grid, before, verbose=verbose)
     for finding in before.findings:
         if finding.rule == NonlinearityUndecided.code:
@@ -117,11 +117,11 @@ def _training(treatments: list[Treatment]) -> RenderableType:
     grid.add_column(overflow="fold")
     for each in treatments:
         style = "green" if each.helps else "dim"
-        told = Text(each.action, style="" if each.helps else "dim")
+        advice = Text(each.action, style="" if each.helps else "dim")
         remarks = "; ".join(filter(None, ("" if each.helps else "does not help", each.note, each.cost)))
         if remarks:
-            told.append(f"\n{remarks}", style="dim")
-        grid.add_row(Text(each.name, style=style), told)
+            advice.append(f"\n{remarks}", style="dim")
+        grid.add_row(Text(each.name, style=style), advice)
     return Group(Text("\nIn training, whatever the weights", style="bold"), Padding(grid, (0, 0, 0, 2)))
 
 
@@ -131,7 +131,7 @@ def _choice(prescription: Prescription) -> Iterator[RenderableType]:
         healthy = all(as_assumed(stack).verdict == "healthy" for stack in before.stacks)
         said = "Healthy: nothing to treat." if healthy else "Nothing is chosen: no treatment of the layers helps."
         if healthy and before.verdict != "healthy":
-            said = "Healthy under the assumption that is noted above: nothing to treat."
+            said = "The model is healthy under the assumption that is noted above, so there is nothing to treat."
         yield Text(f"\n{said}", style="bold green" if healthy else "bold yellow")
         return
     (chosen,) = (each for each in prescription.treatments if each.name == prescription.chosen)

@@ -81,6 +81,6 @@ def _table(trend: Trend) -> Iterator[str]:
     for name, along in places(trend):
         for each in shown(along):
             values = course(trend, along, each)
-            told = summary(trend, each, values)
-            ends = (prose(told.first), sparkline(values, SPARK), prose(told.last))
-            yield row([code(name), prose(quantity(each).label), *ends])
+            ends = summary(trend, each, values)
+            cells = (prose(ends.first), sparkline(values, SPARK), prose(ends.last))
+            yield row([code(name), prose(quantity(each).label), *cells])

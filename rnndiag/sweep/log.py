@@ -116,7 +116,7 @@ def _check(path: Path, line: bytes, told: Mapping[str, Any]) -> None:
     except msgspec.DecodeError:
         kept = {}
     if kept.get("format") != FORMAT:
-        raise SettingsError(f"--resume {path}: expected a file that rnndiag sweep wrote, or no file; name another")
+        raise SettingsError(f"--resume {path}: expected a file that rnndiag sweep wrote, or no file; name another file")
     other = [name for name in told if kept.get(name) != told[name]]
     if other:
         name = other[0]

@@ -25,7 +25,7 @@ class Along:
 
     q: Floats
     log_chi: Floats
-    """finite where ``chi`` itself leaves the range"""
+    """``log(chi)``, which is finite even where ``chi`` leaves the range of float64"""
     output: Floats
     """``E[phi^2]``, what feeds the layer above"""
 

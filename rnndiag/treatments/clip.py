@@ -41,7 +41,8 @@ SMALLER = 4.0
 """The factor between a threshold with which training diverges and the next one that is tried."""
 
 HEAVY = 10.0
-"""Large updates undo others if the 95th percentile exceeds the median, or the median a sound net's, by this factor."""
+"""Updates are unusually large if their 95th percentile is this multiple of their median, or if their median is this
+multiple of the typical norm of a sound net."""
 
 NEARLY_ALL = 0.9
 """Clipping cuts nearly all updates if it cuts at least this share of them."""
@@ -107,9 +108,9 @@ class Clip(Training):
         figures |= {"loss_clipped": clipped.last, "loss_unclipped": without.largest}
         return Advised(
             f"clip the gradient's norm at c = {threshold:.2g} (for a mean squared error of a linear readout of the "
-            f"last state, targets of unit variance). {UPDATES} updates of SGD at {SGD_RATE:g} on random targets take "
-            f"the loss from {clipped.first:.2g} to {_loss(clipped.last)} with clipping, and {_unclipped(without)}. "
-            f"It cuts {share:.0%} of the updates: {norm}",
+            f"last state, targets of unit variance). It cuts {share:.0%} of the updates: {norm}. {UPDATES} updates of "
+            f"SGD with learning rate {SGD_RATE:g} on random targets change the loss from {clipped.first:.2g} to "
+            f"{_loss(clipped.last)} with clipping. {_unclipped(without)}",
             not clipped.diverges,
             _note(clipped, share),
             figures,
@@ -122,13 +123,13 @@ def _note(clipped: Descent, share: float) -> str:
         return "clipping does not help: training diverges with it too; change the weights"
     if share >= NEARLY_ALL:
         return "clipping alone does not help enough: it cuts nearly all updates; change the weights too"
-    return "clipping bounds the updates; the gain through time stays"
+    return "clipping limits the updates; the gain through time does not change"
 
 
 def _unclipped(descent: Descent) -> str:
     if descent.diverges:
-        return f"up to {_loss(descent.largest)} without, where it diverges"
-    return f"to {_loss(descent.last)} without"
+        return f"Without clipping, training diverges: the loss reaches {_loss(descent.largest)}"
+    return f"Without clipping, the loss changes to {_loss(descent.last)}"
 
 
 def _loss(loss: float) -> str:

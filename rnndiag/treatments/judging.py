@@ -57,7 +57,7 @@ def input_reach(after: Gain, sound: Gain) -> float | None:
 
 
 def distance(log10_gain: float, thresholds: Thresholds) -> float:
-    """Decades between a gain and the healthy band; infinite for a gain that is none."""
+    """Decades between a gain and the healthy band; infinite for NaN."""
     if math.isnan(log10_gain):
         return math.inf
     return max(thresholds.vanishing - log10_gain, log10_gain - thresholds.exploding, 0.0)

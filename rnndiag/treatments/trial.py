@@ -46,10 +46,10 @@ class Trial:
     input_log10_gain: float | None
     """after it, at the earliest input of the lag: how much of that input still reaches the last state"""
     input_reach: float | None
-    """after it, where it is healthy: how well the input reaches the top, compared with a sound net of the same shape;
-    see ``judging.input_reach``"""
+    """how well the input reaches the top after the treatment, compared with a sound net of the same shape (see
+    ``judging.input_reach``); None if the treated stack is not healthy"""
     saturated: float | None
-    """after it: the largest ``saturation.rate`` of the layers"""
+    """the largest ``saturation.rate`` of the layers after the treatment"""
     mostly_saturated: bool
     """whether more than half of the slopes of a layer are saturated; never for ReLU, where half are inactive at rest"""
     live: float | None

@@ -92,9 +92,9 @@ def test_the_hint_as_it_is_pasted_gives_the_nets_own_gain(tmp_path, name: str) -
     torch.manual_seed(0)
     net = kind(D, H)
     option = pasted(refusal(written(net), tmp_path / "model.pt")) + order
-    told = {"length": 20, "batch": 4, "settings": Settings(treat=False, exponents=1)}
-    (expected,) = rnndiag.inspect(net, **told).stacks
-    found = rnndiag.inspect(tmp_path / "model.pt", mapping=option, **told).stacks
+    kwargs = {"length": 20, "batch": 4, "settings": Settings(treat=False, exponents=1)}
+    (expected,) = rnndiag.inspect(net, **kwargs).stacks
+    found = rnndiag.inspect(tmp_path / "model.pt", mapping=option, **kwargs).stacks
     assert len(found) == (2 if name == "MLX in modules" else 1)
     for stack in found:
         assert stack.gradient.log10_gain == pytest.approx(expected.gradient.log10_gain, abs=1e-6)

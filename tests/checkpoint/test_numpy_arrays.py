@@ -260,7 +260,7 @@ def test_other_packings_are_passed_over(tmp_path, method):
 def test_names_that_become_the_same(tmp_path):
     np.savez(tmp_path / "model.npz", **LAYER, **{"a/b": np.zeros(2), "a.b": np.zeros(3), "x" * 2000: np.zeros(1)})
     skipped = {each.name[:3]: each.reason for each in load(tmp_path / "model.npz").source.skipped}
-    assert skipped == {"a": "not recurrent: b [2]", "a.b": "a second array of this name", "xxx": "too long a name"}
+    assert skipped == {"a": "not recurrent: b [2]", "a.b": "a second array of this name", "xxx": "its name is too long"}
 
 
 def test_every_cut_and_flip_gives_a_model_or_one_line(tmp_path):

@@ -260,14 +260,14 @@ def test_a_mapping_by_option_and_by_config(
 ) -> None:
     path = tmp_path / "model.pt"
     torch.save({"a.x": torch.eye(4), "a.y": torch.eye(4)}, path)
-    told = ("inspect", path, "--T", "10", "--format", "json")
+    command = ("inspect", path, "--T", "10", "--format", "json")
     monkeypatch.chdir(tmp_path)
-    assert "no recurrent layer" in cli(*told).err
-    done = cli(*told, "--map", "hh=a.x,ih=a.y,cell=relu,layout=rows")
+    assert "no recurrent layer" in cli(*command).err
+    done = cli(*command, "--map", "hh=a.x,ih=a.y,cell=relu,layout=rows")
     assert json.loads(done.out)["layers"][0]["cell"] == "relu"
     (tmp_path / "rnndiag.yaml").write_text('map: ["hh=*.x,ih=*.y,cell=tanh,layout=rows"]\n', encoding="utf-8")
-    assert json.loads(cli(*told).out)["layers"][0]["cell"] == "tanh"
+    assert json.loads(cli(*command).out)["layers"][0]["cell"] == "tanh"
     (tmp_path / "rnndiag.yaml").write_text('map: ["hh=*.x"]\n', encoding="utf-8")
-    done = cli(*told)
+    done = cli(*command)
     assert done.code == 2
     assert "rnndiag.yaml: at map 'hh=*.x': ih= is missing" in done.err

@@ -66,7 +66,7 @@ def test_an_output_never_overwrites_a_part_of_a_model(cli: Cli, places: Path) ->
 def test_a_folder_without_models(cli: Cli, tmp_path: Path) -> None:
     done = cli("inspect", tmp_path)
     assert done.code == 2
-    assert "a folder in which nothing is named like a model (.bin, .ckpt" in done.err
+    assert "no file in this folder has the name of a model (.bin, .ckpt" in done.err
 
 
 @pytest.mark.parametrize("pattern", ["*", "**", "*/", "h*", "a.pt"])
@@ -92,7 +92,7 @@ def test_a_quoted_pattern_is_what_a_shell_makes_of_it(cli: Cli, places: Path, pa
 def test_a_pattern_of_folders_without_models(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = cli("inspect", f"{tmp_path}/e*")
-    assert (done.code, "the pattern matches nothing but folders without models" in done.err) == (2, True)
+    assert (done.code, "the pattern matches only folders without models" in done.err) == (2, True)
 
 
 TRAINING: dict[str, Callable[[nn.Module], object]] = {

@@ -87,9 +87,9 @@ def test_an_undecided_net_is_a_warning_and_the_option_settles_it(cli: Cli, tmp_p
 def test_a_known_undecided_net_is_known_to_a_baseline(cli: Cli, tmp_path: Path) -> None:
     sample = Path(__file__).parents[2] / "sample_models" / "healthy_tanh.pt"
     kept = tmp_path / "baseline.json"
-    told = ("check", sample, "--T", "64", "--fail-on", "warning")
-    assert cli(*told, "--write-baseline", kept).code == 1
-    assert cli(*told, "--baseline", kept).code == 0
+    arguments = ("check", sample, "--T", "64", "--fail-on", "warning")
+    assert cli(*arguments, "--write-baseline", kept).code == 1
+    assert cli(*arguments, "--baseline", kept).code == 0
 
 
 def test_a_run_of_undecided_checkpoints_has_one_finding(cli: Cli, tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ def test_check_and_inspect_in_every_format(cli: Cli, tmp_path: Path, name: str) 
     for command, codes in (("check", (1,)), ("inspect", (0,))):
         for format_ in FORMATS if command == "check" else ("table",):
             keep = "\n\t" if format_ in ("junit", "github") else "\n"
-            told = (command, path, *QUICK, "--no-treat", "--format", format_)
-            done = safe(cli(*told), *codes, commands=format_ == "github", keep=keep)
+            arguments = (command, path, *QUICK, "--no-treat", "--format", format_)
+            done = safe(cli(*arguments), *codes, commands=format_ == "github", keep=keep)
             if format_ == "json":
                 assert json.loads(done.out)["source"]["path"] == path
             if format_ == "junit":
@@ -88,8 +88,8 @@ def test_trend_compare_and_prescribe(cli: Cli, tmp_path: Path, name: str) -> Non
 def test_reports_of_other_people(cli: Cli, tmp_path: Path, name: str) -> None:
     (path,) = saved(tmp_path, "plain")
     kept, results, cache = tmp_path / "kept.json", tmp_path / "out.jsonl", tmp_path / "cache"
-    told = ("check", path, *QUICK, "--no-treat")
-    assert cli(*told, "--write-baseline", kept, "--cache", cache, "--format", f"jsonl={results}").code == 1
+    arguments = ("check", path, *QUICK, "--no-treat")
+    assert cli(*arguments, "--write-baseline", kept, "--cache", cache, "--format", f"jsonl={results}").code == 1
     (entry,) = cache.rglob("*.json")
     for file in (kept, results, entry):  # every text that names something, as somebody else might have written it
         lines = [json.loads(line) for line in file.read_text().splitlines()] if file == results else None
@@ -98,13 +98,13 @@ def test_reports_of_other_people(cli: Cli, tmp_path: Path, name: str) -> None:
         file.write_text(text[1:-1] + "\n" if lines else text)
     safe(cli("compare", kept, kept), 0, 1)
     safe(cli("compare", kept, path, *QUICK), 2)
-    safe(cli(*told, "--baseline", kept), 2)
+    safe(cli(*arguments, "--baseline", kept), 2)
     for format_ in FORMATS[:1] + FORMATS[3:]:
         keep, commands = ("\n\t" if format_ in ("junit", "github") else "\n"), format_ == "github"
-        safe(cli(*told, "--cache", cache, "--format", format_), 0, 1, 2, keep=keep, commands=commands)
+        safe(cli(*arguments, "--cache", cache, "--format", format_), 0, 1, 2, keep=keep, commands=commands)
         if format_ != "table":
             streams = ("--format", f"jsonl={results}", "--format", format_, "--resume")
-            safe(cli(*told, *streams), 0, 1, 2, keep=keep, commands=commands)
+            safe(cli(*arguments, *streams), 0, 1, 2, keep=keep, commands=commands)
 
 
 def renamed(value: object, name: str, key: str = "") -> object:
@@ -113,8 +113,8 @@ def renamed(value: object, name: str, key: str = "") -> object:
         return {each: renamed(item, name, each) for each, item in value.items()}
     if isinstance(value, list):  # layers and stacks have distinct names
         return [renamed(item, f"{name}{index or ''}", key) for index, item in enumerate(value)]
-    told = ("name", "message", "cause", "action", "summary", "layer", "layers", "notes", "reason", "device")
-    return name if isinstance(value, str) and key in told else value
+    keys = ("name", "message", "cause", "action", "summary", "layer", "layers", "notes", "reason", "device")
+    return name if isinstance(value, str) and key in keys else value
 
 
 def test_a_failed_assertion_is_safe_to_print(tmp_path: Path, name: str) -> None:
@@ -186,8 +186,8 @@ def test_own_code_may_draw_its_own_bars(tmp_path: Path) -> None:
         "def make():\n    print('\\r50 %', end='')\n"
         "    print('\\x1b[31mred', file=sys.stderr)\n    return nn.GRU(2, 3)\n"
     )
-    told = ("check", "--import", "own:make", *QUICK, "--no-treat", "--fail-on", "never")
-    done = subprocess.run([sys.executable, "-m", "rnndiag", *told], cwd=tmp_path, capture_output=True, check=False)
+    arguments = ("check", "--import", "own:make", *QUICK, "--no-treat", "--fail-on", "never")
+    done = subprocess.run([sys.executable, "-m", "rnndiag", *arguments], cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == 0
     assert b"\r50 %" in done.stderr
     assert b"\x1b[31mred" in done.stderr

@@ -55,17 +55,17 @@ def test_the_table(cli: Cli, run: Path) -> None:
 
 
 def test_json_holds_everything(cli: Cli, run: Path) -> None:
-    told = json.loads(cli("trend", run, *SHORT, "--format", "json").out)
-    assert told["order"]["by"] == "step"
-    assert [point["step"] for point in told["points"]] == [1000.0 * (i + 1) for i in range(10)]
-    assert Path(told["points"][0]["path"]).name == "9.ckpt"
-    for i, point in enumerate(told["points"]):
+    data = json.loads(cli("trend", run, *SHORT, "--format", "json").out)
+    assert data["order"]["by"] == "step"
+    assert [point["step"] for point in data["points"]] == [1000.0 * (i + 1) for i in range(10)]
+    assert Path(data["points"][0]["path"]).name == "9.ckpt"
+    for i, point in enumerate(data["points"]):
         assert point["stacks"][0]["measures"]["log10_gain"] == pytest.approx(-1 + 0.4 * i, abs=1e-5)
         assert {"spectral_norm", "saturation", "exponent", "entry_scale"} <= set(point["layers"][0]["measures"])
-    assert told["changes"] == []
-    (finding,) = told["findings"]
+    assert data["changes"] == []
+    (finding,) = data["findings"]
     assert finding["evidence"]["crosses_at"] == pytest.approx(11_000, rel=1e-3)
-    assert told["alarms"][0]["rule"] == "TRD001"
+    assert data["alarms"][0]["rule"] == "TRD001"
 
 
 def test_csv_has_a_row_for_each_place_and_checkpoint(cli: Cli, run: Path) -> None:
@@ -129,9 +129,9 @@ def test_an_order_that_cannot_be_told(cli: Cli, run: Path) -> None:
     done = cli("trend", run, *SHORT, "--order", "step")
     assert (done.code, done.out) == (2, "")
     assert "best.ckpt holds no step; try another --order" in " ".join(done.err.split())
-    told = json.loads(cli("trend", run, *SHORT, "--format", "json").out)
-    assert told["order"]["by"] == "time"
-    assert "best.ckpt holds no number in the name" in told["order"]["reason"]
+    data = json.loads(cli("trend", run, *SHORT, "--format", "json").out)
+    assert data["order"]["by"] == "time"
+    assert "best.ckpt holds no number in the name" in data["order"]["reason"]
 
 
 def test_an_output_is_no_input(cli: Cli, run: Path) -> None:
@@ -200,8 +200,8 @@ def test_a_run_that_ends_in_nan_fails_the_gate_and_every_format_says_where(cli: 
     assert done.code == 1
     text = " ".join(done.out.split())
     assert "error TRD006 run-diverged in gru" in text
-    told = "epoch_5.pt (step 5); 2 of 6 checkpoints are not finite; the last finite checkpoint before it is"
-    assert "".join(told.split()) in "".join(text.split())  # wherever a long path breaks the lines
+    expected = "epoch_5.pt (step 5); 2 of 6 checkpoints are not finite; the last finite checkpoint before it is"
+    assert "".join(expected.split()) in "".join(text.split())  # wherever a long path breaks the lines
     assert "the values are not finite at number in the name 5 (vertical line)" in text
     rows = [line.split() for line in done.out.splitlines() if line.startswith("  log10 gain")]
     assert [(row[3][-2:], row[4]) for row in rows] == [("XX", "NaN")]
@@ -212,11 +212,11 @@ def test_a_run_that_ends_in_nan_fails_the_gate_and_every_format_says_where(cli: 
 
     done = cli("trend", diverged, *options, "--format", "json")
     assert done.code == 1
-    told = json.loads(done.out)
-    (finding,) = (each for each in told["findings"] if each["rule"] == "TRD006")
+    data = json.loads(done.out)
+    (finding,) = (each for each in data["findings"] if each["rule"] == "TRD006")
     assert Path(finding["evidence"]["first_broken_path"]).name == "epoch_5.pt"
     assert Path(finding["evidence"]["last_finite_path"]).name == "epoch_4.pt"
-    for point in told["points"]:
+    for point in data["points"]:
         (layer,) = point["layers"]
         broken = point["step"] >= 5
         assert (layer["measures"]["log10_gain"] is None) == broken

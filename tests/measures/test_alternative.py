@@ -103,25 +103,25 @@ def test_a_relu_net_that_explodes_is_not_called_healthy(save) -> None:
     for scale in (1.45, 1.5, 1.55, 1.6, 1.65, 1.7, 1.75):
         _, path = saved_relu(save, scale)
         report = rnndiag.inspect(path, settings=QUIET)
-        told = rnndiag.inspect(path, settings=QUIET, nonlinearity="relu")
+        with_relu = rnndiag.inspect(path, settings=QUIET, nonlinearity="relu")
         (stack,) = report.stacks
         assert stack.alternative is not None
-        assert stack.alternative.verdict == told.verdict
+        assert stack.alternative.verdict == with_relu.verdict
         codes = {finding.rule: finding.severity for finding in report.findings}
-        if stack.alternative.assumed_verdict != told.verdict:
-            found.append((stack.alternative.assumed_verdict, told.verdict))
+        if stack.alternative.assumed_verdict != with_relu.verdict:
+            found.append((stack.alternative.assumed_verdict, with_relu.verdict))
             assert (report.verdict, codes["ASM001"]) == ("inconclusive", "warning")
             assert "--nonlinearity tanh or relu decides" in report.summary
             assert not {"VAN001", "EXP001"} & codes.keys()
             (finding,) = (each for each in report.findings if each.rule == "ASM001")
-            for word in ("with tanh", "with relu", told.verdict, stack.alternative.assumed_verdict):
+            for word in ("with tanh", "with relu", with_relu.verdict, stack.alternative.assumed_verdict):
                 assert word in finding.message
             assert "--nonlinearity tanh or --nonlinearity relu" in finding.suggestions[0].action
         else:
-            assert report.verdict == told.verdict
+            assert report.verdict == with_relu.verdict
             assert "ASM001" not in codes
-        assert "ASM001" not in {finding.rule for finding in told.findings}
-        assert all(stack.alternative is None for stack in told.stacks)
+        assert "ASM001" not in {finding.rule for finding in with_relu.findings}
+        assert all(stack.alternative is None for stack in with_relu.stacks)
     assert ("healthy", "exploding") in found
 
 

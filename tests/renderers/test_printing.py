@@ -133,10 +133,13 @@ def test_formats_for_machines(name: str, sound: bool) -> None:
 @settings(deadline=None)
 def test_other_documents(name: str) -> None:
     documents: list[tuple[str, Any]] = [
-        (trend_text.as_json(with_text(run(), MARKER, name)), lambda told: told["points"][0]["path"]),
-        (comparison.as_json(with_text(compared(), MARKER, name)), lambda told: told["base"]),
-        (prescription.as_json(with_text(prescribed(), MARKER, name)), lambda told: told["before"]["source"]["path"]),
-        (line(name, Failure(name, 2)), lambda told: told["error"]),
+        (trend_text.as_json(with_text(run(), MARKER, name)), lambda document: document["points"][0]["path"]),
+        (comparison.as_json(with_text(compared(), MARKER, name)), lambda document: document["base"]),
+        (
+            prescription.as_json(with_text(prescribed(), MARKER, name)),
+            lambda document: document["before"]["source"]["path"],
+        ),
+        (line(name, Failure(name, 2)), lambda document: document["error"]),
     ]
     for text, path in documents:
         assert_safe(text)

@@ -43,8 +43,8 @@ def run(kinds: str, broken: float = math.nan) -> list[Report]:
     return [checkpoint(i, gru(broken if kind == "X" else None)) for i, kind in enumerate(kinds, 1)]
 
 
-def of(rule: str, told: Trend) -> list[Finding]:
-    return [finding for finding in told.findings if finding.rule == rule]
+def of(rule: str, result: Trend) -> list[Finding]:
+    return [finding for finding in result.findings if finding.rule == rule]
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
@@ -121,11 +121,11 @@ def test_only_the_broken_stack_and_its_lowest_broken_layer_are_named() -> None:
         stacks = Stack("rnn", ((lower,), (upper,))), Stack("dec", ((other,),))
         return diagnose(Model(Source(f"{step}.pt", "random", progress={"step": step}), stacks), PROBE, QUICK)
 
-    told = trend([two(1, None), two(2, math.nan)])
-    (finding,) = of("TRD006", told)
+    result = trend([two(1, None), two(2, math.nan)])
+    (finding,) = of("TRD006", result)
     assert finding.layer == "rnn"
     assert "rnn.l1" not in finding.message
-    by_name = {place.name: place.not_finite for place in (*told.points[1].stacks, *told.points[1].layers)}
+    by_name = {place.name: place.not_finite for place in (*result.points[1].stacks, *result.points[1].layers)}
     assert by_name["dec"] is by_name["dec.l0"] is None
     assert by_name["rnn"] == by_name["rnn.l0"] == "weights of rnn.l0 are NaN or infinite (1 entry in weight_ih)"
     assert by_name["rnn.l1"] == "the inputs of rnn.l1 are NaN or infinite"
@@ -202,5 +202,5 @@ def test_gates_that_get_stuck() -> None:
 
 def test_a_layer_at_rest_on_constant_inputs_is_not_called_dead() -> None:
     relu = layer("relu", 3, 8, bias=False)
-    told = trend([checkpoint(i, relu, probe=Probe("zeros", length=20, batch=2)) for i in (1, 2)])
-    assert of("TRD007", told) == []
+    result = trend([checkpoint(i, relu, probe=Probe("zeros", length=20, batch=2)) for i in (1, 2)])
+    assert of("TRD007", result) == []

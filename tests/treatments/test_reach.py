@@ -153,9 +153,9 @@ def test_an_input_that_was_lost_before_is_not_held_against_a_treatment() -> None
 
 
 def test_a_net_that_hears_its_input_ranks_before_one_that_hears_it_faintly() -> None:
-    told = rnndiag.prescribe(RandomNet(hidden=24, input_size=3, sigma=0.6), length=60, batch=8)
-    order = [t.name for t in told.treatments if t.kind != "training"]
-    tried = {t.name: t for t in told.treatments}
+    result = rnndiag.prescribe(RandomNet(hidden=24, input_size=3, sigma=0.6), length=60, batch=8)
+    order = [t.name for t in result.treatments if t.kind != "training"]
+    tried = {t.name: t for t in result.treatments}
     faint = tried["init-identity"]
     assert faint.helps
     assert faint.input_reach is not None

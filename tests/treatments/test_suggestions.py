@@ -46,8 +46,8 @@ def test_inputs_are_not_scaled_up_where_that_saturates_more(reports: dict[str, R
     """Scaling them up quenches the chaos, so it helps the verdict, and saturates more units."""
     report = reports["saturated by itself"]
     (finding,) = (f for f in report.findings if f.rule == "SAT001")
-    told = rnndiag.prescribe(NETS["saturated by itself"], length=60, batch=8, treatments="scale-inputs")
-    (scaled,) = (t for t in told.treatments if t.name == "scale-inputs")
+    result = rnndiag.prescribe(NETS["saturated by itself"], length=60, batch=8, treatments="scale-inputs")
+    (scaled,) = (t for t in result.treatments if t.name == "scale-inputs")
     assert scaled.helps
     assert scaled.saturated > finding.evidence["rate"]  # type: ignore[operator]
     assert [s.treatment for s in finding.suggestions] == ["rescale"]
@@ -73,10 +73,10 @@ def test_the_number_after_a_treatment_is_that_of_the_report_on_the_treated_net(
 @pytest.mark.parametrize("layers", [1, 2])
 def test_the_saturated_column_is_what_inspect_says(cell: str, layers: int) -> None:
     net = RandomNet(cell, 16, 3, layers=layers, sigma=2.5 if cell == "relu" else 0.3)  # type: ignore[arg-type]
-    told = rnndiag.prescribe(net, length=40, batch=8, take="init-orthogonal", treatments="init-orthogonal")
-    (treated,) = told.treatments
-    assert told.after is not None
-    assert treated.saturated == max(each.saturation.rate for each in told.after.layers if each.saturation)
+    result = rnndiag.prescribe(net, length=40, batch=8, take="init-orthogonal", treatments="init-orthogonal")
+    (treated,) = result.treatments
+    assert result.after is not None
+    assert treated.saturated == max(each.saturation.rate for each in result.after.layers if each.saturation)
     if cell == "relu":
         assert treated.saturated > 0.2
         assert not treated.mostly_saturated
@@ -85,9 +85,9 @@ def test_the_saturated_column_is_what_inspect_says(cell: str, layers: int) -> No
 @pytest.mark.parametrize("net", [NETS["chaotic"], NETS["forget gate shut"]])
 def test_every_treatment_of_layers_says_what_it_costs(net: RandomNet) -> None:
     lost = {"weights": "no longer fit", "architecture": "the trained weights are lost", "redrawn": "are reset"}
-    told = rnndiag.prescribe(net, length=40, batch=4)
+    result = rnndiag.prescribe(net, length=40, batch=4)
     seen = set()
-    for each in told.treatments:
+    for each in result.treatments:
         if each.kind != "training":
             kind = "redrawn" if each.redraws and each.same_architecture else each.kind
             assert lost[kind] in each.cost
@@ -116,11 +116,11 @@ def test_a_readout_no_longer_fits_after_the_matrix_is_made_orthogonal(tmp_path: 
         optimizer.step()
     path, save = tmp_path / "net.pt", tmp_path / "treated.pt"
     torch.save(net.state_dict(), path)
-    told = rnndiag.prescribe(
+    result = rnndiag.prescribe(
         path, length=60, batch=4, treatments="nearest-orthogonal", take="nearest-orthogonal", save=save
     )
     treated = nn.RNN(2, 16)
     treated.load_state_dict(torch.load(save))
     with torch.no_grad():
         assert float(loss(treated)) > 2 * float(loss(net))
-    assert "no longer fit: keep training" in told.treatments[0].cost
+    assert "no longer fit: keep training" in result.treatments[0].cost

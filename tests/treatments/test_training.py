@@ -164,7 +164,7 @@ def test_it_says_where_clipping_alone_is_not_enough() -> None:
     assert "clipping alone does not help enough: it cuts nearly all updates" in given.note
     assert given.figures["loss_unclipped"] > 100 * given.figures["loss"]
     assert given.figures["loss_clipped"] < 2 * given.figures["loss"]
-    assert "without, where it diverges" in given.action
+    assert "Without clipping, training diverges" in given.action
     for word in ("mean squared error", "SGD at 0.1", "targets of unit variance"):
         assert word in given.action
 
