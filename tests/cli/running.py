@@ -88,7 +88,9 @@ def until(condition: Callable[[], Any], seconds: float = START_SECONDS, pause: f
 
 
 def children(process: subprocess.Popen[str], of: str) -> list[psutil.Process]:
-    """The processes below this one whose command line has these words in it."""
+    """The processes below this one whose command line has these words in it. Fails if this one has ended."""
+    if process.poll() is not None:
+        raise AssertionError(f"it ended with {process.returncode} before: {process.communicate()}")
     found = []
     for each in psutil.Process(process.pid).children(recursive=True):
         try:
