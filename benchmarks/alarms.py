@@ -24,7 +24,7 @@ from rich.progress import track
 from rnndiag import checkpoint
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.checkpoint.model import Model, Source
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet

@@ -17,7 +17,7 @@ import torch
 import typer
 from torch import nn
 
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet
 from rnndiag.treatments.clip import Clip

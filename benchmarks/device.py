@@ -20,8 +20,8 @@ from clock import machine, table
 from rich.console import Console
 from torch import Tensor
 
-from rnndiag.config import Settings
-from rnndiag.machine import device_of, measuring
+from rnndiag.config.settings import Settings
+from rnndiag.machine.device import device_of, measuring
 from rnndiag.measures.adjoint import layer_adjoint
 from rnndiag.operators.lanczos import spectral_norms
 from rnndiag.operators.qr_exponents import frame_growth

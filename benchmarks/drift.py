@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "sample_models"))
 from train import FORGET_BIAS, SEED, Classifier, Start, pixel_sequences
 
 import rnndiag
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.trend import Trend, trend
 
 WORSE = 1.5

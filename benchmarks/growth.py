@@ -24,9 +24,9 @@ import typer
 from clock import Call, cpu_seconds, machine, table
 from rich.console import Console
 
-from rnndiag.config import Settings
+from rnndiag.budget import cost, gemm_rate
+from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
-from rnndiag.estimate import cost, gemm_rate
 from rnndiag.measures.adjoint import layer_adjoint
 from rnndiag.operators.lanczos import spectral_norms
 from rnndiag.operators.qr_exponents import frame_growth

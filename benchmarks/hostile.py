@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from clock import machine, table  # noqa: E402
 
-from rnndiag.checkpoint.allowance import UNITS  # noqa: E402
+from rnndiag.files.work_budget import UNITS  # noqa: E402
 from tests.checkpoint.files import legacy_of, zip_of  # noqa: E402
 from tests.checkpoint.opcodes import DATA, beside_layer, whole  # noqa: E402
 from tests.checkpoint.test_allowance import HEAPS, TENSORS  # noqa: E402

@@ -23,7 +23,7 @@ import typer
 from rich.console import Console
 
 from rnndiag import api
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.measures.adjoint import layer_adjoint
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet

@@ -11,14 +11,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from rnndiag.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from rnndiag.api import inspect as inspect
     from rnndiag.api import prescribe as prescribe
     from rnndiag.api import simulate as simulate
-    from rnndiag.config import Settings as Settings
-    from rnndiag.config import Thresholds as Thresholds
+    from rnndiag.config.settings import Settings as Settings
+    from rnndiag.config.settings import Thresholds as Thresholds
     from rnndiag.errors import RnndiagError as RnndiagError
     from rnndiag.probes import Probe as Probe
     from rnndiag.random_nets import RandomNet as RandomNet
@@ -28,8 +28,8 @@ _HOMES = {
     "inspect": "rnndiag.api",
     "simulate": "rnndiag.api",
     "prescribe": "rnndiag.api",
-    "Settings": "rnndiag.config",
-    "Thresholds": "rnndiag.config",
+    "Settings": "rnndiag.config.settings",
+    "Thresholds": "rnndiag.config.settings",
     "RnndiagError": "rnndiag.errors",
     "Probe": "rnndiag.probes",
     "RandomNet": "rnndiag.random_nets",

@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from rnndiag import signals
-from rnndiag.cleanup import run_cleanups
+from rnndiag.process import signals
+from rnndiag.process.cleanup import run_cleanups
 
 OK, BAD_INPUT, BUG = 0, 2, 3
 

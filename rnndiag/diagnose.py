@@ -10,15 +10,14 @@ from dataclasses import replace
 
 import torch
 
-import rnndiag
+from rnndiag.budget import LONG, check_memory, cost, gemm_rate
 from rnndiag.cells.custom import StepLayer
 from rnndiag.cells.layer import Stack
 from rnndiag.checkpoint.model import Model, Skipped, Source
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.errors import ProbeError, SettingsError
-from rnndiag.estimate import LONG, check_memory, cost, gemm_rate
-from rnndiag.globs import matches
-from rnndiag.machine import device_of, measuring
+from rnndiag.files.globs import matches
+from rnndiag.machine.device import device_of, measuring
 from rnndiag.measures.alternative import as_assumed, with_alternative
 from rnndiag.measures.layer import STAGES, LayerMeasures, measure_layer, measure_stack
 from rnndiag.measures.step_norms import VECTORS, estimates_rms
@@ -34,6 +33,7 @@ from rnndiag.trajectory import run_stack, run_step
 from rnndiag.treatments.patient import Patient
 from rnndiag.treatments.suggest import tried
 from rnndiag.treatments.trial import Trials
+from rnndiag.version import __version__
 
 SLOW = 1e10
 """Flops a second of a slow machine: what takes less than ``LONG`` on it is not worth measuring this one's."""
@@ -198,7 +198,7 @@ def _report(
     assessment = assess([replace(subject, framework=source.framework) for subject in measured], policy)
     return Report(
         schema_version=SCHEMA_VERSION,
-        rnndiag_version=rnndiag.__version__,
+        rnndiag_version=__version__,
         source=source,
         probe=ProbeReport(probe.kind, probe.length, probe.batch, probe.scale, probe.seed),
         measured_in=settings.dtype,

@@ -6,7 +6,12 @@ The command line prints it after ``rnndiag: error:`` and exits with the class's 
 
 from __future__ import annotations
 
-from rnndiag.printable import message_line
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from rnndiag.printable import message_line, printable
 
 
 class RnndiagError(Exception):
@@ -64,3 +69,29 @@ class OutputError(RnndiagError):
 
 class FleetError(RnndiagError):
     """A cluster that cannot be reached, or that has gone."""
+
+
+MAX_DESCRIPTION = 200
+"""The largest number of characters of a described message; some messages of torch fill pages."""
+
+
+def describe_error(error: BaseException) -> str:
+    """``ValueError: 5 units, not 4 (model.py:12)``: kind, message, and the innermost place in the user's own files."""
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    line = printable(" ".join(message.split()), MAX_DESCRIPTION)
+    places = list(_places(error))
+    where = f" ({places[-1]})" if places else ""
+    return f"{type(error).__name__}{': ' if line else ''}{line}{where}"
+
+
+def _places(error: BaseException) -> Iterator[str]:
+    libraries = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    libraries.append(Path(__file__).parent)
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError):
+        frames.append((error.filename or "", error.lineno))
+    for name, line in frames:
+        file = Path(name)
+        if file.is_file() and not any(file.is_relative_to(library) for library in libraries):
+            here = Path.cwd()
+            yield f"{file.relative_to(here) if file.is_relative_to(here) else file}:{line}"

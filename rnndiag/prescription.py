@@ -9,10 +9,10 @@ from difflib import get_close_matches
 
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.checkpoint.model import Model
-from rnndiag.config import Settings, Thresholds
+from rnndiag.config.settings import Settings, Thresholds
 from rnndiag.diagnose import Progress, diagnose, measuring_of, patients
 from rnndiag.errors import SettingsError
-from rnndiag.globs import matches
+from rnndiag.files.globs import matches
 from rnndiag.measures.alternative import as_assumed
 from rnndiag.measures.verdict import Verdict, worst
 from rnndiag.probes import Probe

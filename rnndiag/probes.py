@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rnndiag.cells.layer import Stack
 from rnndiag.errors import ProbeError
-from rnndiag.machine import available_memory
+from rnndiag.machine.device import available_memory
 from rnndiag.seeds import generator
 
 ProbeKind = Literal["noise", "zeros", "constant", "sine", "impulse", "tokens", "file"]

@@ -13,7 +13,7 @@ from rnndiag.cells.cell import Linearisation
 from rnndiag.cells.custom import Layer, StepLayer
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.cells.lstm import LSTM
-from rnndiag.machine import at_once
+from rnndiag.machine.device import at_once
 from rnndiag.operators.base import BatchedOperator
 from rnndiag.operators.chain import Chain
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rnndiag.checkpoint import load
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
 from rnndiag.errors import SettingsError
 from rnndiag.measures.adjoint import layer_adjoint

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import rnndiag
 from rnndiag.checkpoint.model import Model, Source
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
 from rnndiag.errors import ModelError, ProbeError, SettingsError
 from rnndiag.probes import Probe

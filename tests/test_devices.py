@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
 from rnndiag.errors import SettingsError
-from rnndiag.machine import at_once, device_of, measuring, single_is_single, told_in_a_line
+from rnndiag.machine.device import at_once, device_of, measuring, single_is_single, told_in_a_line
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet
 from rnndiag.renderers import json as as_json
@@ -109,7 +109,7 @@ def test_a_device_that_is_not_there_is_one_short_line(name: str) -> None:
 @pytest.mark.parametrize(("gigabytes", "mebibytes"), [(1, 8), (8, 32), (16, 64), (80, 320), (1000, 512)])
 def test_more_at_once_where_launches_are_dear(gigabytes: int, mebibytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert at_once(8 << 20, torch.device("cpu")) == 8 << 20
-    monkeypatch.setattr("rnndiag.machine.memory_of", lambda device: gigabytes << 30)
+    monkeypatch.setattr("rnndiag.machine.device.memory_of", lambda device: gigabytes << 30)
     assert at_once(8 << 20, torch.device("cuda")) == mebibytes << 20
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from rnndiag import diagnose as pipeline
-from rnndiag.config import Settings
+from rnndiag.budget import Cost, cost, gemm_rate
+from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
 from rnndiag.errors import SettingsError
-from rnndiag.estimate import Cost, cost, gemm_rate
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet
 

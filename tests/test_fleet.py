@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from rnndiag.checkpoint.formats import READERS
-from rnndiag.checkpoint.mapping import parse_map
-from rnndiag.config import Settings
+from rnndiag.checkpoint.formats.registry import READERS
+from rnndiag.checkpoint.layers.mapping import parse_map
+from rnndiag.config.settings import Settings
 from rnndiag.fleet.cache import WHOLE
 from rnndiag.fleet.executors import InProcess
 from rnndiag.fleet.job import Failure, Job

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnndiag.checkpoint.mapping import parse_map
-from rnndiag.globs import matches
+from rnndiag.checkpoint.layers.mapping import parse_map
+from rnndiag.files.globs import matches
 
 NAMES = st.text("ab.-]![", max_size=8)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,49 +12,50 @@ import rnndiag
 
 PACKAGE = Path(rnndiag.__file__).parent
 
-ROOMS = (
-    {
-        "errors",
-        "config",
-        "config_file",
-        "config_search",
-        "config_toml",
-        "config_yaml",
-        "cleanup",
-        "descriptors",
-        "globs",
-        "parent_process",
-        "seeds",
-        "signals",
-        "printable",
-        "side_files",
-        "told",
-        "whole_file",
-    },
-    {"machine"},
-    {"operators", "cells", "probes", "parsers"},
-    {"checkpoint", "random_nets", "trajectory"},
-    {"measures", "theory"},
-    {"rules", "treatments"},
-    {"report", "report_shape"},
-    {"estimate"},
-    {"diagnose", "baseline"},
-    {"compare", "prescription", "sweep", "trend"},
-    {"fleet", "renderers"},
-    {"api"},
-    {"testing"},
-    {"cli"},
-    {"__main__"},
+FLOORS = (
+    "printable",
+    "process",
+    "version",
+    "seeds",
+    "errors",
+    "files",
+    "config",
+    "machine",
+    "operators",
+    "cells",
+    "probes",
+    "trajectory",
+    "budget",
+    "measures",
+    "parsers",
+    "checkpoint",
+    "random_nets",
+    "rules",
+    "theory",
+    "treatments",
+    "report",
+    "diagnose",
+    "comparison",
+    "sweep",
+    "trend",
+    "prescription",
+    "fleet",
+    "renderers",
+    "api",
+    "",  # the root of the package
+    "testing",
+    "cli",
+    "__main__",
 )
-"""Earlier rooms know nothing of later ones."""
+"""The packages and root files, the lowest first. Each imports only those before it."""
 
 LIBRARIES = {
     "rich": {"renderers", "cli"},
     "typer": {"cli", "__main__"},
     "plotext": {"renderers"},
     "junitparser": {"renderers"},
-    "msgspec": {"checkpoint", "report", "config_file", "baseline", "renderers", "sweep", "fleet"},
-    "yaml": {"config_yaml"},
+    "msgspec": {"checkpoint", "report", "config", "comparison", "renderers", "sweep", "fleet"},
+    "yaml": {"config"},
     "safetensors": {"parsers", "checkpoint"},
     "onnx": {"parsers"},
     "h5py": {"parsers"},
@@ -63,41 +65,55 @@ LIBRARIES = {
 """Which rooms may import a library."""
 
 
+FILES = sorted(PACKAGE.rglob("*.py"))
+MODULES = {".".join(("rnndiag", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+           for path in FILES}  # fmt: skip
+
+
 def room(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def floor(name: str) -> int:
-    return next(i for i, rooms in enumerate(ROOMS) if name in rooms)
+    """The package or root file that a file belongs to; empty for the root of the package."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py").removesuffix("__init__")
 
 
 def imports(path: Path) -> set[str]:
+    """The modules that a file imports anywhere, also under ``TYPE_CHECKING``."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found.add(node.module or "")
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in MODULES else node.module or "" for name in inner}
     return found
 
 
-FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
+IMPORTS = {name: imports(path) for name, path in MODULES.items()}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_go_one_way(path: Path) -> None:
-    for name in imports(path):
-        parts = name.split(".")
-        if (
-            parts[0] == "rnndiag"
-            and len(parts) > 1
-            and (PACKAGE / parts[1]).exists() | (PACKAGE / f"{parts[1]}.py").exists()
-        ):
-            assert floor(parts[1]) <= floor(room(path)), f"{room(path)} imports {name}"
-        allowed = LIBRARIES.get(parts[0])
-        assert allowed is None or room(path) in allowed, f"{room(path)} imports {parts[0]}"
+def test_every_room_is_on_a_floor() -> None:
+    assert {room(path) for path in FILES} == set(FLOORS)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_go_down(name: str) -> None:
+    here = room(MODULES[name])
+    for imported in IMPORTS[name] & MODULES.keys():
+        there = room(MODULES[imported])
+        assert there == here or FLOORS.index(there) < FLOORS.index(here), f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_libraries_stay_in_their_rooms(name: str) -> None:
+    here = room(MODULES[name])
+    for imported in IMPORTS[name]:
+        assert here in LIBRARIES.get(imported.partition(".")[0], {here}), f"{name} imports {imported}"
+
+
+@pytest.mark.xfail(strict=True, reason="write/patch.py and write/repacked.py import each other until repacked.py goes")
+def test_no_file_imports_itself_through_others() -> None:
+    graph = {name: (found & MODULES.keys()) - {name} for name, found in IMPORTS.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError with the files of a circle
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -142,17 +158,12 @@ def test_json_is_written_by_the_function_that_escapes_it(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_files_stay_short(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if room(p) == "parsers"], ids=lambda p: p.name)
 def test_parsers_start_without_torch(path: Path) -> None:
     assert not {name.partition(".")[0] for name in imports(path)} & {"torch", "msgspec", "yaml", "rich", "typer"}
-
-
-def test_every_room_is_on_a_floor() -> None:
-    for path in FILES:
-        floor(room(path))
 
 
 def test_public_names_exist() -> None:

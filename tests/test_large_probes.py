@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from numpy.lib import format as npy
 
 from rnndiag.api import make_probe
-from rnndiag.checkpoint.npy import read_header, read_leading
+from rnndiag.budget import check_memory
 from rnndiag.errors import ProbeError, SettingsError
-from rnndiag.estimate import check_memory
-from rnndiag.machine import available_memory
+from rnndiag.files.npy import read_header, read_leading
+from rnndiag.machine.device import available_memory
 from rnndiag.probes import Probe
 
 SAMPLES = Path(__file__).parents[1] / "sample_models"

@@ -13,7 +13,7 @@ import torch
 import rnndiag
 from rnndiag.cells.layer import Stack
 from rnndiag.checkpoint.model import Model, Source
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
 from rnndiag.errors import ProbeError, SettingsError
 from rnndiag.probes import Probe

@@ -9,7 +9,7 @@ import torch
 
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.checkpoint.model import Model, Source
-from rnndiag.config import Settings, Thresholds
+from rnndiag.config.settings import Settings, Thresholds
 from rnndiag.diagnose import diagnose
 from rnndiag.measures.lyapunov import lyapunov
 from rnndiag.probes import Probe

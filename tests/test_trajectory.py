@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rnndiag import trajectory
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.measures import adjoint
 from rnndiag.measures.layer import measure_layer, measure_stack
 from rnndiag.trajectory import run_stack

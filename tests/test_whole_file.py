@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rnndiag.whole_file import replace_whole
+from rnndiag.files.atomic import replace_whole
 
 
 @pytest.fixture(params=[0o022, 0o077])

@@ -14,13 +14,13 @@ from rnndiag import checkpoint
 from rnndiag.api.probing import ProbeSpec, array_of, make_probe
 from rnndiag.cells.custom import StepLayer, step_layer
 from rnndiag.cells.step import State, name_of
-from rnndiag.checkpoint import live
-from rnndiag.checkpoint.mapping import RoleMap, parse_map
+from rnndiag.checkpoint import module
+from rnndiag.checkpoint.layers.mapping import RoleMap, parse_map
 from rnndiag.checkpoint.model import Source
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.diagnose import Progress, diagnose, diagnose_step
 from rnndiag.errors import ModelError, ProbeError
-from rnndiag.machine import device_of
+from rnndiag.machine.device import device_of
 from rnndiag.probes import Probe
 from rnndiag.report import Report
 from rnndiag.rules.policy import Policy
@@ -84,7 +84,7 @@ def inspect(
             source = Source(layer.name, "function")
             return diagnose_step(layer, source, driven, settings, policy=policy, progress=progress)
     if isinstance(model, nn.Module):
-        found = live.load(model, nonlinearity=nonlinearity)
+        found = module.load(model, nonlinearity=nonlinearity)
     else:
         found = checkpoint.load(model, nonlinearity=nonlinearity, maps=role_maps(mapping))
     spec = probe if inputs is None else inputs

@@ -11,9 +11,9 @@ from torch import nn
 from rnndiag import checkpoint, prescription
 from rnndiag.api.inspecting import role_maps
 from rnndiag.api.probing import ProbeSpec, make_probe
-from rnndiag.checkpoint import live
-from rnndiag.checkpoint.mapping import RoleMap
-from rnndiag.config import Settings
+from rnndiag.checkpoint import module
+from rnndiag.checkpoint.layers.mapping import RoleMap
+from rnndiag.config.settings import Settings
 from rnndiag.diagnose import Progress
 from rnndiag.errors import OutputError
 from rnndiag.prescription import Prescription
@@ -74,7 +74,7 @@ def prescribe(
     if isinstance(model, RandomNet):
         found = model.build()
     elif isinstance(model, nn.Module):
-        found = live.load(model, nonlinearity=nonlinearity)
+        found = module.load(model, nonlinearity=nonlinearity)
     else:
         found = checkpoint.load(model, nonlinearity=nonlinearity, maps=maps)
     built = make_probe(probe, length=length, batch=batch, scale=scale, settings=settings)
@@ -88,7 +88,7 @@ def prescribe(
         if not prescribed.changed:
             why = "the model is healthy" if given.before.verdict == "healthy" else "no treatment helps"
             raise OutputError(f"{save}: not written: {why}; --take NAME chooses a treatment all the same")
-        from rnndiag.checkpoint.rewrite import rewrite
+        from rnndiag.checkpoint.write.write_back import rewrite
 
         rewrite(model, save, prescribed.changed, measured=found, force=force, nonlinearity=nonlinearity, maps=maps)
     return given
@@ -104,6 +104,6 @@ def _check_save(model: str | Path | nn.Module | RandomNet, take: str | None, sav
             f"{save}: --take {take} changes the architecture, which cannot be written into the file; take a "
             "treatment that keeps the cell, or leave out --save"
         )
-    from rnndiag.checkpoint.rewrite import check_written
+    from rnndiag.checkpoint.write.write_back import check_written
 
     check_written(model, save, force=force)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnndiag.checkpoint.arrays import read_array
-from rnndiag.config import Settings
+from rnndiag.checkpoint.probe_file import read_array
+from rnndiag.config.settings import Settings
 from rnndiag.errors import ProbeError
 from rnndiag.probes import GENERATED, Probe, ProbeKind
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rnndiag.api.probing import ProbeSpec, make_probe
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.diagnose import Progress, diagnose
 from rnndiag.random_nets import RandomNet
 from rnndiag.report import Report

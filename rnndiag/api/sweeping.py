@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rnndiag.api.probing import ProbeSpec, make_probe
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.diagnose import Progress
 from rnndiag.sweep.axes import Value, longest, parse_axes, with_length
 from rnndiag.sweep.plan import DEFAULT_NETS, Plan

@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
-from rnndiag.errors import ModelError, RnndiagError
-from rnndiag.told import told
+from rnndiag.errors import ModelError, RnndiagError, describe_error
 
 Step = Callable[[Any, Tensor], Any]
 
@@ -112,7 +111,7 @@ class StepFunction:
         except RnndiagError:
             raise
         except Exception as error:
-            raise ModelError(f"{self.name}: {told(error)}") from error
+            raise ModelError(f"{self.name}: {describe_error(error)}") from error
         return self.check(new, parts)
 
     def check(self, new: object, parts: Sequence[Tensor]) -> list[Tensor]:

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from rnndiag.cells.step import StepFunction
-from rnndiag.errors import ModelError
+from rnndiag.errors import ModelError, describe_error
 from rnndiag.operators.derivative import Derivative
-from rnndiag.told import told
 
 NUDGE = 0.01
 """By which the rows' states are told apart, relative to the largest entry."""
@@ -112,7 +111,7 @@ def _check_gradient(function: StepFunction, u: Tensor, w: Tensor, new: Tensor) -
     try:
         reached = torch.autograd.grad(sums, leaves, allow_unused=True)
     except RuntimeError as error:
-        raise ModelError(f"{function.name}: cannot be differentiated: {told(error)}") from error
+        raise ModelError(f"{function.name}: cannot be differentiated: {describe_error(error)}") from error
     for i, gradient in enumerate(reached):
         moved = [leaf.detach() + NUDGE * (i == j) * (1 + leaf.detach().abs()) for j, leaf in enumerate(leaves)]
         matters = not _alike(new, function(torch.cat(moved, dim=-1), w))
@@ -142,7 +141,7 @@ def _forward_mode_works(function: StepFunction, u: Tensor, w: Tensor) -> bool:
         except ModelError as error:
             said, cause = str(error).removeprefix(f"{function.name}: "), error
         except RuntimeError as error:  # as torch raises for a derivative that is missing
-            said, cause = told(error), error
+            said, cause = describe_error(error), error
     raise ModelError(
         f"{function.name}: neither forward-mode differentiation nor a second backward works on it: {said}; give its "
         "torch.autograd.Function a jvp, or leave out torch.compile"

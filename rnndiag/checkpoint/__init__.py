@@ -12,24 +12,24 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from rnndiag.checkpoint import formats
-from rnndiag.checkpoint.at_hand import at_hand
 from rnndiag.checkpoint.contents import combined
-from rnndiag.checkpoint.find import find
-from rnndiag.checkpoint.folders import models_in
-from rnndiag.checkpoint.hints import hint
+from rnndiag.checkpoint.fetch import at_hand
+from rnndiag.checkpoint.formats import registry
+from rnndiag.checkpoint.formats.folders import models_in
+from rnndiag.checkpoint.layers.find import find
+from rnndiag.checkpoint.layers.hints import hint
 from rnndiag.checkpoint.model import Model, Skipped, Source
-from rnndiag.checkpoint.steady import steadily
-from rnndiag.checkpoint.text import listing
 from rnndiag.errors import CheckpointError, NotAModelError
+from rnndiag.files.stable_read import steadily
+from rnndiag.files.text import listing
 from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rnndiag.checkpoint.at_hand import AtHand
     from rnndiag.checkpoint.contents import Contents, Nonlinearity
-    from rnndiag.checkpoint.mapping import RoleMap
+    from rnndiag.checkpoint.fetch import AtHand
+    from rnndiag.checkpoint.layers.mapping import RoleMap
 
 __all__ = ["Model", "Skipped", "Source", "file_digest", "load", "read_contents"]
 
@@ -61,7 +61,7 @@ def load(path: str | Path, *, nonlinearity: Nonlinearity | None = None, maps: Se
 def _loaded(path: str, nonlinearity: Nonlinearity | None, maps: Sequence[RoleMap]) -> Model:
     try:
         with at_hand(path) as found:
-            format_, contents = _archived(found) if found.archive else formats.read(found.content)
+            format_, contents = _archived(found) if found.archive else registry.read(found.content)
             # Before the copies go: tensors may be mapped from them until they are found.
             findings = find(contents, nonlinearity, maps)
             digest = file_digest(found.file)
@@ -90,7 +90,7 @@ def _archived(found: AtHand) -> tuple[str, Contents]:
     for path in models_in(found.content):
         name = path.relative_to(found.content).as_posix()
         try:
-            format_, parts[name] = formats.read(path)
+            format_, parts[name] = registry.read(path)
         except CheckpointError as error:
             reason = str(error).removeprefix(f"{path}: ")
             skipped.append(Skipped(printable(name), reason, recurrent=True))  # it may hold a recurrent layer
@@ -114,7 +114,7 @@ def read_contents(path: str | Path) -> Contents:
     """
     path = Path(path)
     try:
-        return formats.read(path)[1]
+        return registry.read(path)[1]
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
 

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-import rnndiag
 from rnndiag.cli.check import check
 from rnndiag.cli.compare import compare
 from rnndiag.cli.inspect import inspect
@@ -21,6 +20,7 @@ from rnndiag.cli.simulate import simulate
 from rnndiag.cli.streams import print_text
 from rnndiag.cli.sweep import sweep
 from rnndiag.cli.trend import trend
+from rnndiag.version import __version__
 
 app = typer.Typer(
     name="rnndiag",
@@ -45,7 +45,7 @@ app.command()(schema)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print_text(f"rnndiag {rnndiag.__version__}\n")
+        print_text(f"rnndiag {__version__}\n")
         raise typer.Exit
 
 

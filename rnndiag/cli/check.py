@@ -134,7 +134,7 @@ def _write_baseline(kept: Destination, gate: Gate, measured: Measured, *, force:
 
 def _baseline_file(file: Path, baseline: Path | None) -> Destination:
     """The file of --write-baseline. It may replace the report of --baseline: this is how a new state is accepted."""
-    from rnndiag.baseline import is_report
+    from rnndiag.comparison.baseline import is_report
 
     accepted = baseline if baseline is not None and is_report(baseline) else None
     return Destination(file, "--write-baseline", rewrites=accepted)

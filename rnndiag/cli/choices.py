@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from rnndiag.errors import ConfigError, SettingsError
 
 if TYPE_CHECKING:
-    from rnndiag.checkpoint.mapping import RoleMap
-    from rnndiag.config import Settings, Thresholds
-    from rnndiag.config_file import ConfigFile, Located
+    from rnndiag.checkpoint.layers.mapping import RoleMap
+    from rnndiag.config.file import ConfigFile, Located
+    from rnndiag.config.settings import Settings, Thresholds
     from rnndiag.probes import Probe
     from rnndiag.rules.base import Rule
     from rnndiag.rules.policy import Override, Policy
@@ -55,7 +55,7 @@ class Choices:
     @property
     def settings(self) -> Settings:
         """How to measure."""
-        from rnndiag.config import Settings
+        from rnndiag.config.settings import Settings
 
         return Settings(
             lag=self["lag"],
@@ -71,7 +71,7 @@ class Choices:
     @property
     def thresholds(self) -> Thresholds:
         """The healthy band and what counts as saturated, open or closed."""
-        from rnndiag.config import Thresholds
+        from rnndiag.config.settings import Thresholds
 
         if self.file is None:
             return Thresholds()
@@ -125,7 +125,7 @@ class Choices:
         """
         if not self["map"]:
             return []
-        from rnndiag.checkpoint.mapping import parse_map
+        from rnndiag.checkpoint.layers.mapping import parse_map
 
         return [parse_map(text, self._where("map")) for text in self["map"]]
 
@@ -179,12 +179,12 @@ def choose(options: Mapping[str, Any], config: Path | None, *, of_runs: bool = F
 
 def _located(config: Path | None) -> Located | None:
     if config is not None:
-        from rnndiag.config_file import read
+        from rnndiag.config.file import read
 
         if not os.path.lexists(config):
             raise ConfigError(f"--config {config}: no such file")
         return read(config)
-    from rnndiag.config_search import NAMES, may_configure
+    from rnndiag.config.search import NAMES, may_configure
 
     try:
         here = Path.cwd()
@@ -192,7 +192,7 @@ def _located(config: Path | None) -> Located | None:
         return None
     if not any(may_configure(folder / name) for folder in (here, *here.parents) for name in NAMES):
         return None  # and nothing to import for it
-    from rnndiag.config_file import find
+    from rnndiag.config.file import find
 
     return find(here)
 

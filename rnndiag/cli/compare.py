@@ -20,7 +20,7 @@ from rnndiag.cli.streams import print_table
 from rnndiag.errors import BaselineError
 
 if TYPE_CHECKING:
-    from rnndiag.compare import Comparison
+    from rnndiag.comparison.compare import Comparison
     from rnndiag.report import Report
 
 FORMATS = ("table", "json")
@@ -59,10 +59,10 @@ def compare(
     del verbose  # of bugs' tracebacks only, which the caller shows
     targets = parse_targets(formats or (), output, FORMATS)
     check_destinations(destinations(targets), read_by(chosen, (base, new)), force=force)
-    from rnndiag.baseline import match
     from rnndiag.cli.check import FAILED
     from rnndiag.cli.gate import fails
-    from rnndiag.compare import compare as compared
+    from rnndiag.comparison.baseline import match
+    from rnndiag.comparison.compare import compare as compared
     from rnndiag.renderers import comparison as rendered
 
     one, two = (_report(path, chosen, quiet=quiet) for path in (base, new))
@@ -87,7 +87,7 @@ def _report(path: str, chosen: Choices, *, quiet: bool) -> Report:
     from dataclasses import replace
 
     from rnndiag import api
-    from rnndiag.baseline import is_report, read_reports
+    from rnndiag.comparison.baseline import is_report, read_reports
 
     if not is_report(Path(path)):
         with progress_bar(path, quiet=quiet) as progress:

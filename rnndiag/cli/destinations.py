@@ -20,10 +20,10 @@ from typing import Literal
 
 from rnndiag.cli.inputs import Input, input_of, model_with
 from rnndiag.cli.streams import say, write_descriptor
-from rnndiag.descriptors import descriptor_of
 from rnndiag.errors import OutputError
+from rnndiag.files.atomic import replace_whole
+from rnndiag.files.descriptors import descriptor_of
 from rnndiag.renderers.own_reports import is_own_report
-from rnndiag.whole_file import replace_whole
 
 REPLACE = "name another file, or replace it with --force"
 
@@ -184,7 +184,7 @@ def _check_inputs(destination: Destination, inputs: Sequence[Input]) -> None:
 
 
 def _check_name(destination: Destination) -> None:
-    from rnndiag.checkpoint.folders import SUFFIXES
+    from rnndiag.checkpoint.formats.folders import SUFFIXES
 
     file = destination.file
     if file.name.endswith(SUFFIXES) and not file.exists():
@@ -202,10 +202,10 @@ def _is_own(file: Path) -> bool:
 
 
 def _described(file: Path) -> str:
-    from rnndiag.checkpoint import formats
+    from rnndiag.checkpoint.formats import registry
     from rnndiag.errors import CheckpointError
 
     try:
-        return f"a model ({formats.identify(file).format}), not a report of rnndiag"
+        return f"a model ({registry.identify(file).format}), not a report of rnndiag"
     except (CheckpointError, OSError):
         return "not a report of rnndiag"

@@ -67,14 +67,14 @@ class Gate:
         return hashlib.sha256(b"\n".join(to_json(each) for each in self._old)).hexdigest()
 
     def _only_worse(self, report: Report, baseline: str) -> Report:
-        from rnndiag.baseline import difference, match
+        from rnndiag.comparison.baseline import difference, match
 
         return replace(report, findings=difference(match(report, self._old, baseline), report).worse)
 
 
 def _kept(baseline: Path, chosen: Choices) -> Sequence[Report]:
     from rnndiag import api
-    from rnndiag.baseline import is_report, read_reports
+    from rnndiag.comparison.baseline import is_report, read_reports
 
     if is_report(baseline) or not baseline.exists():
         return read_reports(baseline)

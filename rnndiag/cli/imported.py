@@ -14,8 +14,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 from rnndiag.cli.streams import own_code
-from rnndiag.errors import ModelError, RnndiagError, SettingsError
-from rnndiag.told import told
+from rnndiag.errors import ModelError, RnndiagError, SettingsError, describe_error
 
 if TYPE_CHECKING:
     from rnndiag.cli.choices import Choices
@@ -126,7 +125,7 @@ def _running(spec: str) -> Iterator[None]:
     except RnndiagError:
         raise
     except (Exception, SystemExit) as error:  # anything may be in it, sys.exit() too
-        raise ModelError(f"--import {spec}: {told(error)}") from error
+        raise ModelError(f"--import {spec}: {describe_error(error)}") from error
 
 
 def _near_module(name: str) -> str:

@@ -67,7 +67,7 @@ def _local_names(given: Input) -> Iterator[str]:
     if "://" not in text or isinstance(given, Path):
         yield text
         return
-    from rnndiag.checkpoint.at_hand import on_this_machine
+    from rnndiag.checkpoint.fetch import on_this_machine
 
     for link in text.split("::"):
         path = on_this_machine(link)
@@ -90,10 +90,10 @@ def _may_hold(folder: Path, file: Path) -> bool:
 
 
 def _consists_of(model: Path, own: os.stat_result) -> bool:
-    from rnndiag.checkpoint import formats
+    from rnndiag.checkpoint.formats import registry
 
     try:
-        statuses = map(_status, map(str, formats.parts(model)))
+        statuses = map(_status, map(str, registry.parts(model)))
         return any(status is not None and os.path.samestat(status, own) for status in statuses)
     except OSError:  # what cannot be read is not an input
         return False

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from rnndiag import signals
+from rnndiag.process import signals
 
 
 class Interrupts:

@@ -12,7 +12,7 @@ from rnndiag.cli.progress import search_progress
 from rnndiag.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from rnndiag.checkpoint.folders import Search
+    from rnndiag.checkpoint.formats.folders import Search
     from rnndiag.cli.choices import Choices
 
 STDIN = "-"
@@ -66,7 +66,7 @@ def _files(path: str) -> Iterator[str]:
     if path == STDIN or "://" in path:
         yield path
         return
-    from rnndiag.checkpoint.folders import SUFFIXES, Search
+    from rnndiag.checkpoint.formats.folders import SUFFIXES, Search
 
     with search_progress(path) as progress:
         if Path(path).is_dir():

@@ -12,12 +12,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rnndiag.globs import matches
+from rnndiag.files.globs import matches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rnndiag.checkpoint.folders import Search
+    from rnndiag.checkpoint.formats.folders import Search
 
 ANY_DEPTH = "**"
 

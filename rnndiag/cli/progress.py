@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from threading import Timer
 from typing import TYPE_CHECKING
 
-from rnndiag.cleanup import cleanup_if_ended
 from rnndiag.cli.streams import progress_console, say
 from rnndiag.printable import printable
+from rnndiag.process.cleanup import cleanup_if_ended
 
 if TYPE_CHECKING:
     from rnndiag.diagnose import Progress

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Any, TextIO
 
+from rnndiag.files.atomic import write_all
 from rnndiag.printable import escaped, json_escaped, log_text, message_line, without_commands
-from rnndiag.whole_file import write_all
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType

@@ -11,9 +11,9 @@ import msgspec
 
 from rnndiag.checkpoint import file_digest
 from rnndiag.errors import OutputError
+from rnndiag.files.atomic import replace_whole
+from rnndiag.files.side_files import MAX_REPORTS_BYTES, read_bytes
 from rnndiag.report import Report, from_json, to_json
-from rnndiag.side_files import MAX_REPORTS_BYTES, read_bytes
-from rnndiag.whole_file import replace_whole
 
 WHOLE = frozenset(
     {"torch", "torch-legacy", "torchscript", "torch-export", "safetensors", "npz", "npy", "keras", "keras-h5"}

@@ -9,11 +9,10 @@ from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 
-import rnndiag
-from rnndiag.errors import FleetError
+from rnndiag.errors import FleetError, describe_error
 from rnndiag.fleet.greeting import check_greeting
 from rnndiag.fleet.task import in_one_thread, version
-from rnndiag.told import told
+from rnndiag.version import __version__
 
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 30
@@ -62,8 +61,8 @@ def cluster(address: str) -> Iterator[tuple[Executor, int]]:
     # If the peer is not a scheduler, the client's decoder can raise any error.
     except Exception as error:
         raise FleetError(
-            f"--scheduler {address}: no scheduler answers there ({told(error)}); start one with dask scheduler, or "
-            "name another"
+            f"--scheduler {address}: no scheduler answers there ({describe_error(error)}); start one with "
+            "dask scheduler, or name another"
         ) from error
     try:
         executor = Cluster(client, address)
@@ -102,12 +101,12 @@ class Cluster(Executor):
             ) from None
         except (ImportError, RuntimeError) as error:  # a scheduler without it cannot read what it is sent
             raise FleetError(
-                f"--scheduler {self._address}: it or its workers lack rnndiag ({told(_root(error))}); install the same "
-                "version where they run"
+                f"--scheduler {self._address}: it or its workers lack rnndiag ({describe_error(_root(error))}); "
+                "install the same version where they run"
             ) from error
-        if theirs != rnndiag.__version__:
+        if theirs != __version__:
             raise FleetError(
-                f"--scheduler {self._address}: its workers have rnndiag {theirs}, this is {rnndiag.__version__}; "
+                f"--scheduler {self._address}: its workers have rnndiag {theirs}, this is {__version__}; "
                 "install the same version on both"
             )
 

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import msgspec
 import torch
 
-import rnndiag
 from rnndiag import checkpoint
-from rnndiag.checkpoint.mapping import RoleMap
-from rnndiag.config import Settings
+from rnndiag.checkpoint.layers.mapping import RoleMap
+from rnndiag.config.settings import Settings
 from rnndiag.diagnose import Progress, diagnose
 from rnndiag.errors import NotAModelError, OutputError, RnndiagError
 from rnndiag.fleet import cache
 from rnndiag.probes import Probe
 from rnndiag.rules.policy import Policy
+from rnndiag.version import __version__
 
 if TYPE_CHECKING:
     from rnndiag.report import Report
@@ -104,7 +104,7 @@ def _digest(job: Job) -> str:
     """32 hexadecimal digits. Versions count: a later one may measure more, or round another way."""
     array = job.probe.array
     said = {
-        "rnndiag": rnndiag.__version__,
+        "rnndiag": __version__,
         "torch": str(torch.__version__),
         "probe": [job.probe.kind, job.probe.length, job.probe.batch, job.probe.scale, job.probe.seed],
         "array": None if array is None else [list(array.shape), _hashed(array.contiguous().numpy().tobytes())],

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from rnndiag.cleanup import temporary_file
-from rnndiag.descriptors import descriptor_of
 from rnndiag.errors import OutputError, SettingsError
+from rnndiag.files.atomic import write_all
+from rnndiag.files.descriptors import descriptor_of
+from rnndiag.files.side_files import MAX_REPORTS_BYTES, is_regular, mebibytes, open_regular
 from rnndiag.fleet.job import Failure
 from rnndiag.printable import json_escaped
+from rnndiag.process.cleanup import temporary_file
 from rnndiag.report import Report, decoded, from_json, to_builtins
-from rnndiag.side_files import MAX_REPORTS_BYTES, is_regular, mebibytes, open_regular
-from rnndiag.whole_file import write_all
 
 if TYPE_CHECKING:
     from typing import BinaryIO

@@ -19,9 +19,9 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
-from rnndiag.cleanup import cleanup, run_cleanups, temporary_folder
 from rnndiag.fleet.worker import Worker, WorkerContext
-from rnndiag.signals import atomic
+from rnndiag.process.cleanup import cleanup, run_cleanups, temporary_folder
+from rnndiag.process.signals import atomic
 
 END_SECONDS = 1.0
 """The time that a worker gets to remove its temporary files, before it is killed. It needs a few milliseconds; a worker

@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from rnndiag.errors import RnndiagError
+from rnndiag.errors import RnndiagError, describe_error
 from rnndiag.fleet.job import BUG, Failure, Work
 from rnndiag.fleet.task import Results, run_task
 from rnndiag.printable import message_line
-from rnndiag.told import told
 
 if TYPE_CHECKING:
     from rnndiag.report import Report
@@ -143,7 +142,11 @@ def _lost(future: Future[Results]) -> str | None:
     error = future.exception()
     if isinstance(error, RnndiagError):
         raise error
-    return None if error is None else f"its process died, twice, the second time with nothing beside it: {told(error)}"
+    return (
+        None
+        if error is None
+        else f"its process died, twice, the second time with nothing beside it: {describe_error(error)}"
+    )
 
 
 def _as_given(result: Report | Failure, located: str, path: str) -> Report | Failure:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import torch
 
-import rnndiag
 from rnndiag.fleet.job import Failure, Work, attempt
+from rnndiag.version import __version__
 
 if TYPE_CHECKING:
     from rnndiag.report import Report
@@ -47,7 +47,7 @@ def in_one_thread(task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 def version() -> str:
     """The version of rnndiag in the process that this is called in."""
-    return rnndiag.__version__
+    return __version__
 
 
 @lru_cache(maxsize=4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
-from rnndiag.parent_process import EndsWithParent
+from rnndiag.process.parent import EndsWithParent
 
 
 class Worker(SpawnProcess):

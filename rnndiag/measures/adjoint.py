@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rnndiag.cells.cell import Linearisation
-from rnndiag.machine import at_once
+from rnndiag.machine.device import at_once
 from rnndiag.measures.scaled_vectors import ScaledVectors
 from rnndiag.operators.base import BatchedOperator
 from rnndiag.operators.row_scaled import RowScaled

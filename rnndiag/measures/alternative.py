@@ -8,48 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 
 from torch import Tensor
 
 from rnndiag.cells.layer import Stack
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.measures.adjoint import layer_adjoint, stack_adjoint
 from rnndiag.measures.gradient import gain_at
-from rnndiag.measures.verdict import Verdict
+from rnndiag.measures.layer import LayerMeasures, StackMeasures
+from rnndiag.measures.verdict import Alternative, NonlinearityName, Verdict
 from rnndiag.seeds import generator
 from rnndiag.trajectory import run_stack
 
-if TYPE_CHECKING:
-    from rnndiag.measures.layer import LayerMeasures, StackMeasures
-
-    Judged = TypeVar("Judged", LayerMeasures, StackMeasures)
+Judged = TypeVar("Judged", LayerMeasures, StackMeasures)
 
 LOG_10 = math.log(10)
 
-NonlinearityName = Literal["tanh", "relu"]
-
 OTHER: dict[str, NonlinearityName] = {"tanh": "relu", "relu": "tanh"}
-
-
-@dataclass(frozen=True, slots=True)
-class Alternative:
-    """A layer or stack under the nonlinearity that was not assumed, and its verdict under the assumed one."""
-
-    assumed: NonlinearityName
-    assumed_verdict: Verdict
-    nonlinearity: NonlinearityName
-    """the nonlinearity that was not assumed"""
-    verdict: Verdict
-    """the verdict under it; ``invalid`` where a state overflows"""
-    log10_gain: float | None
-    """the median log10 gain at the lag under it; None where a state overflows"""
-
-    @property
-    def undecided(self) -> bool:
-        """Whether the verdict depends on the nonlinearity."""
-        return self.verdict != self.assumed_verdict
 
 
 Outcome = tuple[Verdict, float | None]

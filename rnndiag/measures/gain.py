@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rnndiag.cells.layer import RecurrentLayer, Stack
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.measures.adjoint import Adjoint, layer_adjoint, stack_adjoint
 from rnndiag.measures.gradient import GradientThroughTime, through_time
 from rnndiag.measures.lyapunov import lyapunov

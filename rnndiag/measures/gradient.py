@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rnndiag.cells.custom import Layer
 from rnndiag.cells.layer import RecurrentLayer
-from rnndiag.config import Thresholds
+from rnndiag.config.settings import Thresholds
 from rnndiag.measures.adjoint import Adjoint
 from rnndiag.measures.statistics import FEWEST, median, median_interval
 from rnndiag.measures.verdict import Verdict, judge, sequences_to_settle

@@ -12,17 +12,16 @@ from torch import Tensor
 
 from rnndiag.cells.custom import Layer
 from rnndiag.cells.layer import CellKind, Direction, RecurrentLayer
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.measures.adjoint import Adjoint, layer_adjoint, stack_adjoint
-from rnndiag.measures.alternative import Alternative
 from rnndiag.measures.gradient import GradientThroughTime, LayerGradient, layer_through_time, through_time
 from rnndiag.measures.lyapunov import Lyapunov, lyapunov
 from rnndiag.measures.numerics import Numerics, parameter_health, state_health
-from rnndiag.measures.recurrent_weight import RecurrentWeight, recurrent_weight
 from rnndiag.measures.saturation import Gate, Saturation, gates, saturation
 from rnndiag.measures.state_size import StateSize, state_size
 from rnndiag.measures.step_norms import StepNorms, step_norms
-from rnndiag.measures.verdict import Verdict
+from rnndiag.measures.verdict import Alternative, Verdict
+from rnndiag.measures.weights.recurrent_weight import RecurrentWeight, recurrent_weight
 from rnndiag.operators.wide import safe_norm, times_power_of_two
 from rnndiag.seeds import generator
 from rnndiag.trajectory import Trajectory

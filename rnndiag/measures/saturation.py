@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rnndiag.config import Thresholds
+from rnndiag.config.settings import Thresholds
 from rnndiag.measures.statistics import median
 from rnndiag.trajectory import Trajectory
 

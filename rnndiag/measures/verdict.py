@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
 
-from rnndiag.config import Thresholds
+from rnndiag.config.settings import Thresholds
 
 Verdict = Literal["healthy", "vanishing", "exploding", "mixed", "inconclusive", "invalid"]
 
@@ -76,3 +77,25 @@ def sequences_to_settle(median: float, interval: tuple[float, float], batch: int
         return None
     needed = math.ceil(batch * (half / distance) ** 2) + 1
     return needed if needed <= 1_000_000 else None
+
+
+NonlinearityName = Literal["tanh", "relu"]
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A layer or stack under the nonlinearity that was not assumed, and its verdict under the assumed one."""
+
+    assumed: NonlinearityName
+    assumed_verdict: Verdict
+    nonlinearity: NonlinearityName
+    """the nonlinearity that was not assumed"""
+    verdict: Verdict
+    """the verdict under it; ``invalid`` where a state overflows"""
+    log10_gain: float | None
+    """the median log10 gain at the lag under it; None where a state overflows"""
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the verdict depends on the nonlinearity."""
+        return self.verdict != self.assumed_verdict

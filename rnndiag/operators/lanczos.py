@@ -18,7 +18,7 @@ import math
 import torch
 from torch import Tensor
 
-from rnndiag.machine import at_once
+from rnndiag.machine.device import at_once
 from rnndiag.operators.base import BatchedOperator
 from rnndiag.operators.row_scaled import unit_scaled
 from rnndiag.operators.single import near_leading

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from rnndiag.parent_process import end_with_parent
+from rnndiag.process.parent import end_with_parent
 
-PARSERS: Final = {"onnx": "rnndiag.parsers.onnx_model", "keras": "rnndiag.parsers.keras_model"}
+PARSERS: Final = {"onnx": "rnndiag.parsers.onnx.model", "keras": "rnndiag.parsers.keras.file"}
 """The module of each format, with a function ``parse(path, places) -> Parsed``."""
 
 MEMORY: Final = 256 << 20

@@ -6,7 +6,7 @@ import msgspec
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from rnndiag.compare import Comparison
+from rnndiag.comparison.compare import Comparison
 from rnndiag.printable import escaped_strings, json_text
 from rnndiag.renderers.numbers import short
 from rnndiag.renderers.styles import SEVERITY_STYLES, VERDICT_STYLES

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import rnndiag
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.printable import escaped, json_text
 from rnndiag.renderers.cases import explained, unjudged
 from rnndiag.report import Report, to_builtins
 from rnndiag.rules import RULES
 from rnndiag.rules.base import Finding, NotAssessed, Rule
+from rnndiag.version import __version__
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 
@@ -49,7 +49,7 @@ def render(reports: Sequence[Report]) -> str:
         notifications += [_notification(item, where) for item in report.not_assessed]
         notifications += [_unjudged(skipped, where) for skipped in unjudged(report)]
         notifications += [_note(note, where) for note in report.notes]
-    versions = dict.fromkeys(report.rnndiag_version for report in reports) or [rnndiag.__version__]
+    versions = dict.fromkeys(report.rnndiag_version for report in reports) or [__version__]
     driver = {"name": "rnndiag", "version": ", ".join(versions), "rules": [_descriptor(rule) for rule in RULES]}
     run = {
         "tool": {"driver": driver},

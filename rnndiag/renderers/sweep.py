@@ -9,7 +9,6 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-import rnndiag
 from rnndiag.printable import csv_line, json_text
 from rnndiag.renderers.heatmap import HeatMap, critical_words
 from rnndiag.renderers.numbers import percent, short, signed
@@ -19,6 +18,7 @@ from rnndiag.renderers.tables import titled_table
 from rnndiag.report import SCHEMA_VERSION, finite
 from rnndiag.sweep.axes import KINDS, varying
 from rnndiag.sweep.result import Sweep, SweepPoint
+from rnndiag.version import __version__
 
 COLUMNS = (
     "rate",
@@ -49,7 +49,7 @@ def as_json(sweep: Sweep) -> str:
     sigmas = [critical.sigma for critical in sweep.critical]
     document = {
         "schema_version": SCHEMA_VERSION,
-        "rnndiag_version": rnndiag.__version__,
+        "rnndiag_version": __version__,
         "complete": sweep.complete,
         "axes": {name: sweep.axes[name] for name in names},
         "fixed": {name: values[0] for name, values in sweep.axes.items() if name not in names}

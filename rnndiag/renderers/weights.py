@@ -8,9 +8,9 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from rnndiag.measures.layer import LayerMeasures
+from rnndiag.measures.weights.initialization import REJECTED
 from rnndiag.renderers.numbers import short
 from rnndiag.renderers.tables import titled_table
-from rnndiag.theory.initialisation import REJECTED
 
 FEWEST_UNITS = 16
 """Under it any law fits the few entries that there are, and a line on it would say nothing."""

@@ -11,7 +11,7 @@ from rnndiag.rules.base import Finding, ModelRule, NotAssessed, Rule, Subject, T
 from rnndiag.rules.credit import CreditIsRecent, HorizonShortOfLag
 from rnndiag.rules.diverged import LayerDead, RunDiverged
 from rnndiag.rules.exploding import ChaoticDynamics, GradientExplodes, SingleStepSpikes
-from rnndiag.rules.initialisation import ForgetBiasNearZero, ScaleOffCritical
+from rnndiag.rules.initialization import ForgetBiasNearZero, ScaleOffCritical
 from rnndiag.rules.numerics import GradientUnderflows, NonfiniteStates, NonfiniteWeights
 from rnndiag.rules.policy import Policy
 from rnndiag.rules.saturation import DeadUnits, ForgetGateShut, GatesStuck, UnitsSaturated

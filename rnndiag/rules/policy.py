@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from rnndiag.errors import SettingsError
-from rnndiag.globs import matches
+from rnndiag.files.globs import matches
 from rnndiag.rules.base import Rule, Severity
 
 FEWEST_OF_A_DRIFT = 2

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rnndiag.measures.alternative import Alternative
 from rnndiag.measures.gradient import GradientThroughTime
 from rnndiag.measures.layer import LayerMeasures, StackMeasures
-from rnndiag.measures.verdict import WORST_FIRST
+from rnndiag.measures.verdict import WORST_FIRST, Alternative
 from rnndiag.rules.words import power, steps
 
 

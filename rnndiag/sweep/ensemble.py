@@ -9,8 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from rnndiag.config import Settings
-from rnndiag.machine import device_of
+from rnndiag.config.settings import Settings
+from rnndiag.machine.device import device_of
 from rnndiag.measures.adjoint import nets_gain
 from rnndiag.measures.gradient import gain_at, rate_of
 from rnndiag.measures.saturation import saturation_rate

@@ -13,9 +13,9 @@ from typing import Any, Self
 import msgspec
 
 from rnndiag.errors import OutputError, SettingsError
+from rnndiag.files.side_files import is_regular, mebibytes
 from rnndiag.printable import shortened
 from rnndiag.report import decoded, finite
-from rnndiag.side_files import is_regular, mebibytes
 from rnndiag.sweep.axes import Condition
 from rnndiag.sweep.result import NetMeasure
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rnndiag.cells.layer import GATES
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.errors import SettingsError
-from rnndiag.machine import device_of, memory_of
+from rnndiag.machine.device import device_of, memory_of
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet
 from rnndiag.sweep.axes import Axes, Condition, conditions, varying

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from rnndiag.machine import device_of, measuring
+from rnndiag.machine.device import device_of, measuring
 from rnndiag.sweep.axes import Condition, conditions, varying
 from rnndiag.sweep.critical import critical_gains
 from rnndiag.sweep.ensemble import measure_nets

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-
+from rnndiag.measures.weights.random_matrix import radius_quantile
 from rnndiag.theory.gaussian_moments import Nonlinearity
 
 Z_95 = 1.96
@@ -84,30 +83,3 @@ def settled(rate: float, width: int, *, kurtosis: float) -> FiniteSize:
     low, middle, high = (math.log(radius_quantile(size, share)) for share in (0.025, 0.5, 0.975))
     # A sequence too short for the leading eigenvector to win shows the mean over all of them.
     return FiniteSize(rate + middle, (rate + min(low, -Z_95 / (2 * math.sqrt(width))), rate + high))
-
-
-def radius_quantile(size: int, share: float) -> float:
-    """The spectral radius that a share of real ``n x n`` matrices stays under, entries ``N(0, 1/n)``."""
-    low, high = 0.0, 10.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (middle, high) if radius_share(size, middle) < share else (low, middle)
-    return (low + high) / 2
-
-
-def radius_share(size: int, radius: float) -> float:
-    """Distribution function of the spectral radius of a real ``n x n`` matrix, entries ``N(0, 1/n)``; approximate.
-
-        prod_k P(Gamma_k <= n r^2)^(1/2)  exp(-2 N((r - 1) sqrt n))
-
-    The first factor is for complex eigenvalues: the squared radii of a complex matrix are independent Gamma
-    variables (Kostlan 1992), and a real matrix has them in pairs (Rider & Sinclair 2014). The second is for real
-    ones, ``N`` of which lie beyond either edge: the integral of their density there (Forrester & Nagao 2007),
-    ``erfc(sqrt 2 x) / sqrt(8 pi) + exp(-x^2) (1 + erf x) / (4 sqrt pi)``.
-    """
-    orders = torch.arange(1, size + 1, dtype=torch.float64)
-    inside = torch.special.gammainc(orders, torch.full_like(orders, size * radius**2))
-    edge = (radius - 1) * math.sqrt(size)
-    beyond = (math.exp(-2 * edge**2) / math.sqrt(2 * math.pi) - edge * math.erfc(math.sqrt(2) * edge)) / 2
-    beyond = beyond / math.sqrt(2 * math.pi) + (4 - (1 + math.erf(edge)) ** 2) / 16
-    return math.exp(float(inside.log().sum()) / 2 - 2 * beyond)

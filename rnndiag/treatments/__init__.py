@@ -8,7 +8,7 @@ from rnndiag.treatments.chrono import Chrono
 from rnndiag.treatments.clip import Clip
 from rnndiag.treatments.gated import Gated
 from rnndiag.treatments.nearest_orthogonal import NearestOrthogonal
-from rnndiag.treatments.reinitialise import LAWS, Reinitialise
+from rnndiag.treatments.reinitialize import LAWS, Reinitialise
 from rnndiag.treatments.rescale import Rescale
 from rnndiag.treatments.scale_inputs import ScaleInputs
 from rnndiag.treatments.truncate import Truncate

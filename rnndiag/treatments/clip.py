@@ -12,8 +12,8 @@ from torch import Tensor
 from rnndiag.measures.update_norms import Learner, UpdateNorms, mean_loss, update_norms
 from rnndiag.seeds import generator
 from rnndiag.treatments.base import Advised, SoundNet, Training
-from rnndiag.treatments.held import measurable
 from rnndiag.treatments.patient import Patient
+from rnndiag.treatments.storage_dtypes import measurable
 
 BATCHES = 20
 """Updates whose gradient is measured."""

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rnndiag.measures.lyapunov import lyapunov
-from rnndiag.measures.recurrent_weight import recurrent_weight
 from rnndiag.measures.saturation import gates, saturation_rate
+from rnndiag.measures.weights.recurrent_weight import recurrent_weight
 from rnndiag.rules import RULES
 from rnndiag.rules.base import Finding
 from rnndiag.seeds import generator

@@ -12,7 +12,7 @@ from rnndiag.rules.base import Checklist
 from rnndiag.seeds import generator
 from rnndiag.treatments.base import Applied, Treatment
 from rnndiag.treatments.patient import Patient, every_layer
-from rnndiag.treatments.reinitialise import torch_default
+from rnndiag.treatments.reinitialize import torch_default
 
 
 class Gated(Treatment):

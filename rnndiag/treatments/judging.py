@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-from rnndiag.config import Thresholds
+from rnndiag.config.settings import Thresholds
 from rnndiag.measures.gain import Gain
 from rnndiag.measures.verdict import Verdict
 from rnndiag.rules.words import power

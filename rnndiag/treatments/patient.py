@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from rnndiag.cells.layer import RecurrentLayer, Stack
-from rnndiag.config import Settings, Thresholds
-from rnndiag.globs import matches
+from rnndiag.config.settings import Settings, Thresholds
+from rnndiag.files.globs import matches
 from rnndiag.measures.gain import Gain, layer_gain, stack_gain
 from rnndiag.probes import Probe
 from rnndiag.trajectory import run_layer
-from rnndiag.treatments.held import Types, exact, in_types, measurable, types_of
+from rnndiag.treatments.storage_dtypes import Types, exact, in_types, measurable, types_of
 
 SAMPLE = 4
 """Sequences on which a scale is looked for before it is settled on all of them."""

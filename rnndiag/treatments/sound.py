@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rnndiag.treatments.chrono import Chrono
 from rnndiag.treatments.patient import SAMPLE, Patient
-from rnndiag.treatments.reinitialise import Reinitialise
+from rnndiag.treatments.reinitialize import Reinitialise
 from rnndiag.treatments.rescale import Rescale
 from rnndiag.treatments.scale_inputs import ScaleInputs
 

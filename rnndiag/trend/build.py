@@ -8,7 +8,6 @@ from dataclasses import replace
 from itertools import groupby, pairwise
 from typing import Literal
 
-import rnndiag
 from rnndiag.errors import SettingsError
 from rnndiag.measures.layer import LayerMeasures, StackMeasures
 from rnndiag.measures.series import Course, Series
@@ -24,6 +23,7 @@ from rnndiag.trend.counters import COUNTED
 from rnndiag.trend.data import SCHEMA_VERSION, Alarm, Change, Place, Point, Trend
 from rnndiag.trend.order import OrderBy, arrange
 from rnndiag.trend.quantities import of_layer, of_stack
+from rnndiag.version import __version__
 
 FEWEST = 2
 
@@ -58,7 +58,7 @@ def trend(
     first = placed[0][1]
     return Trend(
         SCHEMA_VERSION,
-        rnndiag.__version__,
+        __version__,
         taken,
         first.probe,
         first.stacks[0].lag,

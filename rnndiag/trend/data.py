@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from rnndiag.config import Thresholds
+from rnndiag.config.settings import Thresholds
 from rnndiag.measures.verdict import Verdict
 from rnndiag.report import ProbeReport
 from rnndiag.rules.base import Finding, NotAssessed

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Final
 
-from rnndiag.checkpoint.folders import SUFFIXES
-from rnndiag.checkpoint.progress import MOST
+from rnndiag.checkpoint.formats.folders import SUFFIXES
+from rnndiag.checkpoint.unpickling.training_step import MOST
 
 _DIGITS: Final = r"(\d+(?:\.\d+)?)([kKM](?![a-zA-Z]))?"
 _NUMBER: Final = re.compile(_DIGITS)

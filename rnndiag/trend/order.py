@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Literal
 
-from rnndiag.checkpoint.progress import KEYS
+from rnndiag.checkpoint.unpickling.training_step import KEYS
 from rnndiag.errors import SettingsError
 from rnndiag.report import Report
 from rnndiag.trend.counters import COUNTED, along, ranks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rnndiag.config import Thresholds
+from rnndiag.config.settings import Thresholds
 from rnndiag.measures.layer import LayerMeasures, StackMeasures
 
 

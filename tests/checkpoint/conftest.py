@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from rnndiag import checkpoint
-from rnndiag.checkpoint.allowance import UNITS
 from rnndiag.errors import CheckpointError
+from rnndiag.files.work_budget import UNITS
 from rnndiag.printable import message_line
 from tests.fuzz.oracle import MIB
 

@@ -21,8 +21,8 @@ from typing import Any, Final
 import safetensors.torch  # noqa: F401  # imported by the readers on first use
 
 import rnndiag.checkpoint
-from rnndiag.checkpoint.allowance import UNITS, Allowance
 from rnndiag.errors import CheckpointError
+from rnndiag.files.work_budget import UNITS, Allowance
 from tests.fuzz.oracle import Watch, check_words, hold
 
 ADDRESSES: Final = 3 << 30

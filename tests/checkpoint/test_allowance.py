@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from rnndiag.checkpoint import load
-from rnndiag.checkpoint.allowance import Allowance, ExhaustedError, current
+from rnndiag.files.work_budget import Allowance, ExhaustedError, current
 from tests.checkpoint.files import legacy_of, zip_of
 from tests.checkpoint.opcodes import DATA, beside_layer, name, storage, tensor, text, whole
 

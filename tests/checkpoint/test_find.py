@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from rnndiag.checkpoint.contents import Container, Contents, Deferred, Path
-from rnndiag.checkpoint.embedding import MAX_CANDIDATES
-from rnndiag.checkpoint.find import find
+from rnndiag.checkpoint.layers.embedding import MAX_CANDIDATES
+from rnndiag.checkpoint.layers.find import find
 
 GOOD = {"ok.weight_ih": torch.zeros(3, 2), "ok.weight_hh": torch.zeros(3, 3)}
 """Something to measure beside what is passed over."""

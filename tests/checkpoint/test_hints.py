@@ -8,9 +8,9 @@ from torch import nn
 
 import rnndiag
 from rnndiag.checkpoint import load
-from rnndiag.checkpoint.hints import hint
-from rnndiag.checkpoint.mapping import parse_map
-from rnndiag.config import Settings
+from rnndiag.checkpoint.layers.hints import hint
+from rnndiag.checkpoint.layers.mapping import parse_map
+from rnndiag.config.settings import Settings
 from rnndiag.errors import CheckpointError
 
 D, H = 5, 8

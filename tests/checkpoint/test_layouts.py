@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from rnndiag.checkpoint import load
-from rnndiag.checkpoint.names import Place, name_modules, prefixes
+from rnndiag.checkpoint.layers.display_names import Place, name_modules, prefixes
 
 
 class Seq2Seq(nn.Module):

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from rnndiag.checkpoint import load
-from rnndiag.checkpoint.rewrite import rewrite
+from rnndiag.checkpoint.write.write_back import rewrite
 from tests.checkpoint.treated import layers_of, treated
 
 

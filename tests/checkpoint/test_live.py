@@ -12,7 +12,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 import rnndiag
 from rnndiag import checkpoint
-from rnndiag.checkpoint import live
+from rnndiag.checkpoint import module as live
 from rnndiag.checkpoint.model import Model
 from rnndiag.errors import ModelError
 from rnndiag.report import Report, to_builtins

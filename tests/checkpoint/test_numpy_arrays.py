@@ -18,7 +18,7 @@ from torch import nn
 
 from rnndiag.checkpoint import load, read_contents
 from rnndiag.checkpoint.contents import Deferred, Unusable
-from rnndiag.checkpoint.numpy_arrays import MAX_ARRAYS
+from rnndiag.checkpoint.formats.numpy import MAX_ARRAYS
 from rnndiag.errors import CheckpointError
 from rnndiag.trajectory import run_stack
 

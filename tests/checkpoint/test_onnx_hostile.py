@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from rnndiag.checkpoint import load
-from rnndiag.checkpoint.formats import identify
+from rnndiag.checkpoint.formats.registry import identify
 from rnndiag.errors import CheckpointError
 from tests.checkpoint.onnx_files import constant, graph, model, operator, weights, write
 

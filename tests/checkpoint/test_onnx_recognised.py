@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rnndiag.checkpoint import load
-from rnndiag.checkpoint.onnx import READER
-from rnndiag.checkpoint.reader import Candidate
+from rnndiag.checkpoint.formats.base import Candidate
+from rnndiag.checkpoint.formats.onnx import READER
 from tests.checkpoint.onnx_files import graph, model, operator, weights
 
 

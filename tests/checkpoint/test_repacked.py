@@ -11,8 +11,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from rnndiag.checkpoint import load, patch
-from rnndiag.checkpoint.rewrite import rewrite
+from rnndiag.checkpoint import load
+from rnndiag.checkpoint.write import patch
+from rnndiag.checkpoint.write.write_back import rewrite
 from rnndiag.errors import OutputError
 from tests.checkpoint.treated import layers_of, own_names, treated, written
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rnndiag.checkpoint import load
-from rnndiag.checkpoint.mapping import parse_map
+from rnndiag.checkpoint.layers.mapping import parse_map
 from tests.checkpoint.test_torch_export import present, pt2_of_2_8, zip_of_2_4
 from tests.checkpoint.treated import layers_of, members_that_differ, own_names, written
 

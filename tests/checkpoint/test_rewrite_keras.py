@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rnndiag.checkpoint import load
-from rnndiag.checkpoint.rewrite import rewrite
+from rnndiag.checkpoint.write.write_back import rewrite
 from rnndiag.errors import CheckpointError
 from tests.checkpoint.keras3 import (
     CLOSE,

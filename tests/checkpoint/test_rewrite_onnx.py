@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from rnndiag.checkpoint import load
-from rnndiag.checkpoint.rewrite import rewrite
+from rnndiag.checkpoint.write.write_back import rewrite
 from rnndiag.errors import CheckpointError
 from tests.checkpoint.onnx_files import (
     by_onnxruntime,

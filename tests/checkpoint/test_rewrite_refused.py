@@ -13,9 +13,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from rnndiag.checkpoint import copies, load, patch
-from rnndiag.checkpoint.mapping import parse_map
-from rnndiag.checkpoint.rewrite import rewrite
+from rnndiag.checkpoint import load
+from rnndiag.checkpoint.layers.mapping import parse_map
+from rnndiag.checkpoint.write import patch
+from rnndiag.checkpoint.write import target as copies
+from rnndiag.checkpoint.write.write_back import rewrite
 from rnndiag.errors import CheckpointError, OutputError
 from tests.checkpoint.treated import digest, layers_of, own_names, treated, written
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from rnndiag.checkpoint import load
-from rnndiag.checkpoint.arrays import read_array
+from rnndiag.checkpoint.probe_file import read_array
 from tests.checkpoint.runs import MODULES, Net, assert_same_run
 
 

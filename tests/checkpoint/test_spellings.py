@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rnndiag.checkpoint import load
-from rnndiag.checkpoint.mapping import parse_map
+from rnndiag.checkpoint.layers.mapping import parse_map
 from rnndiag.errors import CheckpointError, SettingsError
 
 D, H = 3, 5

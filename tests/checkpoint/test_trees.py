@@ -9,8 +9,9 @@ import pytest
 from safetensors.torch import save_file
 from torch import nn
 
-from rnndiag.checkpoint import load, patch, trees
-from rnndiag.checkpoint.rewrite import rewrite
+from rnndiag.checkpoint import load
+from rnndiag.checkpoint.write import folder_copy, patch
+from rnndiag.checkpoint.write.write_back import rewrite
 from rnndiag.errors import CheckpointError, OutputError
 from tests.checkpoint.treated import layers_of, treated, written
 
@@ -118,6 +119,6 @@ def test_what_came_out_otherwise_is_noticed(folder, tmp_path, monkeypatch, what)
 
 
 def test_a_file_is_its_only_entry(folder):
-    assert [(folder / "config.json" / path, kind) for path, kind in trees.entries(folder / "config.json").items()] == [
-        (folder / "config.json", "file")
-    ]
+    assert [
+        (folder / "config.json" / path, kind) for path, kind in folder_copy.entries(folder / "config.json").items()
+    ] == [(folder / "config.json", "file")]

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from rnndiag.checkpoint import copies, load
-from rnndiag.checkpoint.rewrite import rewrite
+from rnndiag.checkpoint import load
+from rnndiag.checkpoint.write import target as copies
+from rnndiag.checkpoint.write.write_back import rewrite
 from rnndiag.errors import CheckpointError
 from tests.checkpoint.treated import layers_of, treated
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from rnndiag.checkpoint import load
-from rnndiag.checkpoint.rewrite import rewrite
+from rnndiag.checkpoint.write.write_back import rewrite
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

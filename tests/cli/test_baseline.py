@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from rnndiag.baseline import difference, read_reports
-from rnndiag.config import Settings
+from rnndiag.comparison.baseline import difference, read_reports
+from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet

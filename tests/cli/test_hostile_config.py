@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from rnndiag.config_search import MAX_BYTES
-from rnndiag.config_toml import MAX_DEPTH
-from rnndiag.config_yaml import MAX_NODES
+from rnndiag.config.search import MAX_BYTES
+from rnndiag.config.toml_file import MAX_DEPTH
+from rnndiag.config.yaml_file import MAX_NODES
 from tests.cli.conftest import Done
 from tests.cli.running import completed
 from tests.irregular import huge, not_regular

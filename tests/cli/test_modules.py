@@ -18,17 +18,13 @@ LIBRARIES = {
 }  # fmt: skip
 """Watched; the rest comes with these."""
 
-ALWAYS = {
-    "cleanup", "cli", "descriptors", "errors", "globs", "printable", "renderers", "signals", "told", "whole_file",
-}  # fmt: skip
+ALWAYS = {"cli", "errors", "files", "printable", "process", "renderers", "version"}
 RULES = ALWAYS | {"measures", "rules"}
 MEASURING = RULES | {
-    "api", "cells", "checkpoint", "config", "config_search", "diagnose", "estimate", "machine", "operators",
-    "parent_process", "parsers", "probes", "random_nets", "report", "report_shape", "seeds", "side_files", "theory",
-    "trajectory", "treatments",
+    "api", "budget", "cells", "checkpoint", "config", "diagnose", "machine", "operators", "parsers", "probes",
+    "random_nets", "report", "seeds", "theory", "trajectory", "treatments",
 }  # fmt: skip
 FILES = MEASURING | {"fleet"}
-CONFIG = FILES | {"config_file", "config_toml", "config_yaml"}
 
 TORCH = {"msgspec", "numpy", "rich", "safetensors", "torch"}
 DRAWN = TORCH | {"plotext"}
@@ -53,10 +49,10 @@ CASES: list[tuple[list[str], set[str], set[str]]] = [
     (["inspect", HEALTHY], DRAWN, FILES),
     (["inspect", HEALTHY, "--format", "json"], TORCH - {"rich"}, FILES),
     (["check", HEALTHY], TORCH, FILES),
-    (["check", HEALTHY, "--config", "settings.yaml"], TORCH | {"yaml"}, CONFIG),
+    (["check", HEALTHY, "--config", "settings.yaml"], TORCH | {"yaml"}, FILES),
     (SIMULATE, DRAWN, MEASURING),
     (SWEEP, DRAWN, MEASURING | {"sweep"}),
-    (["compare", HEALTHY, HEALTHY], TORCH, MEASURING | {"baseline", "compare"}),
+    (["compare", HEALTHY, HEALTHY], TORCH, MEASURING | {"comparison"}),
     (["prescribe", VANISHING, "--T", "20"], TORCH, MEASURING | {"prescription"}),
     (["trend", HEALTHY, VANISHING, "--order", "name", "--T", "20"], DRAWN, FILES | {"trend"}),
 ]

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.printable import MAX_MESSAGE
 from rnndiag.testing import assert_healthy
 from tests.cli.conftest import Done

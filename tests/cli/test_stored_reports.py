@@ -16,16 +16,16 @@ import pytest
 from rich.console import Console
 
 from rnndiag import api
-from rnndiag.baseline import match, read_reports
-from rnndiag.compare import compare
-from rnndiag.config import Settings
+from rnndiag.comparison.baseline import match, read_reports
+from rnndiag.comparison.compare import compare
+from rnndiag.config.settings import Settings
 from rnndiag.errors import BaselineError, RnndiagError
+from rnndiag.files.side_files import MAX_REPORTS_BYTES
 from rnndiag.fleet import cache
 from rnndiag.fleet.lines import known, line, take_up
 from rnndiag.random_nets import RandomNet
 from rnndiag.renderers import TEXT_FORMATS, comparison, lines, table
 from rnndiag.report import Report, from_json, to_builtins, to_json
-from rnndiag.side_files import MAX_REPORTS_BYTES
 from rnndiag.trend import trend
 from tests.cli.conftest import Done
 from tests.irregular import huge, not_regular

@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import save
 
 from rnndiag import checkpoint
-from rnndiag.checkpoint import tree
 from rnndiag.checkpoint.contents import Container, Contents, Deferred, Path, Unusable
-from rnndiag.checkpoint.find import find
-from rnndiag.checkpoint.inert import InertUnpickler
-from rnndiag.checkpoint.mapping import RoleMap, parse_map
+from rnndiag.checkpoint.layers.find import find
+from rnndiag.checkpoint.layers.mapping import RoleMap, parse_map
+from rnndiag.checkpoint.unpickling import walk
+from rnndiag.checkpoint.unpickling.unpickler import InertUnpickler
 from tests.fuzz import mutate
 from tests.fuzz.oracle import examine, hold
 
@@ -105,7 +105,7 @@ def run_pickle(data: bytes, _folder: pathlib.Path) -> None:
     """The inert unpickler alone, and the walk over what it gives."""
     try:
         root = _Storages(io.BytesIO(data), encoding="utf-8").load()
-        contents = tree.walk(root, 1 << 16)
+        contents = walk.walk(root, 1 << 16)
     except MemoryError:
         raise
     except Exception:  # its caller makes one line of any

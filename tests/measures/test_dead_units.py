@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.checkpoint.model import Model, Source
-from rnndiag.config import Settings, Thresholds
+from rnndiag.config.settings import Settings, Thresholds
 from rnndiag.diagnose import diagnose
 from rnndiag.measures.saturation import saturation
 from rnndiag.probes import Probe

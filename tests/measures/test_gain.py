@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rnndiag.checkpoint.model import Model, Source
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
 from rnndiag.measures.gain import layer_gain, stack_gain
 from rnndiag.probes import Probe

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rnndiag.cells.layer import RecurrentLayer, Stack
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.measures.layer import LayerMeasures, StackMeasures, measure_layer, measure_stack
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet

@@ -13,7 +13,7 @@ from mpmath import mp
 from torch import Tensor
 
 from rnndiag.cells.layer import RecurrentLayer
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.measures.adjoint import layer_adjoint
 from rnndiag.measures.layer import LayerMeasures, measure_layer
 from rnndiag.measures.step_norms import step_norms

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.checkpoint.model import Model, Source
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
 from rnndiag.measures.state_size import growth, state_size
 from rnndiag.measures.thinning import LONGEST

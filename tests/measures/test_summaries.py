@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnndiag.config import Thresholds
+from rnndiag.config.settings import Thresholds
 from rnndiag.measures.lyapunov import _kaplan_yorke
-from rnndiag.measures.recurrent_weight import spectrum
 from rnndiag.measures.statistics import median, median_interval
 from rnndiag.measures.verdict import judge, sequences_to_settle
+from rnndiag.measures.weights.recurrent_weight import spectrum
 
 
 @given(st.integers(1, 12), st.integers(0, 100))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnndiag.api import simulate
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.measures import thinning
 from rnndiag.random_nets import RandomNet
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from rnndiag.parsers.onnx_graph import Graphs
-from rnndiag.parsers.onnx_ops import OPERATIONS
-from rnndiag.parsers.onnx_tensors import Tensors
-from rnndiag.parsers.onnx_values import Budget, Values
+from rnndiag.parsers.onnx.constants import Budget, Values
+from rnndiag.parsers.onnx.graph import Graphs
+from rnndiag.parsers.onnx.ops import OPERATIONS
+from rnndiag.parsers.onnx.tensors import Tensors
 from rnndiag.parsers.parsed import UnfitError
 from tests.checkpoint.onnx_files import by_onnxruntime, graph, model
 

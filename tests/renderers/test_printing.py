@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnndiag.baseline import Difference
 from rnndiag.cells.layer import Stack
 from rnndiag.checkpoint.model import Model, Source
 from rnndiag.cli.streams import plain_table
-from rnndiag.compare import Comparison, compare
+from rnndiag.comparison.baseline import Difference
+from rnndiag.comparison.compare import Comparison, compare
 from rnndiag.fleet.job import Failure
 from rnndiag.fleet.lines import line
 from rnndiag.prescription import Prescription, prescribe

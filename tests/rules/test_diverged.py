@@ -12,7 +12,7 @@ from torch import nn
 
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.checkpoint.model import Model, Source
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
 from rnndiag.errors import SettingsError
 from rnndiag.probes import Probe

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import rnndiag
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.renderers import table
 from rnndiag.report import Report
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rnndiag import api
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.errors import SettingsError
 from rnndiag.random_nets import RandomNet
 from rnndiag.sweep.ensemble import measure_nets

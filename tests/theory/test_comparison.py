@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from rnndiag.api import simulate
+from rnndiag.measures.weights.random_matrix import radius_quantile
 from rnndiag.probes import Probe
 from rnndiag.random_nets import InitName, RandomNet
 from rnndiag.renderers import markdown
 from rnndiag.theory.along_probe import along_probe, critical_along
 from rnndiag.theory.comparison import predict
-from rnndiag.theory.finite_size import radius_quantile
 from rnndiag.theory.law import Law, law_of
 from rnndiag.theory.mean_field import critical_sigma, mean_field
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from rnndiag import checkpoint
 from rnndiag.cells.layer import RecurrentLayer
-from rnndiag.measures.recurrent_weight import recurrent_weight
-from rnndiag.theory.goodness_of_fit import gaussian_p_value, kolmogorov_survival
-from rnndiag.theory.initialisation import Shape, closest_init
+from rnndiag.measures.weights.goodness_of_fit import gaussian_p_value, kolmogorov_survival
+from rnndiag.measures.weights.initialization import Shape, closest_init
+from rnndiag.measures.weights.recurrent_weight import recurrent_weight
 
 DRAWS = 200
 SIZE = 48

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rnndiag.measures.recurrent_weight import spectrum
-from rnndiag.theory.random_matrix import NODES, Bulk, random_bulk, singular_law
+from rnndiag.measures.weights.random_matrix import NODES, Bulk, random_bulk, singular_law
+from rnndiag.measures.weights.recurrent_weight import spectrum
 
 DRAWS = 60
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from rnndiag.cells.layer import Stack
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet
 from rnndiag.treatments.patient import Patient

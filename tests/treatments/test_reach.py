@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import rnndiag
 from rnndiag import RandomNet
 from rnndiag.cells.layer import Stack
-from rnndiag.config import Settings, Thresholds
+from rnndiag.config.settings import Settings, Thresholds
 from rnndiag.measures.gain import stack_gain
 from rnndiag.measures.statistics import median
 from rnndiag.prescription import Prescription
@@ -107,7 +107,7 @@ def test_the_chosen_net_learns_where_the_deaf_one_does_not(prescribed: Prescript
 
 
 def patient_of(net: nn.RNN):  # type: ignore[no-untyped-def]
-    from rnndiag.checkpoint.live import load
+    from rnndiag.checkpoint.module import load
     from rnndiag.treatments.patient import Patient
 
     (stack,) = load(net).stacks

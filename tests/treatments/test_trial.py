@@ -14,7 +14,7 @@ import rnndiag
 from rnndiag import RandomNet, Settings
 from rnndiag.cells.layer import Stack
 from rnndiag.checkpoint.model import Model, Source
-from rnndiag.config import Thresholds
+from rnndiag.config.settings import Thresholds
 from rnndiag.errors import OutputError, SettingsError
 from rnndiag.measures.gain import Gain
 from rnndiag.prescription import Prescription

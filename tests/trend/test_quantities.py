@@ -9,7 +9,7 @@ import torch
 
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.checkpoint.model import Model, Source
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
 from rnndiag.measures.thinning import LONGEST
 from rnndiag.probes import Probe

@@ -1,0 +1,1 @@
+"""One file per format, and the registry of formats."""

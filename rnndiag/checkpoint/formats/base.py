@@ -1,0 +1,116 @@
+"""One format, one reader; and what it is told of a file before it says whether the file is its own."""
+
+from __future__ import annotations
+
+import stat
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from rnndiag.errors import CheckpointError
+from rnndiag.files.parts import no_parts
+from rnndiag.files.zip import SIGNATURE, members
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rnndiag.checkpoint.contents import Contents
+    from rnndiag.checkpoint.location import Ledger
+
+HEAD: Final = 512
+"""How many bytes tell a format: a tar header is the longest, at 512."""
+
+EXPECTED: Final = "expected a saved model: docs/formats.md lists what is read"
+"""The end of every refusal of something that is no model."""
+
+
+class Candidate:
+    """A file or folder of unknown format, looked at once however many readers ask.
+
+    Raises:
+        CheckpointError: neither a regular file nor a folder.
+        OSError: it is not there, or may not be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        status = path.stat()
+        self.is_folder = stat.S_ISDIR(status.st_mode)
+        if not self.is_folder and not stat.S_ISREG(status.st_mode):  # opening a pipe could wait for ever
+            raise CheckpointError(f"{path}: neither a regular file nor a folder; {EXPECTED}")
+        self.size = 0 if self.is_folder else status.st_size
+        self.head = b""
+        """The first ``HEAD`` bytes, or the whole file; empty for a folder."""
+        if not self.is_folder:
+            with path.open("rb") as file:
+                self.head = file.read(HEAD)
+
+    @cached_property
+    def members(self) -> tuple[zipfile.ZipInfo, ...]:
+        """The members of a zip archive; none for anything else.
+
+        Raises:
+            CheckpointError: a zip archive whose list of members cannot be read.
+        """
+        return members(self.path) if self.head.startswith(SIGNATURE) else ()
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The names of the archive's members, or of the folder's entries."""
+        if self.is_folder:
+            return frozenset(entry.name for entry in self.path.iterdir())
+        return frozenset(member.filename for member in self.members)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """One format: an entry of the registry in ``rnndiag.checkpoint``."""
+
+    format: str
+    """The name in ``Source.format``."""
+    accepts: Callable[[Candidate], bool]
+    """Whether the file is of this format, by its content."""
+    read: Callable[[Path], Contents]
+    """Raises ``CheckpointError`` for a refusal; anything else it lets through is wrapped by ``load``."""
+    places: Callable[[Path, Ledger], Contents] | None = None
+    """The same contents with addresses in place of numbers; None: nothing is written back in it."""
+    otherwise: str = "save it as .safetensors, which is"
+    """What to do where it is not."""
+    parts: Callable[[Path], Iterator[Path]] = no_parts
+    """The other files that a model of this format may consist of."""
+
+    def contents(self, path: Path) -> Contents:
+        """``read``, as ``Using`` has it."""
+        return self.read(path)
+
+    def check_written(self, path: Path) -> None:
+        """Refuse a format in which a changed model is not written back.
+
+        Raises:
+            CheckpointError: it is one.
+        """
+        if self.places is None:
+            raise CheckpointError(
+                f"{path}: a changed model is not written back in the format {self.format}: {self.otherwise}"
+            )
+
+
+Using: TypeAlias = "Callable[[Reader, Path], Contents]"
+"""What to make of a file with its reader."""
+
+
+def addresses(ledger: Ledger) -> Using:
+    """The contents with addresses in place of numbers.
+
+    Raises:
+        CheckpointError: of a format that is not written.
+    """
+
+    def using(reader: Reader, path: Path) -> Contents:
+        reader.check_written(path)
+        assert reader.places is not None  # it is written
+        return reader.places(path, ledger)
+
+    return using

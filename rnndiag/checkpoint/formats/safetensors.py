@@ -1,0 +1,139 @@
+"""safetensors: a header of JSON and raw numbers, mapped from the file by the library of that name."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from safetensors import safe_open
+
+from rnndiag.checkpoint.contents import MAX_NAME, MAX_TENSORS, Container, Contents, Deferred, Leaf, Path, Unusable
+from rnndiag.checkpoint.formats.base import Candidate, Reader
+from rnndiag.checkpoint.location import Place, contiguous
+from rnndiag.checkpoint.model import Skipped
+from rnndiag.checkpoint.unpickling.walk import is_nonlinearity
+from rnndiag.errors import CheckpointError
+from rnndiag.files.work_budget import current
+from rnndiag.printable import printable
+
+if TYPE_CHECKING:
+    import pathlib
+
+    from torch import Tensor
+
+    from rnndiag.checkpoint.location import Ledger
+
+MAX_HEADER: Final = 16 << 20
+"""Bytes of the header, some 80 to 100 a tensor."""
+BYTES_PER_UNIT: Final = 8
+PER_TENSOR: Final = 20
+"""Of ``allowance``, for the header and for each tensor that it lists."""
+MAX_DIMENSIONS: Final = 64
+"""As many as a tensor of PyTorch can have."""
+
+DTYPES: Final = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+"""The types that a weight or a counter beside weights may have; the others are passed over by name."""
+
+
+FRAMEWORKS: Final = {"pt": "PyTorch", "tf": "TensorFlow", "flax": "Flax", "mlx": "MLX"}
+"""The framework of a file by ``format`` in its metadata, as transformers and MLX write it."""
+
+
+def read(path: pathlib.Path) -> Contents:
+    """Check the header; each tensor stays in the file until a layer needs it.
+
+    Raises:
+        CheckpointError: a header that is cut short, or larger than any model's; the library and json raise
+            their own errors where it does not describe the rest of the file.
+    """
+    size = path.stat().st_size
+    header = _header(path)
+    file: Any = safe_open(path, framework="pt", device="cpu")  # verifies the offsets
+    current().spend(len(header) // BYTES_PER_UNIT)
+    json.loads(header, object_pairs_hook=_distinct)
+    tensors: dict[str, Leaf] = {}
+    skipped = []
+    names = file.keys()
+    if len(names) > MAX_TENSORS:
+        raise CheckpointError(f"{path}: it holds {len(names):,} tensors, more than any model has")
+    current().spend(PER_TENSOR * len(names))
+    for name in names:
+        if len(name) > MAX_NAME:
+            skipped.append(Skipped(printable(name, 60), f"a name of {len(name)} characters"))
+        else:
+            tensors[name] = _leaf(file, name)
+    metadata = file.metadata() or {}
+    stated = metadata.get("nonlinearity")
+    statements = (("__metadata__.nonlinearity", stated),) if is_nonlinearity(stated) else ()
+    framework = FRAMEWORKS.get(metadata.get("format", ""), "")
+    return Contents(size, (Container(Path(), tensors),), tuple(skipped), statements, framework=framework)
+
+
+def places(path: pathlib.Path, ledger: Ledger) -> Contents:
+    """The same with addresses in place of numbers."""
+    contents = read(path)
+    text = _header(path)
+    listed: dict[str, Any] = json.loads(text)
+    (container,) = contents.containers
+    names = {id(leaf): name for name, leaf in container.tensors.items()}
+
+    def place(leaf: Tensor | Deferred) -> Place:
+        start, _ = listed[names[id(leaf)]]["data_offsets"]
+        shape = tuple(leaf.shape)
+        return Place(path, 8 + len(text) + start, shape, contiguous(shape), leaf.dtype, sys.byteorder != "little")
+
+    return ledger.contents(contents, place)
+
+
+def _leaf(file: Any, name: str) -> Leaf:
+    view = file.get_slice(name)
+    shape, kind = tuple(view.get_shape()), view.get_dtype()
+    if len(shape) > MAX_DIMENSIONS:
+        return Unusable(f"it has {len(shape)} dimensions")
+    if kind not in DTYPES:
+        return Unusable(f"expected F64, F32, F16 or BF16, got {kind}")
+    return Deferred(shape, DTYPES[kind], partial(file.get_tensor, name))
+
+
+def _header(path: pathlib.Path) -> bytes:
+    """The header as it lies in the file, within what the library should be given to parse."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > MAX_HEADER:
+            raise CheckpointError(f"{path}: a safetensors header of {length:,} bytes, more than any model needs")
+        header = file.read(length)
+    if len(header) < length:
+        raise CheckpointError(
+            f"{path}: cut short in its header: expected {length} bytes, got {len(header)}: copy it again"
+        )
+    return header
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> None:
+    """Keep nothing; the library takes the last of several entries of one name, and another reader might not."""
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise ValueError("two entries have the same name")
+
+
+def _accepts(candidate: Candidate) -> bool:
+    # The upper bytes of a length: text that has a brace there is no safetensors file.
+    return candidate.head[5:9] == b"\0\0\0{"
+
+
+READER: Final = Reader("safetensors", _accepts, read, places)

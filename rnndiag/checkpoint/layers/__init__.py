@@ -1,0 +1,1 @@
+"""Named tensors to `RecurrentLayer`: spellings, shapes, gate order and layout."""

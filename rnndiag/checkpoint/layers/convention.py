@@ -1,0 +1,189 @@
+"""Parameters of one recurrent module under any layout and gate order, brought into PyTorch's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from rnndiag.checkpoint.contents import Deferred, Leaf, ModuleFacts, Unusable, value_of
+from rnndiag.checkpoint.layers.shapes import GATES_OF, UnfitError
+from rnndiag.files.text import shape_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rnndiag.checkpoint.contents import Nonlinearity
+
+Layout: TypeAlias = Literal["rows", "columns"]
+"""Whether a weight's rows are the units that it feeds (``W x``, PyTorch) or its columns are (``x W``, Keras)."""
+
+ROLES: Final[tuple[str, ...]] = ("hh", "ih", "bias_hh", "bias_ih", "bias")
+"""Recurrent weight, input weight, the biases beside each, and one that may stand for both."""
+
+GATE_COUNT: Final = {kind: count for count, kind in GATES_OF.items()}
+CANONICAL: Final = {"lstm": "ifgo", "gru": "rzn", "rnn": "h"}
+"""PyTorch's gate orders, by letters."""
+_LETTERS: Final = {
+    "lstm": {"c": "g", "j": "g", "a": "g", "z": "g"},
+    "gru": {"h": "n", "g": "n", "c": "n", "u": "z"},
+    "rnn": {},
+}
+"""Other letters that papers and frameworks use for the same gates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Convention:
+    """What is known of a module before its shapes are looked at; None: not known."""
+
+    cell: Literal["rnn", "gru", "lstm"] | None = None
+    nonlinearity: Nonlinearity | None = None
+    layout: Layout | None = None
+    order: str | None = None
+    """Its gate blocks in the file's order, by letter, e.g. ``zrh``; None: PyTorch's."""
+    reset_after: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arranged:
+    """One module under PyTorch's names."""
+
+    parameters: dict[str, Leaf]
+    """By ``weight_hh``, ``weight_ih``, ``bias_ih``, ``bias_hh``."""
+    facts: ModuleFacts
+    kind: str
+    """``rnn``, ``gru`` or ``lstm``"""
+
+
+class AmbiguousError(UnfitError):
+    """The shapes admit more than one reading."""
+
+
+def canonical_letter(kind: str, letter: str) -> str:
+    """PyTorch's letter for a gate that is called ``letter``; the letter itself where it is no other name for one."""
+    return _LETTERS[kind].get(letter, letter)
+
+
+def canonical_order(kind: str, order: str) -> str | None:
+    """A gate order in PyTorch's letters (``zrh`` becomes ``zrn``); None where it is none of that cell."""
+    translated = "".join(canonical_letter(kind, letter) for letter in order)
+    return translated if sorted(translated) == sorted(CANONICAL[kind]) else None
+
+
+def arrange(held: Mapping[str, Leaf], known: Convention) -> Arranged:
+    """Bring one module's tensors, given by role, into PyTorch's names, layout and gate order.
+
+    Nothing is read from the file for that, and nothing before a layer needs it.
+
+    Raises:
+        UnfitError: the shapes are those of no recurrent module of that kind.
+        AmbiguousError: they are those of two.
+    """
+    for role, leaf in held.items():
+        if isinstance(leaf, Unusable):
+            raise UnfitError(f"{role}: {leaf.reason}")
+    shapes = {role: tuple(leaf.shape) for role, leaf in held.items() if not isinstance(leaf, Unusable)}
+    kind, layout, hidden = _reading(shapes, known)
+    rows = hidden * GATE_COUNT[kind]
+    order = CANONICAL[kind] if known.order is None else canonical_order(kind, known.order)
+    if order is None:
+        raise UnfitError(
+            f"order {known.order!r} is none of the gates of a {kind}: expected {CANONICAL[kind]} in its order"
+        )
+    blocks = [order.index(letter) for letter in CANONICAL[kind]]
+
+    def matrix(role: str) -> Leaf:
+        turned = layout == "columns"
+        shape = shapes[role][::-1] if turned else shapes[role]
+        return _converted(held[role], shape, lambda value: _permuted(value.T if turned else value, blocks))
+
+    parameters = {"weight_ih": matrix("ih"), "weight_hh": matrix("hh")}
+    reset_after = True if known.reset_after is None else known.reset_after
+    biases = _biases(held, shapes, rows, blocks)
+    return Arranged(parameters | biases, ModuleFacts(nonlinearity=known.nonlinearity, reset_after=reset_after), kind)
+
+
+def _reading(shapes: Mapping[str, tuple[int, ...]], known: Convention) -> tuple[str, Layout, int]:
+    """The cell, the layout and the number of units, the only ones that fit."""
+    recurrent, feeding = shapes["hh"], shapes["ih"]
+    if len(recurrent) != 2 or len(feeding) != 2 or 0 in recurrent + feeding:
+        raise UnfitError(f"expected two matrices, got hh {shape_of(recurrent)} and ih {shape_of(feeding)}")
+    fits = readings(recurrent, feeding)
+    fits = [fit for fit in fits if known.cell in (None, fit[0]) and known.layout in (None, fit[1])]
+    if not fits:
+        wanted = f"a {known.cell}" if known.cell else "1, 3 or 4 gates"
+        raise UnfitError(
+            f"hh {shape_of(recurrent)} and ih {shape_of(feeding)} do not fit each other as those of {wanted}:"
+            " expected [G*H, H] and [G*H, D], or both transposed"
+        )
+    if len(fits) > 1:
+        raise AmbiguousError(f"hh {shape_of(recurrent)} and ih {shape_of(feeding)} may be used as W h or as h W")
+    return fits[0]
+
+
+def readings(recurrent: tuple[int, ...], feeding: tuple[int, ...]) -> list[tuple[str, Layout, int]]:
+    """The cell, layout and number of units of each reading that the shapes of ``hh`` and ``ih`` admit."""
+    if len(recurrent) != 2 or len(feeding) != 2 or 0 in recurrent + feeding:
+        return []
+    layouts: tuple[Layout, ...] = ("rows", "columns")
+    fits: list[tuple[str, Layout, int]] = []
+    for layout in layouts:
+        tall = recurrent if layout == "rows" else recurrent[::-1]
+        fed = feeding[0] if layout == "rows" else feeding[1]
+        gates, rest = divmod(tall[0], tall[1])
+        if not rest and gates in GATES_OF and fed == tall[0]:
+            fits.append((GATES_OF[gates], layout, tall[1]))
+    return fits
+
+
+def _biases(
+    held: Mapping[str, Leaf], shapes: Mapping[str, tuple[int, ...]], rows: int, blocks: list[int]
+) -> dict[str, Leaf]:
+    """``bias_ih`` and ``bias_hh``: both or neither, a missing one being zero."""
+    found: dict[str, Leaf] = {}
+    for role in ("bias", "bias_ih", "bias_hh"):
+        if role not in held:
+            continue
+        size = 1
+        for length in shapes[role]:
+            size *= length
+        leaf = held[role]
+        if role == "bias" and size == 2 * rows:  # Keras and cuDNN keep both in one
+            found["bias_ih"] = _converted(leaf, (rows,), lambda b: _permuted(b.reshape(2, -1)[0], blocks))
+            found["bias_hh"] = _converted(leaf, (rows,), lambda b: _permuted(b.reshape(2, -1)[1], blocks))
+        elif size == rows:
+            own = "bias_ih" if role == "bias" else role
+            found[own] = _converted(leaf, (rows,), lambda b: _permuted(b.reshape(-1), blocks))
+        else:
+            raise UnfitError(f"{role} {shape_of(shapes[role])}: expected {rows} numbers")
+    for own, other in (("bias_ih", "bias_hh"), ("bias_hh", "bias_ih")):
+        if own in found and other not in found:
+            leaf = found[own]
+            assert isinstance(leaf, Deferred)
+            found[other] = Deferred((rows,), leaf.dtype, partial(_zeros, rows, leaf.dtype))
+    return found
+
+
+def _zeros(size: int, dtype: torch.dtype) -> Tensor:
+    return torch.zeros(1, dtype=dtype).expand(size)
+
+
+def _converted(leaf: Leaf, shape: tuple[int, ...], convert: Callable[[Tensor], Tensor]) -> Leaf:
+    assert not isinstance(leaf, Unusable)  # arrange() has looked
+
+    def read() -> Tensor | Unusable:
+        value = value_of(leaf)
+        return value if isinstance(value, Unusable) else convert(value)
+
+    return Deferred(shape, leaf.dtype, read)
+
+
+def _permuted(value: Tensor, blocks: list[int]) -> Tensor:
+    """The row blocks in the order ``blocks``; the value itself where that is theirs already."""
+    if blocks == sorted(blocks):
+        return value
+    pieces = value.chunk(len(blocks), dim=0)
+    return torch.cat([pieces[block] for block in blocks])

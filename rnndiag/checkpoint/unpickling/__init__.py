@@ -1,0 +1,1 @@
+"""The restricted unpickler: it imports and executes nothing."""

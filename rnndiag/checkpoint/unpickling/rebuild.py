@@ -1,0 +1,196 @@
+"""The few things a pickle may build: tensors, ordered dicts, and inert stand-ins for all else."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor
+from torch.storage import TypedStorage
+
+from rnndiag.checkpoint.contents import MAX_NAME, Dequantised, Unusable
+from rnndiag.files.text import shape_of
+from rnndiag.files.work_budget import current
+from rnndiag.printable import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from rnndiag.checkpoint.contents import Leaf
+
+MAX_ARGUMENTS: Final = 10
+"""More than any of the rebuild functions takes."""
+
+INTEGERS: Final = {torch.qint8: torch.int8, torch.quint8: torch.uint8, torch.qint32: torch.int32}
+"""What the numbers of a quantised tensor are before they are scaled."""
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class StandIn:
+    """An object of a class that was not imported, or a name; it remembers and does nothing."""
+
+    module: str
+    name: str
+    args: tuple[object, ...] = ()
+    """What it was called with; for a call by keywords, ``(args, keywords)``."""
+    state: object = None
+    """What ``__setstate__`` or ``__dict__`` would have been given."""
+    items: dict[str, object] | None = None
+    """What a subclass of ``dict`` was filled with."""
+    elements: list[object] | None = None
+    """What a subclass of ``list`` or ``set`` was filled with."""
+
+    @property
+    def path(self) -> str:
+        """Module and qualified name of its class."""
+        return f"{self.module}.{self.name}"
+
+    def own_items(self) -> dict[str, object]:
+        """``items``, made on first use: most stand-ins have none."""
+        if self.items is None:
+            self.items = {}
+        return self.items
+
+    def own_elements(self) -> list[object]:
+        """``elements``, made on first use."""
+        if self.elements is None:
+            self.elements = []
+        return self.elements
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """A function that a pickle may call. It is wrapped so that a pickle cannot reach into it."""
+
+    function: Callable[..., object]
+
+
+def call(callee: object, args: object) -> object:
+    """What a pickle gets for calling ``callee``: a rebuilt value or a stand-in.
+
+    Raises:
+        pickle.UnpicklingError: neither a rebuild function nor a stand-in.
+    """
+    # Arguments are kept or passed on, never copied: the same ones may be given a million times over.
+    if not isinstance(args, tuple):
+        raise pickle.UnpicklingError(f"expected a tuple of arguments, got {type(args).__name__}")
+    if isinstance(callee, StandIn):
+        return StandIn(callee.module, callee.name, args)
+    if isinstance(callee, Rebuild) and len(args) <= MAX_ARGUMENTS:
+        return callee.function(*args)
+    raise pickle.UnpicklingError(f"it calls {type(callee).__name__} with {len(args)} arguments")
+
+
+def store(target: dict[str, object], pairs: Iterable[tuple[object, object]]) -> None:
+    """Fill ``target``, under short strings only.
+
+    The hash of a nested tuple can take for ever, integers can be chosen to collide, and equal strings of
+    megabytes take long to compare; the hashes of strings are salted.
+    """
+    for key, value in pairs:
+        name = key if isinstance(key, str) and is_short(key) else _name_of(key)
+        if name is not key and name in target:
+            name = f"{name}#{len(target)}"
+        target[name] = value
+
+
+def _name_of(key: object) -> str:
+    plain = isinstance(key, float | None) or (isinstance(key, int) and key.bit_length() <= 64)
+    return repr(key) if plain else f"<{type(key).__name__}>"
+
+
+def _ordered_dict(pairs: object = None) -> dict[str, object]:
+    result: dict[str, object] = {}
+    if pairs is None:
+        return result
+    # Python 2 gives its items as a list of lists.
+    if type(pairs) is not list or any(type(pair) not in (list, tuple) or len(pair) != 2 for pair in pairs):
+        raise pickle.UnpicklingError("an OrderedDict is malformed")
+    store(result, ((pair[0], pair[1]) for pair in pairs))
+    pairs.clear()  # it is used once; a pickle that gives it again and again gains no memory by it
+    return result
+
+
+def _first(value: object, *_: object) -> object:
+    return value
+
+
+def _from_type(function: object, _type: object, args: object, *_: object) -> object:
+    return call(function, args)
+
+
+def view(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Tensor | Unusable:
+    """A view of ``storage``, after the checks that ``Tensor.set_`` answers by growing the storage.
+
+    Raises:
+        pickle.UnpicklingError: numbers that are no counts, or tuples of them that do not match.
+    """
+    if not isinstance(storage, TypedStorage):
+        return Unusable("its storage has no element type")
+    if not is_count(offset) or not _are_counts(size) or not _are_counts(stride) or len(size) != len(stride):
+        raise pickle.UnpicklingError("the shape of a tensor is malformed")
+    if rest[2:] and rest[2]:
+        return Unusable("it is a conjugate or negative view")
+    held = storage._untyped_storage.nbytes() // storage.dtype.itemsize
+    numel = math.prod(size)
+    reach = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1 if numel else 0
+    if max(numel, reach) > held:
+        return Unusable(f"shape {shape_of(size)} needs {max(numel, reach)} numbers, the file holds {held}")
+    rebuilt: Tensor = torch._utils._rebuild_tensor(storage, offset, size, stride)
+    return rebuilt
+
+
+def _quantised(storage: Any, offset: Any, size: Any, stride: Any, scheme: Any, *_: Any) -> Leaf:
+    """Integers with scales: ``(q - zero) * scale``, with one of each or one for each index of an axis."""
+    kind = INTEGERS.get(storage.dtype) if isinstance(storage, TypedStorage) else None
+    if kind is None or type(scheme) is not tuple or len(scheme) not in (3, 4) or not isinstance(scheme[0], StandIn):
+        return Unusable("a form of quantisation that is not read")
+    typed = TypedStorage(wrap_storage=storage._untyped_storage, dtype=kind, _internal=True)
+    integers = view(typed, offset, size, stride)
+    if isinstance(integers, Unusable):
+        return integers
+    current().spend(20)  # beside what a plain tensor costs
+    name, scale, zero = scheme[0].name, scheme[1], scheme[2]
+    if name == "per_tensor_affine" and type(scale) is float and type(zero) is int and abs(zero) < 2**31:
+        return Dequantised(size, torch.float32, lambda: (integers.float() - zero) * scale)
+    if name != "per_channel_affine" or len(scheme) != 4 or type(scheme[3]) is not int:
+        return Unusable(f"quantised by {printable(name, 60)}, which is not read")
+    axis = scheme[3]
+    shape = [-1 if i == axis else 1 for i in range(len(size))]
+    if any(not isinstance(each, Tensor) or each.shape != size[axis : axis + 1] for each in (scale, zero)):
+        return Unusable("its scales are not one for each channel")
+    return Dequantised(
+        size, torch.float32, lambda: (integers.float() - zero.reshape(shape)).mul(scale.reshape(shape)).float()
+    )
+
+
+def is_short(value: object) -> bool:
+    """Whether ``value`` is a string that can serve as a name."""
+    return type(value) is str and len(value) <= MAX_NAME
+
+
+def is_count(value: object) -> bool:
+    """Whether ``value`` is an integer that can count bytes."""
+    return type(value) is int and 0 <= value < 2**62
+
+
+def _are_counts(values: object) -> bool:
+    return type(values) is tuple and len(values) <= 64 and all(map(is_count, values))
+
+
+REBUILDS: Final = {
+    ("collections", "OrderedDict"): Rebuild(_ordered_dict),
+    ("torch._utils", "_rebuild_tensor"): Rebuild(view),
+    ("torch._utils", "_rebuild_tensor_v2"): Rebuild(view),
+    ("torch._utils", "_rebuild_qtensor"): Rebuild(_quantised),
+    ("torch._utils", "_rebuild_parameter"): Rebuild(_first),
+    ("torch._utils", "_rebuild_parameter_with_state"): Rebuild(_first),
+    ("torch.jit._pickle", "restore_type_tag"): Rebuild(_first),
+    ("torch.jit._pickle", "build_tensorlist"): Rebuild(_first),
+    ("torch._tensor", "_rebuild_from_type"): Rebuild(_from_type),
+    ("torch._tensor", "_rebuild_from_type_v2"): Rebuild(_from_type),
+}
+"""All that a pickle can call. Every other name becomes a ``StandIn``."""

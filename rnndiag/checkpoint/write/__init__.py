@@ -1,0 +1,1 @@
+"""Changed tensors to a file that differs only there."""

@@ -1,0 +1,141 @@
+"""Numbers put into a file at the places where the old ones lie, and the checksums over them; nothing else changes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from rnndiag.checkpoint.write.repacked import members_differ, repack
+from rnndiag.checkpoint.write.zip_checksums import CHUNK, checksums, reseal
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Iterable, Sequence
+
+    from torch import Tensor
+
+    from rnndiag.checkpoint.location import Place, Seal
+    from rnndiag.checkpoint.write.repacked import Unpacked
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Edit:
+    """New values for some numbers of one tensor of the file."""
+
+    owner: str
+    """Whose they are, for messages."""
+    place: Place
+    numbers: np.ndarray
+    """``[n]``: their indices in the flattened tensor."""
+    values: Tensor
+    """``[n]``, in the tensor's own dtype."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Patch:
+    """What changes in one file, or in one compressed member of it, in numbers of one width."""
+
+    file: pathlib.Path
+    packed: str
+    offsets: np.ndarray
+    """``[n]``, ascending, where each number begins."""
+    content: np.ndarray
+    """``[n, width]``: its bytes."""
+    seals: tuple[Seal, ...]
+
+    def put(self, data: np.ndarray) -> None:
+        """Put them into the bytes of the file, or of the member."""
+        for i in range(self.content.shape[1]):
+            data[self.offsets + i] = self.content[:, i]
+
+
+class ConflictError(Exception):
+    """Two values for the same bytes; the message is whose they are."""
+
+
+def numbers_at(place: Place, numbers: np.ndarray, unpacked: Unpacked) -> Tensor:
+    """Some numbers of a tensor as they lie in its file, given by their indices in the flattened tensor."""
+    data = unpacked.of(place.file, place.packed) if place.packed else np.memmap(place.file, np.uint8, "r")
+    if place.extent[1] > len(data):
+        raise ValueError("its numbers lie beyond the end of the file")
+    offsets = place.offsets(numbers)
+    held = np.stack([data[offsets + i] for i in range(place.dtype.itemsize)], axis=1)
+    return torch.from_numpy(_ordered(held, place)).view(place.dtype).reshape(-1)
+
+
+def patches(edits: Iterable[Edit]) -> list[Patch]:
+    """The edits by file, each number once.
+
+    Raises:
+        ConflictError: two that ask for different values in one place.
+    """
+    together: defaultdict[tuple[pathlib.Path, str, int], list[Edit]] = defaultdict(list)
+    for edit in edits:
+        together[edit.place.file, edit.place.packed, edit.place.dtype.itemsize].append(edit)
+    return [_patch(file, packed, group) for (file, packed, _), group in together.items()]
+
+
+def _patch(file: pathlib.Path, packed: str, edits: Sequence[Edit]) -> Patch:
+    width = edits[0].place.dtype.itemsize
+    offsets = np.concatenate([edit.place.offsets(edit.numbers) for edit in edits])
+    held = [edit.values.view(torch.uint8).numpy().reshape(-1, width) for edit in edits]
+    content = np.concatenate([_ordered(each, edit.place) for each, edit in zip(held, edits, strict=True)])
+    owners = np.repeat(np.arange(len(edits)), [len(edit.numbers) for edit in edits])
+    order = np.argsort(offsets, kind="stable")
+    offsets, content, owners = offsets[order], content[order], owners[order]
+    gaps = np.diff(offsets)
+    clash = (gaps < width) & ((gaps > 0) | (content[1:] != content[:-1]).any(axis=1))
+    if clash.any():
+        at = int(np.argmax(clash))
+        raise ConflictError(" and ".join(dict.fromkeys(edits[owner].owner for owner in owners[at : at + 2])))
+    once = np.concatenate(([True], gaps > 0))
+    seals = tuple(dict.fromkeys(seal for edit in edits for seal in edit.place.seals))
+    return Patch(file, packed, offsets[once], content[once], seals)
+
+
+def _ordered(content: np.ndarray, place: Place) -> np.ndarray:
+    return np.ascontiguousarray(content[:, ::-1]) if place.swapped else content
+
+
+def apply(parts: Sequence[Patch], copy: pathlib.Path) -> None:
+    """Put the patches of one file into a copy of it: in place, unless they are of compressed members."""
+    if any(part.packed for part in parts):
+        repack(parts, copy)
+        return
+    data = np.memmap(copy, np.uint8, "r+")
+    for part in parts:
+        part.put(data)
+    data.flush()
+    del data
+    reseal(copy, dict.fromkeys(seal for part in parts for seal in part.seals))
+
+
+def differs_elsewhere(parts: Sequence[Patch], original: pathlib.Path, copy: pathlib.Path) -> bool:
+    """Whether two files differ in more than the patched numbers and the checksums over them."""
+    if any(part.packed for part in parts):
+        return members_differ(parts, original, copy)
+    allowed = [(part.offsets, part.content.shape[1]) for part in parts]
+    seals = dict.fromkeys(seal for part in parts for seal in part.seals)
+    sums = sorted(at for seal in seals for at in checksums(original, seal))
+    allowed.append((np.array(sums, np.int64), 4))
+    start = 0
+    with original.open("rb") as one, copy.open("rb") as other:
+        while True:
+            before, after = (np.frombuffer(file.read(CHUNK), np.uint8) for file in (one, other))
+            if len(before) != len(after):
+                return True
+            if not len(before):
+                return False
+            differing = before != after
+            for offsets, width in allowed:
+                first, last = np.searchsorted(offsets, (start - width + 1, start + len(before)))
+                for i in range(width):
+                    at = offsets[first:last] + i - start
+                    differing[at[(at >= 0) & (at < len(before))]] = False
+            if differing.any():
+                return True
+            start += len(before)

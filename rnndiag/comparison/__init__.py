@@ -1,0 +1,1 @@
+"""Comparing reports: with a baseline, and two models with each other."""

@@ -1,0 +1,1 @@
+"""Settings, thresholds and the config file."""

@@ -1,0 +1,1 @@
+"""Measures of the recurrent weight alone: spectrum, initialization and goodness of fit."""

@@ -1,0 +1,1 @@
+"""Keras files to named arrays, with the `h5py` library."""

@@ -1,0 +1,116 @@
+"""Keras's files: ``.keras`` archives, whole models and weights alone in HDF5, of Keras 2 and 3.
+
+Read as data: no layer is built, and the code that a Lambda layer or a custom class brings is never looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from rnndiag.parsers import hdf5
+from rnndiag.parsers.keras.config import layers
+from rnndiag.parsers.keras.layers import Other, Recurrent, Table
+from rnndiag.parsers.keras.modules import Modules
+from rnndiag.parsers.keras.weights import Variables
+from rnndiag.parsers.keras.weights_h5 import LegacyWeights
+from rnndiag.parsers.parsed import Parsed, RefusedError
+from rnndiag.parsers.zip_member import open_member, start_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from rnndiag.parsers.keras.layers import Part
+    from rnndiag.parsers.places import Places
+
+
+def parse(path: Path, places: Places | None = None) -> Parsed:
+    """The recurrent layers of a model, and the embeddings that they may read.
+
+    Args:
+        path: the file.
+        places: to be filled, for addresses in place of numbers.
+
+    Raises:
+        RefusedError: no such file, or one that cannot be read.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        is_archive = file.read(4) == b"PK\x03\x04"
+    if not is_archive:
+        return _parse(hdf5.Hdf5(path, size, places), None)
+    with zipfile.ZipFile(path) as archive:
+        if "model.weights.h5" not in archive.namelist():
+            raise RefusedError("a Keras archive without model.weights.h5: save the model anew as .keras")
+        config = json.loads(open_member(archive, "config.json", size).read())
+        weights = open_member(archive, "model.weights.h5", size)
+        return _parse(hdf5.Hdf5(weights, size, places, start_of(weights)), config)
+
+
+def _parse(file: hdf5.Hdf5, config: Any) -> Parsed:
+    parsed = Parsed(framework="Keras")
+    legacy = _legacy_root(file.root)
+    if config is None:
+        (text, *_) = hdf5.texts(file.root, "model_config") or ["null"]
+        config = json.loads(text)
+    weights = LegacyWeights(legacy) if legacy is not None else Variables(file.root)
+    modules = Modules(parsed, file, weights)
+    told = layers(config)
+    parts = list(_parts(weights, told))
+    if not parts:
+        held = ", ".join(hdf5.names(file.root)[:4]) or "nothing"
+        what = "an HDF5 file in which Keras wrote no weights" if told is None else "a Keras model without any weights"
+        raise RefusedError(f"{what} (it holds {held}): expected SimpleRNN, GRU or LSTM; save the model as .keras")
+    for part in parts:
+        if not isinstance(part, Table):
+            modules.add(part)
+    for part in parts:
+        if isinstance(part, Table):
+            modules.add(part)
+    modules.finish()
+    return parsed
+
+
+def _legacy_root(root: hdf5.Group) -> hdf5.Group | None:
+    """The group with the weights by layer, of a whole model or of weights alone."""
+    for group in (hdf5.subgroup(root, "model_weights"), root):
+        if group is not None and ("layer_names" in group.attrs or "layer_names0" in group.attrs):
+            return group
+    return None
+
+
+def _parts(weights: LegacyWeights | Variables, told: list[tuple[str, list[Part]]] | None) -> Iterator[Part]:
+    """The layers in the configuration's order, each with where its weights are; or what the weights alone tell."""
+    if told is None:
+        yield from weights.parts()
+    elif isinstance(weights, LegacyWeights):
+        for name, parts in told:
+            yield from weights.bound(name, parts)
+        # A custom layer's configuration may lack even the name.
+        yield from weights.parts({name for name, _ in told})
+    else:
+        parts = [part for _, of_layer in told for part in of_layer]
+        for part in parts:
+            if not isinstance(part, Other):
+                yield part
+            elif weights.holds(part.path):
+                found = weights.parts(part.path, part.name)
+                known = [each for each in found if not isinstance(each, Other)]
+                yield from known or (part,)
+        yield from _untold(weights, parts)
+
+
+def _untold(weights: Variables, parts: Sequence[Part]) -> Iterator[Part]:
+    """What a class that a configuration does tell of keeps beside its layers, as attributes of its own."""
+    told = {weights.place(path) for part in parts for path in _paths(part)}
+    for part in weights.parts():
+        above = {above for path in _paths(part) for above in accumulate(path.split("/"), "{}/{}".format)}
+        if not isinstance(part, Other) and not above & told:
+            yield part
+
+
+def _paths(part: Part) -> list[str]:
+    return [cell.path for cell in part.cells] if isinstance(part, Recurrent) else [part.path]

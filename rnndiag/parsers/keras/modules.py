@@ -1,0 +1,168 @@
+"""Keras's recurrent layers as modules in PyTorch's names: ``bi.weight_ih_l0``, ``bi.weight_ih_l0_reverse``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from rnndiag.parsers import hdf5
+from rnndiag.parsers.keras.cells import parameters, resolve
+from rnndiag.parsers.keras.layers import Cell, Part, Recurrent, Table, dotted
+from rnndiag.parsers.parsed import Facts, UnfitError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from rnndiag.parsers.parsed import Parsed
+
+MAX_NAME: Final = 1000
+"""Characters of a layer's dotted name."""
+
+_MERGES: Final = ("sum", "mul", "ave", "None")
+
+
+class Weights(Protocol):
+    """Where variables lie in a file."""
+
+    def variables(self, path: str) -> list[hdf5.Dataset]:
+        """Those of the object at ``path``, in Keras's order; none where there is no such object."""
+        ...
+
+
+class Modules:
+    """Fills a ``Parsed`` with layers, one by one.
+
+    Args:
+        parsed: is filled.
+        file: what the weights are read from.
+        weights: where they lie in it.
+    """
+
+    def __init__(self, parsed: Parsed, file: hdf5.Hdf5, weights: Weights) -> None:
+        self._parsed = parsed
+        self._file = file
+        self._weights = weights
+        self._names: set[str] = set()
+        self._widths: set[int] = set()
+        """Inputs of the recurrent layers."""
+        self._said: dict[str, list[str]] = {}
+        """What is to be noted of which layers."""
+
+    def add(self, part: Part) -> None:
+        """One layer: its tensors, or why there are none. Tables come after the layers that read them."""
+        name = part.name.encode(errors="replace").decode()
+        if len(name) > MAX_NAME:
+            self._skip(name, "its name is too long", recurrent=isinstance(part, Recurrent))
+        elif isinstance(part, Recurrent):
+            try:
+                self._recurrent(part, name)
+            except (UnfitError, hdf5.UnreadableError) as fault:
+                self._skip(name, f"recurrent, but {fault}", recurrent=True)
+        elif isinstance(part, Table):
+            self._table(part, name)
+        else:
+            self._skip(name, f"not recurrent: {part.what}", recurrent=False)
+
+    def finish(self) -> None:
+        """Write down what was noted."""
+        self._parsed.notes += [sentence.format(_listing(names)) for sentence, names in self._said.items()]
+
+    def _recurrent(self, part: Recurrent, name: str) -> None:
+        cells = [[self._resolved(cell) for cell in track.cells] for track in part.tracks]
+        held = [[self._read(cell) for cell in track] for track in cells]
+        alike = all(_alike(cells[0][0], held[0][0], c, h) for cs, hs in zip(cells, held, strict=True)
+                    for c, h in zip(cs, hs, strict=True))  # fmt: skip
+        backwards = [track.backwards for track in part.tracks]
+        if alike and len(part.tracks) == 2 and len(cells[0]) == len(cells[1]) == 1 and backwards[0] != backwards[1]:
+            suffixes = ["_l0_reverse" if reverse else "_l0" for reverse in backwards]
+            self._module(name, cells[0][0], dict(zip(suffixes, (held[0][0], held[1][0]), strict=True)), part)
+        elif alike and len(part.tracks) == 1:
+            levels = {f"_l{i}": each for i, each in enumerate(held[0])}
+            self._module(name, cells[0][0], levels, part, backwards[0])
+        else:
+            for track, own, arrays in zip(part.tracks, cells, held, strict=True):
+                side = track.name if len(part.tracks) > 1 else ""
+                for cell, each in zip(own, arrays, strict=True):
+                    inner = cell.name if len(own) > 1 else ""
+                    self._module(dotted(name, side, inner), cell, {"_l0": each}, part, track.backwards)
+        if len(part.tracks) == 2 and part.merge != "concat":
+            how = part.merge if part.merge in _MERGES else "other means"
+            self._say(f"the directions of {{}} are merged by {how} in the model; they were measured side by side", name)
+
+    def _resolved(self, cell: Cell) -> Cell:
+        datasets = [] if cell.fault else self._weights.variables(cell.path)
+        resolved = resolve(cell, [tuple(dataset.shape) for dataset in datasets])
+        for dataset in datasets:
+            self._file.check(dataset)
+        return resolved
+
+    def _read(self, cell: Cell) -> dict[str, np.ndarray]:
+        return parameters(cell, [self._file.read(dataset) for dataset in self._weights.variables(cell.path)])
+
+    def _module(
+        self, name: str, cell: Cell, levels: dict[str, dict[str, np.ndarray]], part: Recurrent, backwards: bool = False
+    ) -> None:
+        name = self._unique(name)
+        for suffix, named in levels.items():
+            self._parsed.tensors |= {f"{name}.{kind}{suffix}": array for kind, array in named.items()}
+        self._parsed.facts[name] = Facts(cell.nonlinearity, cell.reset_after is not False, backwards)
+        first = next(iter(levels.values()))
+        self._widths.add(first["weight_ih"].shape[1])
+        if cell.kind == "gru":
+            self._say("Keras's gate order z, r, h was rearranged to PyTorch's r, z, n in {}", name)
+        if cell.kind == "gru" and cell.reset_after is None:
+            self._say("reset_after, Keras's default, was assumed for {}: without a bias nothing tells", name)
+        if cell.is_cudnn:
+            self._say("cuDNN's own layout of weights was converted in {}", name)
+        if not part.told:
+            self._say(
+                "no configuration tells of {}: the kind was taken from shapes, and Keras's defaults were assumed"
+                " (tanh, sigmoid, no go_backwards)",
+                name,
+            )
+
+    def _table(self, part: Table, name: str) -> None:
+        datasets = self._weights.variables(part.path)
+        shapes = [tuple(dataset.shape) for dataset in datasets]
+        if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][1] not in self._widths:
+            self._skip(name, "not recurrent: Embedding", recurrent=False)
+            return
+        try:
+            self._file.check(datasets[0])
+            array = self._file.read(datasets[0])
+        except hdf5.UnreadableError as error:
+            self._skip(name, f"embedding, but {error}", recurrent=False)
+            return
+        # The finder knows a table by its name.
+        name = self._unique(name if "emb" in name.rpartition(".")[2].lower() else dotted(name, "embeddings"))
+        self._parsed.tensors[f"{name}.weight"] = array
+
+    def _unique(self, name: str) -> str:
+        count = 1
+        unique = name
+        while unique in self._names:
+            count += 1
+            unique = f"{name}#{count}"
+        self._names.add(unique)
+        return unique
+
+    def _skip(self, name: str, reason: str, *, recurrent: bool) -> None:
+        self._parsed.skipped.append((name[:MAX_NAME], reason, recurrent))
+
+    def _say(self, sentence: str, name: str) -> None:
+        self._said.setdefault(sentence, []).append(name)
+
+
+def _alike(cell: Cell, arrays: dict[str, np.ndarray], other: Cell, others: dict[str, np.ndarray]) -> bool:
+    """Whether two cells can be levels or directions of one module of PyTorch's."""
+    facts = (cell.kind, cell.nonlinearity, cell.reset_after)
+    same_width = arrays["weight_hh"].shape == others["weight_hh"].shape
+    return (
+        facts == (other.kind, other.nonlinearity, other.reset_after) and same_width and arrays.keys() == others.keys()
+    )
+
+
+def _listing(names: Sequence[str], limit: int = 8) -> str:
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

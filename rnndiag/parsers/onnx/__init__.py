@@ -1,0 +1,1 @@
+"""ONNX models to named arrays, with the `onnx` library."""
