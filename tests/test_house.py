@@ -110,7 +110,6 @@ def test_libraries_stay_in_their_rooms(name: str) -> None:
         assert here in LIBRARIES.get(imported.partition(".")[0], {here}), f"{name} imports {imported}"
 
 
-@pytest.mark.xfail(strict=True, reason="write/patch.py and write/repacked.py import each other until repacked.py goes")
 def test_no_file_imports_itself_through_others() -> None:
     graph = {name: (found & MODULES.keys()) - {name} for name, found in IMPORTS.items()}
     TopologicalSorter(graph).prepare()  # raises CycleError with the files of a circle

@@ -59,8 +59,6 @@ class Place:
     """Whether the order of bytes is not this machine's."""
     seals: tuple[Seal, ...] = ()
     """What else of the file changes with them, innermost first."""
-    packed: str = ""
-    """The compressed member of the zip archive in whose content ``start`` counts."""
 
     @property
     def extent(self) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tarfile
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from rnndiag.checkpoint import load
 from rnndiag.checkpoint.layers.mapping import parse_map
 from rnndiag.checkpoint.write import patch
 from rnndiag.checkpoint.write import target as copies
-from rnndiag.checkpoint.write.write_back import rewrite
+from rnndiag.checkpoint.write.write_back import check_written, rewrite
 from rnndiag.errors import CheckpointError, OutputError
 from tests.checkpoint.treated import digest, layers_of, own_names, treated, written
 
@@ -248,6 +249,18 @@ def test_archives_and_indices(save, tmp_path):
     changed = changed_of(path)
     assert "unpack it first" in refusal(archive, tmp_path / "new.tar", changed)
     assert "this machine" in refusal("https://host/model.pt", tmp_path / "new.pt", changed)
+
+
+def test_compressed_arrays(tmp_path):
+    """One is enough, whether or not it changes: the archive would have to be packed again."""
+    draw = np.random.default_rng(0).normal
+    np.savez(tmp_path / "a.npz", weight_hh=draw(size=(12, 4)), weight_ih=draw(size=(12, 3)))
+    with zipfile.ZipFile(tmp_path / "a.npz", "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("counts.npy", bytes(1000))
+    words = "npz: its arrays are compressed: save it with np.savez"
+    assert words in refusal(tmp_path / "a.npz", tmp_path / "b.npz")
+    with pytest.raises(CheckpointError, match=words):
+        check_written(tmp_path / "a.npz", tmp_path / "b.npz", force=False)
 
 
 def test_special_numbers_stay(save, tmp_path):

@@ -64,6 +64,18 @@ class Candidate:
         return frozenset(member.filename for member in self.members)
 
 
+def safetensors_instead(path: Path) -> str:
+    """The answer of a format that is read only."""
+    del path
+    return "save it as .safetensors, which is"
+
+
+def written_back(path: Path) -> str:
+    """The answer of a format into which changed models are written back."""
+    del path
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Reader:
     """One format: an entry of the registry in ``rnndiag.checkpoint``."""
@@ -76,8 +88,8 @@ class Reader:
     """Raises ``CheckpointError`` for a refusal; anything else it lets through is wrapped by ``load``."""
     places: Callable[[Path, Ledger], Contents] | None = None
     """The same contents with addresses in place of numbers; None: nothing is written back in it."""
-    otherwise: str = "save it as .safetensors, which is"
-    """What to do where it is not."""
+    save_instead: Callable[[Path], str] = safetensors_instead
+    """What to do with a file into which no changed model is written back; empty if one is written back."""
     parts: Callable[[Path], Iterator[Path]] = no_parts
     """The other files that a model of this format may consist of."""
 
@@ -91,10 +103,9 @@ class Reader:
         Raises:
             CheckpointError: it is one.
         """
-        if self.places is None:
-            raise CheckpointError(
-                f"{path}: a changed model is not written back in the format {self.format}: {self.otherwise}"
-            )
+        instead = self.save_instead(path)
+        if instead:
+            raise CheckpointError(f"{path}: a changed model is not written back in the format {self.format}: {instead}")
 
 
 Using: TypeAlias = "Callable[[Reader, Path], Contents]"

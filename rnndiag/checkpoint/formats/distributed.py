@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from rnndiag.checkpoint.contents import MAX_TENSORS, Deferred, Leaf, Unusable, value_of
-from rnndiag.checkpoint.formats.base import Candidate, Reader
+from rnndiag.checkpoint.formats.base import Candidate, Reader, written_back
 from rnndiag.checkpoint.formats.safetensors import DTYPES as STORED
 from rnndiag.checkpoint.formats.sharded import MAX_SHARDS, locate
 from rnndiag.checkpoint.formats.torch_archive import Archive
@@ -294,4 +294,4 @@ def _accepts(candidate: Candidate) -> bool:
     return candidate.is_folder and any(name.endswith(METADATA) for name in candidate.names)
 
 
-READER: Final = Reader("distributed", _accepts, read, places, parts=files_beneath)
+READER: Final = Reader("distributed", _accepts, read, places, written_back, parts=files_beneath)

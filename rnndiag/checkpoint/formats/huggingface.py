@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 from rnndiag.checkpoint.formats import sharded
-from rnndiag.checkpoint.formats.base import Candidate, Reader, Using, addresses
+from rnndiag.checkpoint.formats.base import Candidate, Reader, Using, addresses, written_back
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.unpickling.training_step import MOST
 from rnndiag.errors import CheckpointError
@@ -119,4 +119,4 @@ def _accepts(candidate: Candidate) -> bool:
     return candidate.is_folder and bool(_weights(list(candidate.names)))
 
 
-READER: Final = Reader("huggingface", _accepts, read, places, parts=files_beneath)
+READER: Final = Reader("huggingface", _accepts, read, places, written_back, parts=files_beneath)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from rnndiag.checkpoint.formats import parser_process
-from rnndiag.checkpoint.formats.base import Candidate, Reader
+from rnndiag.checkpoint.formats.base import Candidate, Reader, written_back
 from rnndiag.checkpoint.write.zip_checksums import seal_of
 
 if TYPE_CHECKING:
@@ -47,5 +47,7 @@ def _is_behind_block(path: Path) -> bool:
     return False
 
 
-ARCHIVE: Final = Reader("keras", _is_archive, partial(parser_process.parse, "keras", extra="keras"), _places)
-HDF5: Final = Reader("keras-h5", _is_hdf5, partial(parser_process.parse, "keras", extra="keras"), _places)
+ARCHIVE: Final = Reader(
+    "keras", _is_archive, partial(parser_process.parse, "keras", extra="keras"), _places, written_back
+)
+HDF5: Final = Reader("keras-h5", _is_hdf5, partial(parser_process.parse, "keras", extra="keras"), _places, written_back)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import weakref
 import zipfile
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -67,12 +66,11 @@ def read_npz(path: pathlib.Path) -> Contents:
 def places(path: pathlib.Path, ledger: Ledger) -> Contents:
     """The same with addresses in place of numbers."""
     contents = read_npz(path)
-    is_packed = any(member.compress_type != zipfile.ZIP_STORED for member in members(path))
 
     def place(leaf: Tensor | Deferred) -> Place:
         member = getattr(leaf.read, "__self__", None) if isinstance(leaf, Deferred) else None
         assert isinstance(member, _Member)  # as _leaf makes them
-        return member.place(is_packed=is_packed)
+        return member.place()
 
     return ledger.contents(contents, place)
 
@@ -137,17 +135,14 @@ class _Member:
             self._last = weakref.ref(tensor)
         return tensor
 
-    def place(self, *, is_packed: bool) -> Place:
-        """Where it lies in the archive, or in its member of an archive that is to be packed anew."""
+    def place(self) -> Place:
+        """Where it lies in the archive, in which it is not compressed."""
         header, member = self._header, self._member
         strides = contiguous(header.shape, fortran=header.is_fortran)
-        place = Place(
-            self._path, header.start, header.shape, strides, _DTYPES[header.dtype.itemsize], not header.dtype.isnative
-        )
-        if is_packed:
-            return replace(place, packed=member.filename)
         seal = seal_of(self._path, member)
-        return replace(place, start=seal.start + header.start, seals=(seal,))
+        start, is_swapped = seal.start + header.start, not header.dtype.isnative
+        dtype = _DTYPES[header.dtype.itemsize]
+        return Place(self._path, start, header.shape, strides, dtype, is_swapped, (seal,))
 
 
 def _unusable(error: Exception) -> Unusable:
@@ -177,9 +172,14 @@ def is_npz(candidate: Candidate) -> bool:
     return bool(candidate.members) and all(name.endswith(".npy") for name in candidate.names)
 
 
+def _stored_instead(path: pathlib.Path) -> str:
+    is_compressed = any(member.compress_type != zipfile.ZIP_STORED for member in members(path))
+    return "its arrays are compressed: save it with np.savez, without compression" if is_compressed else ""
+
+
 def _is_npy(candidate: Candidate) -> bool:
     return candidate.head.startswith(SIGNATURE)
 
 
-NPZ: Final = Reader("npz", is_npz, read_npz, places)
+NPZ: Final = Reader("npz", is_npz, read_npz, places, _stored_instead)
 NPY: Final = Reader("npy", _is_npy, _read_npy)

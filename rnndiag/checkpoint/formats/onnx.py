@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from rnndiag.checkpoint.formats import parser_process
-from rnndiag.checkpoint.formats.base import Candidate, Reader
+from rnndiag.checkpoint.formats.base import Candidate, Reader, written_back
 from rnndiag.files.parts import files_mentioned
 
 if TYPE_CHECKING:
@@ -94,4 +94,4 @@ def _varint(file: BinaryIO) -> int | None:
     return None
 
 
-READER: Final = Reader("onnx", _accepts, read, places, parts=files_mentioned)
+READER: Final = Reader("onnx", _accepts, read, places, written_back, parts=files_mentioned)

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 from rnndiag.checkpoint.contents import MAX_NAME, MAX_TENSORS, Container, Contents, Deferred, Leaf, Path, Unusable
-from rnndiag.checkpoint.formats.base import Candidate, Reader
+from rnndiag.checkpoint.formats.base import Candidate, Reader, written_back
 from rnndiag.checkpoint.location import Place, contiguous
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.unpickling.walk import is_nonlinearity
@@ -136,4 +136,4 @@ def _accepts(candidate: Candidate) -> bool:
     return candidate.head[5:9] == b"\0\0\0{"
 
 
-READER: Final = Reader("safetensors", _accepts, read, places)
+READER: Final = Reader("safetensors", _accepts, read, places, written_back)

@@ -149,4 +149,9 @@ def _accepts(candidate: Candidate) -> bool:
     return is_json and (candidate.path.name.endswith(SUFFIX) or b'"weight_map"' in candidate.head)
 
 
-READER: Final = Reader("sharded", _accepts, read, otherwise="name the folder that it is in", parts=parts)
+def _name_the_folder(path: pathlib.Path) -> str:
+    del path
+    return "name the folder that it is in"
+
+
+READER: Final = Reader("sharded", _accepts, read, save_instead=_name_the_folder, parts=parts)

@@ -15,7 +15,7 @@ import msgspec
 import torch
 
 from rnndiag.checkpoint.contents import MAX_TENSORS, Container, Contents, Leaf, ModuleFacts, Path, Unusable
-from rnndiag.checkpoint.formats.base import Candidate, Reader
+from rnndiag.checkpoint.formats.base import Candidate, Reader, written_back
 from rnndiag.checkpoint.formats.torch_archive import Archive, folder_of
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.unpickling.rebuild import view
@@ -226,4 +226,4 @@ def _accepts(candidate: Candidate) -> bool:
     return OLD_PROGRAM in names or (bool(folder) and f"{folder}{FORMAT}" in names)
 
 
-READER: Final = Reader("torch-export", _accepts, read, places)
+READER: Final = Reader("torch-export", _accepts, read, places, written_back)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.storage import TypedStorage
 
-from rnndiag.checkpoint.formats.base import Candidate, Reader
+from rnndiag.checkpoint.formats.base import Candidate, Reader, written_back
 from rnndiag.checkpoint.location import Place
 from rnndiag.checkpoint.unpickling.unpickler import File, InertUnpickler
 from rnndiag.checkpoint.unpickling.walk import walk
@@ -77,7 +77,7 @@ def _read(path: Path) -> tuple[_InertPickle, Contents]:
     return pickles, walk(loaded, size)
 
 
-READER: Final = Reader("torch-legacy", _accepts, read, places)
+READER: Final = Reader("torch-legacy", _accepts, read, places, written_back)
 
 
 class _Unpickler(InertUnpickler):

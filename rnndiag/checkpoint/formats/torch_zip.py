@@ -6,7 +6,7 @@ import zipfile
 from typing import TYPE_CHECKING, Final
 
 from rnndiag.checkpoint.formats import torchscript
-from rnndiag.checkpoint.formats.base import Candidate, Reader
+from rnndiag.checkpoint.formats.base import Candidate, Reader, written_back
 from rnndiag.checkpoint.formats.torch_archive import Archive, folder_of
 from rnndiag.checkpoint.unpickling.walk import walk
 from rnndiag.errors import CheckpointError
@@ -48,4 +48,4 @@ def _accepts(candidate: Candidate) -> bool:
     return bool(folder) and f"{folder}data.pkl" in candidate.names and not others & candidate.names
 
 
-READER: Final = Reader("torch", _accepts, read, places)
+READER: Final = Reader("torch", _accepts, read, places, written_back)

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, cast
 
 from rnndiag.checkpoint.contents import ModuleFacts
-from rnndiag.checkpoint.formats.base import Candidate, Reader
+from rnndiag.checkpoint.formats.base import Candidate, Reader, written_back
 from rnndiag.checkpoint.formats.torch_archive import Archive, folder_of
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.unpickling import walk
@@ -111,4 +111,4 @@ def _accepts(candidate: Candidate) -> bool:
     return bool(folder) and f"{folder}data.pkl" in candidate.names and bool(marks & candidate.names)
 
 
-READER: Final = Reader("torchscript", _accepts, read, places)
+READER: Final = Reader("torchscript", _accepts, read, places, written_back)

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from rnndiag.checkpoint.write import folder_copy, patch
 from rnndiag.checkpoint.write.patch import ConflictError, Edit, Patch
-from rnndiag.checkpoint.write.repacked import Unpacked
 from rnndiag.checkpoint.write.same_file import same_bits
 from rnndiag.errors import CheckpointError
 from rnndiag.files.text import listing, shape_of
@@ -47,7 +46,6 @@ class Plan:
         self._changed = changed
         self._expected = {name: dict(layer.parameters) for name, layer in self._layers.items()}
         self._patches: list[Patch] = []
-        self._unpacked = Unpacked()
         for name, layer in changed.items():
             if name not in self._layers:
                 raise CheckpointError(f"{path}: no layer {name!r}: expected {listing(list(self._layers))}")
@@ -106,7 +104,7 @@ class Plan:
         where = f"{self._path}: {owner}"
         if isinstance(place, str):
             raise CheckpointError(f"{where}: the change has no place in the file: {place}")
-        held = patch.numbers_at(place, numbers, self._unpacked)
+        held = patch.numbers_at(place, numbers)
         if not torch.equal(held.to(torch.float64).nan_to_num(), before.nan_to_num()):
             raise CheckpointError(f"{where}: its numbers are computed from those in the file, not only rearranged")
         values = wanted.to(place.dtype)
@@ -133,7 +131,7 @@ class Plan:
         for part in self._patches:
             first, last = int(part.offsets[0]), int(part.offsets[-1])
             for place in ledger.places:
-                if place in touched or place.file != part.file or place.packed != part.packed or 0 in place.shape:
+                if place in touched or place.file != part.file or 0 in place.shape:
                     continue
                 low, high = place.extent
                 if high <= first or low > last:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from rnndiag.checkpoint.write.repacked import members_differ, repack
 from rnndiag.checkpoint.write.zip_checksums import CHUNK, checksums, reseal
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rnndiag.checkpoint.location import Place, Seal
-    from rnndiag.checkpoint.write.repacked import Unpacked
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,29 +35,23 @@ class Edit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patch:
-    """What changes in one file, or in one compressed member of it, in numbers of one width."""
+    """What changes in one file, in numbers of one width."""
 
     file: pathlib.Path
-    packed: str
     offsets: np.ndarray
     """``[n]``, ascending, where each number begins."""
     content: np.ndarray
     """``[n, width]``: its bytes."""
     seals: tuple[Seal, ...]
 
-    def put(self, data: np.ndarray) -> None:
-        """Put them into the bytes of the file, or of the member."""
-        for i in range(self.content.shape[1]):
-            data[self.offsets + i] = self.content[:, i]
-
 
 class ConflictError(Exception):
     """Two values for the same bytes; the message is whose they are."""
 
 
-def numbers_at(place: Place, numbers: np.ndarray, unpacked: Unpacked) -> Tensor:
+def numbers_at(place: Place, numbers: np.ndarray) -> Tensor:
     """Some numbers of a tensor as they lie in its file, given by their indices in the flattened tensor."""
-    data = unpacked.of(place.file, place.packed) if place.packed else np.memmap(place.file, np.uint8, "r")
+    data = np.memmap(place.file, np.uint8, "r")
     if place.extent[1] > len(data):
         raise ValueError("its numbers lie beyond the end of the file")
     offsets = place.offsets(numbers)
@@ -73,13 +65,13 @@ def patches(edits: Iterable[Edit]) -> list[Patch]:
     Raises:
         ConflictError: two that ask for different values in one place.
     """
-    together: defaultdict[tuple[pathlib.Path, str, int], list[Edit]] = defaultdict(list)
+    together: defaultdict[tuple[pathlib.Path, int], list[Edit]] = defaultdict(list)
     for edit in edits:
-        together[edit.place.file, edit.place.packed, edit.place.dtype.itemsize].append(edit)
-    return [_patch(file, packed, group) for (file, packed, _), group in together.items()]
+        together[edit.place.file, edit.place.dtype.itemsize].append(edit)
+    return [_patch(file, group) for (file, _), group in together.items()]
 
 
-def _patch(file: pathlib.Path, packed: str, edits: Sequence[Edit]) -> Patch:
+def _patch(file: pathlib.Path, edits: Sequence[Edit]) -> Patch:
     width = edits[0].place.dtype.itemsize
     offsets = np.concatenate([edit.place.offsets(edit.numbers) for edit in edits])
     held = [edit.values.view(torch.uint8).numpy().reshape(-1, width) for edit in edits]
@@ -94,7 +86,7 @@ def _patch(file: pathlib.Path, packed: str, edits: Sequence[Edit]) -> Patch:
         raise ConflictError(" and ".join(dict.fromkeys(edits[owner].owner for owner in owners[at : at + 2])))
     once = np.concatenate(([True], gaps > 0))
     seals = tuple(dict.fromkeys(seal for edit in edits for seal in edit.place.seals))
-    return Patch(file, packed, offsets[once], content[once], seals)
+    return Patch(file, offsets[once], content[once], seals)
 
 
 def _ordered(content: np.ndarray, place: Place) -> np.ndarray:
@@ -102,13 +94,11 @@ def _ordered(content: np.ndarray, place: Place) -> np.ndarray:
 
 
 def apply(parts: Sequence[Patch], copy: pathlib.Path) -> None:
-    """Put the patches of one file into a copy of it: in place, unless they are of compressed members."""
-    if any(part.packed for part in parts):
-        repack(parts, copy)
-        return
+    """Put the patches of one file into a copy of it, in place."""
     data = np.memmap(copy, np.uint8, "r+")
     for part in parts:
-        part.put(data)
+        for i in range(part.content.shape[1]):
+            data[part.offsets + i] = part.content[:, i]
     data.flush()
     del data
     reseal(copy, dict.fromkeys(seal for part in parts for seal in part.seals))
@@ -116,8 +106,6 @@ def apply(parts: Sequence[Patch], copy: pathlib.Path) -> None:
 
 def differs_elsewhere(parts: Sequence[Patch], original: pathlib.Path, copy: pathlib.Path) -> bool:
     """Whether two files differ in more than the patched numbers and the checksums over them."""
-    if any(part.packed for part in parts):
-        return members_differ(parts, original, copy)
     allowed = [(part.offsets, part.content.shape[1]) for part in parts]
     seals = dict.fromkeys(seal for part in parts for seal in part.seals)
     sums = sorted(at for seal in seals for at in checksums(original, seal))
