@@ -1,9 +1,30 @@
-"""Options of the test run, and its random numbers."""
+"""Options of the test run, its random numbers, and fixtures for files that must be refused."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
 import pytest
 import torch
+
+from rnndiag import checkpoint
+from rnndiag.errors import CheckpointError
+from rnndiag.files.work_budget import UNITS
+from rnndiag.printable import message_line
+from tests.fuzz.oracle import MIB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+CALLS_PER_UNIT = 11
+"""The largest number of function calls per unit of ``Allowance``. No file here needs more than ten."""
+FREE_CALLS = 5_000_000
+"""Calls that no unit pays for: parts of a file whose length has limits of its own, such as lists of tensors. Code of
+TorchScript takes the most, 4.2 million."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,3 +42,53 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """A net that a test or its fixtures draw is the same in every run and in every order."""
     del item
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def refusal() -> Callable[[Path], str]:
+    """The message for a bad file, held to be one clean line that names it."""
+
+    def message(path: Path) -> str:
+        with pytest.raises(CheckpointError) as caught:
+            checkpoint.load(path)
+        text = str(caught.value)
+        assert text.startswith(message_line(f"{path}:") + " ")
+        assert text.isprintable()
+        assert len(text) < 2000
+        return text
+
+    return message
+
+
+@pytest.fixture(scope="session")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], dict[str, Any]]]:
+    """Load a file in a process of its own, and check that it took no more work and memory than any file may take.
+
+    Work is counted in units of ``Allowance``, so that a slow or busy machine makes no difference. With ``share``, the
+    file gets that part of the units only, and calls of functions are counted too: they show that the units stand for
+    the work that is done.
+    """
+    temporary = tmp_path_factory.mktemp("temporary")
+    command = [sys.executable, "-m", "tests.checkpoint.sandbox", str(temporary)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+
+        def load(path: Path, units: int) -> dict[str, Any]:
+            process.stdin.write(json.dumps([str(path), units]) + "\n")
+            process.stdin.flush()
+            outcome: dict[str, Any] = json.loads(process.stdout.readline())
+            assert "broken" not in outcome, outcome["broken"]
+            return outcome
+
+        def attempt(path: Path, *, share: int = 1) -> dict[str, Any]:
+            outcome = load(path, UNITS // share)
+            assert outcome["units"] <= UNITS // share
+            assert outcome["mib"] < MIB
+            if "calls" in outcome:
+                assert outcome["calls"] <= FREE_CALLS + CALLS_PER_UNIT * outcome["units"]
+            return outcome
+
+        yield attempt
+        process.stdin.close()

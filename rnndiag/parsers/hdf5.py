@@ -13,8 +13,6 @@ from rnndiag.parsers.parsed import BFLOAT16, RefusedError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rnndiag.parsers.places import Places
-
 Group: TypeAlias = h5py.Group
 Dataset: TypeAlias = h5py.Dataset
 
@@ -40,16 +38,12 @@ class Hdf5:
     Args:
         source: a path, or a stream that holds the file.
         size: bytes that the source has, or that the archive around it has.
-        places: to be filled, for addresses in place of numbers.
-        start: where in the archive the file begins; None: nowhere, since it is compressed there.
 
     Raises:
         RefusedError: it cannot be opened as HDF5.
     """
 
-    def __init__(self, source: Path | BinaryIO, size: int, places: Places | None = None, start: int | None = 0) -> None:
-        self._places = places
-        self._start = start
+    def __init__(self, source: Path | BinaryIO, size: int) -> None:
         try:
             self.root: Group = h5py.File(source, "r", locking=False)
         except OSError as error:
@@ -64,8 +58,6 @@ class Hdf5:
         Raises:
             UnreadableError: damaged, or too large beside the file.
         """
-        if self._places is not None:
-            return self._addresses(dataset, self._places)
         nbytes = _nbytes(dataset)
         if nbytes > self._room:
             raise UnreadableError(
@@ -81,12 +73,6 @@ class Hdf5:
             except Exception as error:
                 raise UnreadableError(f"damaged ({' '.join(str(error).split())[:120]})") from error
         return array if array.dtype == BFLOAT16 else array.astype(array.dtype.newbyteorder("="), copy=False)
-
-    def _addresses(self, dataset: Dataset, places: Places) -> np.ndarray:
-        offset = dataset.id.get_offset()  # None where it is in chunks
-        if offset is None or self._start is None:
-            return places.nowhere(dataset.shape, "the file holds it in chunks or compressed: save it with Keras anew")
-        return places.enter(self._start + offset, dataset.shape, dataset.dtype)
 
     def check(self, dataset: Dataset) -> None:
         """Hold a dataset's header against what the file can hold.

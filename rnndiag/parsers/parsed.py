@@ -49,8 +49,8 @@ class Parsed:
     notes: list[str] = field(default_factory=list)
     """conversions and assumptions, such as an order of gates; one sentence each"""
 
-    def encode(self, **more: object) -> tuple[bytes, bytes]:
-        """A line of JSON with ``more`` in it, and the tensors as safetensors."""
+    def encode(self) -> tuple[bytes, bytes]:
+        """A line of JSON, and the tensors as safetensors."""
         header: dict[str, Any] = {
             "facts": {name: asdict(facts) for name, facts in self.facts.items()},
             "skipped": self.skipped,
@@ -59,7 +59,6 @@ class Parsed:
             # safetensors has an order of its own.
             "dtypes": {name: "bfloat16" if a.dtype == BFLOAT16 else a.dtype.name for name, a in self.tensors.items()},
         }
-        header |= more
         raw = {name: a.view(np.int16) if a.dtype == BFLOAT16 else a for name, a in self.tensors.items()}
         arrays = {name: np.ascontiguousarray(array) for name, array in raw.items()}
         return json.dumps(header).encode() + b"\n", save(arrays)

@@ -1,7 +1,6 @@
 """``python -m rnndiag.parsers.worker PARENT FORMAT PATH``: parse one file under limits, write the result to stdout.
 
-It ends with its parent process, whose id is ``PARENT``, or when its stdin is closed. After a fourth argument,
-``places``, the result has addresses in place of numbers.
+It ends with its parent process, whose id is ``PARENT``, or when its stdin is closed.
 """
 
 from __future__ import annotations
@@ -19,13 +18,10 @@ from typing import Final
 from rnndiag.process.parent import end_with_parent
 
 PARSERS: Final = {"onnx": "rnndiag.parsers.onnx.model", "keras": "rnndiag.parsers.keras.file"}
-"""The module of each format, with a function ``parse(path, places) -> Parsed``."""
+"""The module of each format, with a function ``parse(path) -> Parsed``."""
 
 MEMORY: Final = 256 << 20
 """Bytes beyond what the libraries take, and beyond three times the file."""
-WIDER: Final = 4
-"""How much more room addresses take than numbers, which may be of two bytes."""
-
 SECONDS: Final = 20.0
 """The computing time in seconds that a file may take, plus one second for each ``RATE`` bytes.
 
@@ -35,7 +31,7 @@ second)."""
 RATE: Final = 10 << 20
 
 
-def main(parent: str, format_: str, name: str, what: str = "") -> int:
+def main(parent: str, format_: str, name: str) -> int:
     """Parse; the outcome, good or bad, is the output, and the exit code tells only of crashes."""
     end_with_parent(int(parent))
     threading.Thread(target=_end_with_stdin, daemon=True).start()
@@ -46,17 +42,15 @@ def main(parent: str, format_: str, name: str, what: str = "") -> int:
         return _put({"missing": error.name or str(error)})
     from rnndiag.parsers.limits import allow, restrict
     from rnndiag.parsers.parsed import Parsed, RefusedError
-    from rnndiag.parsers.places import Places
 
-    places = Places() if what == "places" else None
     size = path.stat().st_size
-    restrict(MEMORY + 3 * size * (1 if places is None else WIDER), seconds(size))
+    restrict(MEMORY + 3 * size, seconds(size))
     try:
-        parsed = parse(path, places)
+        parsed = parse(path)
         assert isinstance(parsed, Parsed)
         gc.collect()  # what the parser held of the file
         allow(3 * sum(array.nbytes for array in parsed.tensors.values()))
-        encoded = parsed.encode(**({} if places is None else {"arrays": places.arrays, "reasons": places.reasons}))
+        encoded = parsed.encode()
     except RefusedError as error:
         return _put({"refused": str(error)})
     except MemoryError:

@@ -52,17 +52,12 @@ def open_member(archive: zipfile.ZipFile, name: str, size: int) -> BinaryIO:
         return io.BytesIO(stream.read(member.file_size))
 
 
-def start_of(member: BinaryIO) -> int | None:
-    """Where in the archive a member begins that is read in place; None for another."""
-    return member.start if isinstance(member, _Region) else None
-
-
 class _Region(io.RawIOBase):
     """A part of a file as a file: a copy would take as much memory as the weights."""
 
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
         self._file = file
-        self.start = start
+        self._start = start
         self._size = size
         self._at = 0
 
@@ -81,7 +76,7 @@ class _Region(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         view = memoryview(buffer)[: max(0, self._size - self._at)]
-        self._file.seek(self.start + self._at)
+        self._file.seek(self._start + self._at)
         got = cast("io.BufferedReader", self._file).readinto(view)
         self._at += got
         return got

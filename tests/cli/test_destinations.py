@@ -16,7 +16,7 @@ import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 from torch import nn
 
-from tests.checkpoint.onnx_files import graph, model, operator, weights
+from tests.builders.onnx_files import graph, model, operator, weights
 from tests.cli.conftest import Done
 from tests.cli.running import shell
 from tests.fleets import save

@@ -88,10 +88,10 @@ def objects_in_npz(folder: Path, sentinel: Path) -> Path:
 
 def data_outside_the_folder(folder: Path, sentinel: Path) -> Path:
     onnx = pytest.importorskip("onnx")
-    from tests.checkpoint.test_onnx_beside import beside
+    from tests.builders.onnx_files import with_external_weights
 
     assert onnx
-    return beside(folder / "model.onnx", location="../../../etc/passwd")
+    return with_external_weights(folder / "model.onnx", location="../../../etc/passwd")
 
 
 def a_pipe_without_end(folder: Path, sentinel: Path) -> Path:

@@ -28,7 +28,7 @@ def signals(*numbers: signal.Signals) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("number", numbers, ids=lambda number: number.name)
 
 
-SLOW = Path(__file__).parent.parent / "checkpoint" / "found" / "slow.h5"
+SLOW = Path(__file__).parent.parent / "parsers" / "found" / "slow.h5"
 """A file on which its parser computes until its time limit."""
 
 

@@ -154,7 +154,7 @@ def seeds() -> Iterator[tuple[str, str, bytes]]:
 
 
 SHARD: Final = "model-00001-of-00002.safetensors"
-KERAS: Final = Path(__file__).parent.parent / "checkpoint" / "keras2"
+KERAS: Final = Path(__file__).parent.parent / "parsers" / "keras2"
 
 
 def write(folder: Path = SEEDS) -> None:

@@ -14,7 +14,7 @@ from rnndiag.parsers.onnx.graph import Graphs
 from rnndiag.parsers.onnx.ops import OPERATIONS
 from rnndiag.parsers.onnx.tensors import Tensors
 from rnndiag.parsers.parsed import UnfitError
-from tests.checkpoint.onnx_files import by_onnxruntime, graph, model
+from tests.builders.onnx_files import by_onnxruntime, graph, model
 
 pytest.importorskip("onnxruntime")
 

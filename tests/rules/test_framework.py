@@ -46,7 +46,7 @@ def safetensors_of_torch(path: Path) -> None:
 
 
 def keras_file(path: Path) -> None:
-    keras3 = pytest.importorskip("tests.checkpoint.keras3")
+    keras3 = pytest.importorskip("tests.builders.keras3")
     keras, layers = keras3.keras, keras3.kl
     keras.utils.set_random_seed(0)
     keras.Sequential([keras.Input((6, 3)), layers.LSTM(H, unit_forget_bias=False)]).save(path)
@@ -54,7 +54,7 @@ def keras_file(path: Path) -> None:
 
 def onnx_file(path: Path, producer: str = "") -> None:
     pytest.importorskip("onnx")
-    from tests.checkpoint import onnx_files
+    from tests.builders import onnx_files
 
     state = {name: tensor.numpy()[None] for name, tensor in lstm().state_dict().items()}
     order = [0, 3, 1, 2]  # i, o, f, c of ONNX from i, f, g, o

@@ -6,24 +6,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from rnndiag.checkpoint.formats import parser_process
-from rnndiag.checkpoint.formats.base import Candidate, Reader, written_back
-from rnndiag.checkpoint.write.zip_checksums import seal_of
+from rnndiag.checkpoint.formats.base import Candidate, Reader
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rnndiag.checkpoint.contents import Contents
-    from rnndiag.checkpoint.location import Ledger
-
 SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
 _WEIGHTS: Final = frozenset({"model.weights.h5", "metadata.json"})
-
-
-def _places(path: Path, ledger: Ledger) -> Contents:
-    """The contents with addresses in place of numbers."""
-    weights = [member for member in Candidate(path).members if member.filename == "model.weights.h5"]
-    seals = tuple(seal_of(path, member) for member in weights)
-    return parser_process.places("keras", path, ledger, extra="keras", seals=seals)
 
 
 def _is_archive(candidate: Candidate) -> bool:
@@ -47,7 +36,5 @@ def _is_behind_block(path: Path) -> bool:
     return False
 
 
-ARCHIVE: Final = Reader(
-    "keras", _is_archive, partial(parser_process.parse, "keras", extra="keras"), _places, written_back
-)
-HDF5: Final = Reader("keras-h5", _is_hdf5, partial(parser_process.parse, "keras", extra="keras"), _places, written_back)
+ARCHIVE: Final = Reader("keras", _is_archive, partial(parser_process.parse, "keras", extra="keras"))
+HDF5: Final = Reader("keras-h5", _is_hdf5, partial(parser_process.parse, "keras", extra="keras"))

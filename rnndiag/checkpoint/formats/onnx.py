@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rnndiag.checkpoint.contents import Contents
-    from rnndiag.checkpoint.location import Ledger
 
 _VARINT, _LENGTH = 0, 2
 _IR_VERSION, _GRAPH = 1, 7
@@ -33,14 +32,9 @@ def read(path: Path) -> Contents:
     """The recurrent operators of a model, by ``rnndiag.parsers.onnx.model``.
 
     Raises:
-        CheckpointError: as ``isolated.parse`` does.
+        CheckpointError: as ``parser_process.parse`` does.
     """
     return parser_process.parse("onnx", path, extra="onnx")
-
-
-def places(path: Path, ledger: Ledger) -> Contents:
-    """The same with addresses in place of numbers."""
-    return parser_process.places("onnx", path, ledger, extra="onnx")
 
 
 def _accepts(candidate: Candidate) -> bool:
@@ -94,4 +88,4 @@ def _varint(file: BinaryIO) -> int | None:
     return None
 
 
-READER: Final = Reader("onnx", _accepts, read, places, written_back, parts=files_mentioned)
+READER: Final = Reader("onnx", _accepts, read, parts=files_mentioned)

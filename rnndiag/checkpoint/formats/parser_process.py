@@ -7,15 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from rnndiag.checkpoint.contents import Container, Contents, ModuleFacts, Path
-from rnndiag.checkpoint.location import Place, contiguous
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.errors import CheckpointError
 from rnndiag.parsers import worker
@@ -24,8 +20,6 @@ from rnndiag.process.cleanup import cleanup
 
 if TYPE_CHECKING:
     import pathlib
-
-    from rnndiag.checkpoint.location import Ledger, Seal
 
 MAX_WAIT: Final = 20
 """The wall-clock limit of a parser, as a multiple of its computing time. Other processes may use its core most of the
@@ -43,38 +37,8 @@ def parse(format_: str, path: pathlib.Path, *, extra: str) -> Contents:
     Raises:
         CheckpointError: with one line.
     """
-    return _parse(format_, path, extra)[0]
-
-
-def places(format_: str, path: pathlib.Path, ledger: Ledger, *, extra: str, seals: tuple[Seal, ...] = ()) -> Contents:
-    """The same with addresses in place of numbers; ``seals`` are the members of an archive in which they lie."""
-    contents, header = _parse(format_, path, extra, "places")
-    starts, firsts = [], []
-    for start, shape, dtype, swapped, first in header["arrays"]:
-        strides = contiguous(tuple(shape))
-        starts.append(ledger.enter(Place(path, start, tuple(shape), strides, getattr(torch, dtype), swapped, seals)))
-        firsts.append(first)
-    codes = [ledger.reason(text) for text in header["reasons"]]
-
-    def address(local: Tensor) -> Tensor:
-        """An address of the ledger for one of the parser's."""
-        numbers = local.numpy().copy()
-        if firsts:
-            owners = np.searchsorted(firsts, local.numpy(), side="right") - 1
-            moved = local.numpy() - np.array(firsts)[owners] + np.array(starts)[owners]
-            numbers = np.where(local.numpy() > 0, moved, numbers)
-        for i, code in enumerate(codes, 1):
-            numbers[local.numpy() == -i] = code
-        return torch.from_numpy(numbers)
-
-    (container,) = contents.containers
-    tensors = {name: address(held) for name, held in container.tensors.items() if isinstance(held, Tensor)}
-    return replace(contents, containers=(replace(container, tensors=tensors),))
-
-
-def _parse(format_: str, path: pathlib.Path, extra: str, what: str = "") -> tuple[Contents, dict[str, Any]]:
     size = path.stat().st_size
-    output = _run(format_, path, worker.seconds(size), what)
+    output = _run(format_, path, worker.seconds(size))
     line, _, data = output.partition(b"\n")
     header: dict[str, Any] = json.loads(line)
     if "missing" in header:
@@ -93,22 +57,21 @@ def _parse(format_: str, path: pathlib.Path, extra: str, what: str = "") -> tupl
         for name, dtype in header["dtypes"].items()
     }
     facts = {name: ModuleFacts(**told) for name, told in header["facts"].items()}
-    contents = Contents(
+    return Contents(
         sum(tensor.nbytes for tensor in tensors.values()),
         (Container(Path(), tensors, facts),),
         tuple(Skipped(printable(name), printable(reason), lost) for name, reason, lost in header["skipped"]),
         notes=tuple(printable(note) for note in header["notes"]),
         framework=header["framework"],
     )
-    return contents, header
 
 
-def _run(format_: str, path: pathlib.Path, seconds: float, what: str) -> bytes:
+def _run(format_: str, path: pathlib.Path, seconds: float) -> bytes:
     # One thread: a pool's stacks count against the limit of memory. "::": an HDF5 file may name filters, which
     # are code; libhdf5 is to look for none.
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     environment = os.environ | threads | {"HDF5_PLUGIN_PRELOAD": "::"}
-    arguments = [str(os.getpid()), format_, str(path.absolute()), what]
+    arguments = [str(os.getpid()), format_, str(path.absolute())]
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "rnndiag.parsers.worker", *arguments],
         stdin=subprocess.PIPE,

@@ -17,22 +17,20 @@ from rnndiag.parsers.keras.modules import Modules
 from rnndiag.parsers.keras.weights import Variables
 from rnndiag.parsers.keras.weights_h5 import LegacyWeights
 from rnndiag.parsers.parsed import Parsed, RefusedError
-from rnndiag.parsers.zip_member import open_member, start_of
+from rnndiag.parsers.zip_member import open_member
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from rnndiag.parsers.keras.layers import Part
-    from rnndiag.parsers.places import Places
 
 
-def parse(path: Path, places: Places | None = None) -> Parsed:
+def parse(path: Path) -> Parsed:
     """The recurrent layers of a model, and the embeddings that they may read.
 
     Args:
         path: the file.
-        places: to be filled, for addresses in place of numbers.
 
     Raises:
         RefusedError: no such file, or one that cannot be read.
@@ -41,13 +39,13 @@ def parse(path: Path, places: Places | None = None) -> Parsed:
     with path.open("rb") as file:
         is_archive = file.read(4) == b"PK\x03\x04"
     if not is_archive:
-        return _parse(hdf5.Hdf5(path, size, places), None)
+        return _parse(hdf5.Hdf5(path, size), None)
     with zipfile.ZipFile(path) as archive:
         if "model.weights.h5" not in archive.namelist():
             raise RefusedError("a Keras archive without model.weights.h5: save the model anew as .keras")
         config = json.loads(open_member(archive, "config.json", size).read())
         weights = open_member(archive, "model.weights.h5", size)
-        return _parse(hdf5.Hdf5(weights, size, places, start_of(weights)), config)
+        return _parse(hdf5.Hdf5(weights, size), config)
 
 
 def _parse(file: hdf5.Hdf5, config: Any) -> Parsed:

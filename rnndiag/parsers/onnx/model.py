@@ -16,7 +16,6 @@ from rnndiag.parsers.onnx.constants import Budget, Values
 from rnndiag.parsers.onnx.decomposed import ADVICE, written_out
 from rnndiag.parsers.onnx.graph import Graphs
 from rnndiag.parsers.onnx.names import name_of, scope_of
-from rnndiag.parsers.onnx.spans import Spans
 from rnndiag.parsers.onnx.stacks import Operator
 from rnndiag.parsers.onnx.tensors import Tensors
 from rnndiag.parsers.onnx.types import NONE, as_held
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from rnndiag.parsers.onnx.graph import Site
     from rnndiag.parsers.onnx.operators import Layer
     from rnndiag.parsers.onnx.types import Types
-    from rnndiag.parsers.places import Places
 
 MAX_OPERATORS: Final = 5000
 """Recurrent operators that are looked at; an unrolled model repeats one some hundred times."""
@@ -43,12 +41,11 @@ _PRODUCERS = {"pytorch": "PyTorch", "keras2onnx": "Keras", "tf2onnx": "TensorFlo
 """The framework whose models a program exports, by the name that the program leaves in the file."""
 
 
-def parse(path: Path, places: Places | None = None) -> Parsed:
+def parse(path: Path) -> Parsed:
     """Read every recurrent operator of a model whose weights are in the file or beside it.
 
     Args:
         path: the model.
-        places: to be filled, for addresses in place of numbers.
 
     Raises:
         RefusedError: there is none.
@@ -62,7 +59,7 @@ def parse(path: Path, places: Places | None = None) -> Parsed:
         raise RefusedError("an ONNX model that is damaged or cut short: copy it again") from None
     if not model.HasField("graph"):
         raise RefusedError("an ONNX model without a graph, perhaps cut short: copy it again")
-    budget = Budget(Tensors(path, Spans(path, places) if places is not None else None))
+    budget = Budget(Tensors(path))
     parsed = _Reading(Graphs(model), budget).parsed
     parsed.framework = _PRODUCERS.get(model.producer_name, "")
     return parsed
@@ -118,8 +115,6 @@ class _Reading:
     def _layer(self, site: Site) -> tuple[Layer, frozenset[str]]:
         values = Values(self._budget)
         W, R, B, P = (self._constant(values, site, index) for index in (_W, _R, _B, _P))
-        if self._budget.tensors.spans is not None:
-            P = None  # zeros, as was seen when they were read
         if W is None or R is None:
             raise UnfitError("its weights are missing: expected the inputs X, W and R")
         arrays = (W.array, R.array, B.array if B else None, P.array if P else None)
@@ -166,8 +161,6 @@ class _Reading:
         self._embedding(lowest, prefix)
 
     def _as_held(self, array: np.ndarray, types: Types) -> np.ndarray:
-        if self._budget.tensors.spans is not None:  # addresses
-            return array
         narrow = as_held(array, types)
         self._widened |= BFLOAT16 in types and narrow.dtype != BFLOAT16
         return narrow

@@ -18,8 +18,6 @@ from rnndiag.parsers.parsed import BFLOAT16, UnfitError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rnndiag.parsers.onnx.spans import Spans
-
 _DTYPES: Final[dict[int, np.dtype]] = {
     TensorProto.FLOAT: np.dtype("<f4"),
     TensorProto.DOUBLE: np.dtype("<f8"),
@@ -48,11 +46,9 @@ class Tensors:
 
     Args:
         path: the model's file.
-        spans: where in the file the tensors lie, to read addresses in place of real numbers; None: not asked for.
     """
 
-    def __init__(self, path: Path, spans: Spans | None = None) -> None:
-        self.spans = spans
+    def __init__(self, path: Path) -> None:
         self._folder = path.parent
         self.held = path.stat().st_size
         """Bytes of numbers that the model can hold: of its file, and of what was read beside it."""
@@ -70,8 +66,6 @@ class Tensors:
         if len(shape) > 32 or min(shape, default=0) < 0 or tensor.HasField("segment"):
             raise UnfitError(f"the shape of tensor {tensor.name!r} is malformed")
         count = math.prod(shape)
-        if self.spans is not None and dtype.kind in "fV":
-            return self.spans.addresses(tensor, dtype)
         if tensor.data_location == TensorProto.EXTERNAL:
             flat = np.frombuffer(self._from_beside(tensor, count * dtype.itemsize), dtype)
         elif tensor.HasField("raw_data"):

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from onnx import helper
 
 from rnndiag.checkpoint import load
-from tests.checkpoint.onnx_files import (
+from tests.builders.onnx_files import (
     H,
     by_onnxruntime,
     constant,

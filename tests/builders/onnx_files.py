@@ -110,3 +110,16 @@ def constant(name: str, array: np.ndarray) -> onnx.NodeProto:
 def names(path: Path) -> list[str]:
     """The names of all layers of a file."""
     return [layer.name for stack in load(path).stacks for layer in stack.layers]
+
+
+def with_external_weights(path: Path, **entries: str) -> Path:
+    """A model whose W is in another file, at the given entries; ``weights.bin`` next to the model holds W."""
+    body = graph([operator()], weights("LSTM"))
+    tensor = next(tensor for tensor in body.initializer if tensor.name == "W")
+    (path.parent / "weights.bin").write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in entries.items():
+        tensor.external_data.add(key=key, value=value)
+    path.write_bytes(model(body).SerializeToString())
+    return path

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from torch import nn
 
 from rnndiag.checkpoint import load
-from tests.checkpoint.onnx_files import by_onnxruntime, sequence, states
+from tests.builders.onnx_files import by_onnxruntime, sequence, states
 
 if TYPE_CHECKING:
     from collections.abc import Callable

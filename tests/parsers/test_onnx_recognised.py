@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rnndiag.checkpoint import load
 from rnndiag.checkpoint.formats.base import Candidate
 from rnndiag.checkpoint.formats.onnx import READER
-from tests.checkpoint.onnx_files import graph, model, operator, weights
+from tests.builders.onnx_files import graph, model, operator, weights
 
 
 def accepted(tmp_path, data):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rnndiag.checkpoint import load
-from tests.checkpoint.keras3 import (
+from tests.builders.keras3 import (
     CLOSE,
     FORMS,
     INPUTS,

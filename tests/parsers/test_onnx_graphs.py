@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from onnx import TensorProto, helper
 
 from rnndiag.checkpoint import load
-from tests.checkpoint.onnx_files import (
+from tests.builders.onnx_files import (
     D,
     H,
     by_onnxruntime,

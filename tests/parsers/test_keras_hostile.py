@@ -15,7 +15,7 @@ import pytest
 
 from rnndiag.checkpoint import load
 from rnndiag.errors import CheckpointError
-from tests.checkpoint.hdf5_attacks import (
+from tests.parsers.hdf5_attacks import (
     a_group_for_a_dataset,
     breadth,
     bulk,

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from rnndiag.checkpoint import load
-from tests.checkpoint.onnx_files import (
+from tests.builders.onnx_files import (
     GATES,
     D,
     H,

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rnndiag.checkpoint import load
 from rnndiag.checkpoint.formats.registry import identify
 from rnndiag.errors import CheckpointError
-from tests.checkpoint.onnx_files import constant, graph, model, operator, weights, write
+from tests.builders.onnx_files import constant, graph, model, operator, weights, write
 
 
 def refused(sandbox, path):

@@ -11,22 +11,19 @@ from numpy.testing import assert_allclose
 from onnx import TensorProto
 
 from rnndiag.checkpoint import load
-from tests.checkpoint.onnx_files import by_onnxruntime, graph, model, only_stack, operator, sequence, states, weights
+from tests.builders.onnx_files import (
+    by_onnxruntime,
+    graph,
+    model,
+    only_stack,
+    operator,
+    sequence,
+    states,
+    weights,
+    with_external_weights,
+)
 
 pytest.importorskip("onnxruntime")
-
-
-def beside(path, **entries):
-    """A model whose W is elsewhere, by the given entries; ``weights.bin`` beside it holds W."""
-    body = graph([operator()], weights("LSTM"))
-    tensor = next(tensor for tensor in body.initializer if tensor.name == "W")
-    (path.parent / "weights.bin").write_bytes(tensor.raw_data)
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    for key, value in entries.items():
-        tensor.external_data.add(key=key, value=value)
-    path.write_bytes(model(body).SerializeToString())
-    return path
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["one-file", "a-file-each"])
@@ -51,7 +48,7 @@ def test_only_what_the_operators_need_is_read(tmp_path):
 
 @pytest.mark.parametrize("location", ["weights.bin", "./weights.bin", "sub/weights.bin", "link.bin"])
 def test_places_inside_the_folder(tmp_path, location):
-    path = beside(tmp_path / "model.onnx", location=location)
+    path = with_external_weights(tmp_path / "model.onnx", location=location)
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "weights.bin").write_bytes((tmp_path / "weights.bin").read_bytes())
     (tmp_path / "link.bin").symlink_to("sub/weights.bin")
@@ -59,7 +56,7 @@ def test_places_inside_the_folder(tmp_path, location):
 
 
 def test_an_offset_and_a_length(tmp_path):
-    path = beside(tmp_path / "model.onnx", location="shifted.bin", offset="12", length="240")
+    path = with_external_weights(tmp_path / "model.onnx", location="shifted.bin", offset="12", length="240")
     (tmp_path / "shifted.bin").write_bytes(b"x" * 12 + (tmp_path / "weights.bin").read_bytes() + b"y")
     assert np.array_equal(load(path).stacks[0].layers[0].weight_ih[:5].numpy(), weights("LSTM")["W"][0, :5])
 
@@ -70,7 +67,7 @@ def test_an_offset_and_a_length(tmp_path):
 def test_places_outside_the_folder(tmp_path, sandbox, location):
     folder = tmp_path / "folder"
     folder.mkdir()
-    path = beside(folder / "model.onnx", location=location)
+    path = with_external_weights(folder / "model.onnx", location=location)
     (tmp_path / "weights.bin").write_bytes((folder / "weights.bin").read_bytes())
     assert "only files in the model's own folder are read" in sandbox(path)["refused"]
 
@@ -79,7 +76,9 @@ def test_places_outside_the_folder(tmp_path, sandbox, location):
 def test_links_that_lead_outside(tmp_path, sandbox, through):
     folder = tmp_path / "folder"
     folder.mkdir()
-    path = beside(folder / "model.onnx", location="link.bin" if through == "file" else "link/weights.bin")
+    path = with_external_weights(
+        folder / "model.onnx", location="link.bin" if through == "file" else "link/weights.bin"
+    )
     (tmp_path / "weights.bin").write_bytes((folder / "weights.bin").read_bytes())
     if through == "file":
         (folder / "link.bin").symlink_to("../weights.bin")
@@ -107,7 +106,7 @@ def test_links_that_lead_outside(tmp_path, sandbox, through):
     ],
 )
 def test_lies_about_places(tmp_path, sandbox, entries, words):
-    path = beside(tmp_path / "model.onnx", **entries)
+    path = with_external_weights(tmp_path / "model.onnx", **entries)
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     (tmp_path / "loop").symlink_to("loop")
@@ -116,7 +115,7 @@ def test_lies_about_places(tmp_path, sandbox, entries, words):
 
 def test_a_shape_as_large_as_a_sparse_file(tmp_path, sandbox):
     """A file of holes costs nothing to make; it is not read."""
-    path = beside(tmp_path / "model.onnx", location="sparse.bin")
+    path = with_external_weights(tmp_path / "model.onnx", location="sparse.bin")
     with (tmp_path / "sparse.bin").open("wb") as file:
         file.truncate(1 << 40)
     proto = onnx.load(path, load_external_data=False)

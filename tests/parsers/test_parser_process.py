@@ -8,7 +8,7 @@ import pytest
 
 from rnndiag.checkpoint import load
 from rnndiag.errors import CheckpointError
-from tests.checkpoint.onnx_files import graph, operator, weights, write
+from tests.builders.onnx_files import graph, operator, weights, write
 
 
 def test_without_the_signal_of_a_limit(tmp_path, monkeypatch):

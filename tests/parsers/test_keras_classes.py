@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rnndiag.checkpoint import load
-from tests.checkpoint.keras3 import (
+from tests.builders.keras3 import (
     CLOSE,
     FORMS,
     INPUTS,
