@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from rnndiag.checkpoint.formats import parser_process
-from rnndiag.checkpoint.formats.base import Candidate, Reader, written_back
+from rnndiag.checkpoint.formats.base import Candidate, Reader
 from rnndiag.files.parts import files_mentioned
 
 if TYPE_CHECKING:
