@@ -21,10 +21,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from clock import machine, table  # noqa: E402
 
 from rnndiag.files.work_budget import UNITS  # noqa: E402
-from tests.checkpoint.files import legacy_of, zip_of  # noqa: E402
-from tests.checkpoint.opcodes import DATA, beside_layer, whole  # noqa: E402
-from tests.checkpoint.test_allowance import HEAPS, TENSORS  # noqa: E402
-from tests.checkpoint.test_hostile import BOMBS  # noqa: E402
+from tests.builders.hostile_pickles import BOMBS, HEAPS, TENSORS  # noqa: E402
+from tests.builders.pickles import DATA, beside_layer, whole  # noqa: E402
+from tests.builders.torch_files import legacy_of, zip_of  # noqa: E402
 
 SHOWN = 20
 """The number of slowest files that are listed."""
@@ -38,7 +37,7 @@ def corpus(folder: Path) -> Iterator[tuple[str, Path]]:
             yield f"{kind}: {name}", zip_of(path, beside_layer(attack), DATA | {"1": b"12"})
             if kind == "heap":
                 yield f"{kind}: {name} (legacy)", legacy_of(path, whole(b"(", attack, b"t"))
-    yield "HDF5: damage in a heap", ROOT / "tests" / "checkpoint" / "found" / "slow.h5"
+    yield "HDF5: damage in a heap", ROOT / "tests" / "parsers" / "found" / "slow.h5"
 
 
 def main() -> None:
@@ -47,7 +46,7 @@ def main() -> None:
     output = parser.parse_args().output
     rows = []
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as copies:
-        command = [sys.executable, "-m", "tests.checkpoint.sandbox", copies]
+        command = [sys.executable, "-m", "tests.builders.sandbox", copies]
         before = os.getloadavg()[0]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as sandbox:
             assert sandbox.stdin

@@ -1,24 +1,27 @@
-"""Options of the test run, its random numbers, and fixtures for files that must be refused."""
+"""Options of the test run, its random numbers, and the fixtures of several rooms: reading files, the command line."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from rnndiag import checkpoint
+from rnndiag.__main__ import run
+from rnndiag.checkpoint import Model
 from rnndiag.errors import CheckpointError
 from rnndiag.files.work_budget import UNITS
 from rnndiag.printable import message_line
+from tests.builders.command_line import Cli, Done
 from tests.fuzz.oracle import MIB
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+Save = Callable[..., Path]
 
 CALLS_PER_UNIT = 11
 """The largest number of function calls per unit of ``Allowance``. No file here needs more than ten."""
@@ -42,6 +45,40 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """A net that a test or its fixtures draw is the same in every run and in every order."""
     del item
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Call the command line in this process: its exit code and streams."""
+
+    def call(*arguments: object) -> Done:
+        code = run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Done(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Save:
+    """Save an object as torch would, and return the file's path."""
+
+    def write(content: object, name: str = "model.pt", *, legacy: bool = False, **options: Any) -> Path:
+        path = tmp_path / name
+        torch.save(content, path, _use_new_zipfile_serialization=not legacy, **options)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def reload(save: Save) -> Callable[..., Model]:
+    """Save an object, then load it with rnndiag."""
+
+    def both(content: object, *, nonlinearity: Any = None, **options: Any) -> Model:
+        return checkpoint.load(save(content, **options), nonlinearity=nonlinearity)
+
+    return both
 
 
 @pytest.fixture
@@ -69,7 +106,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path
     the work that is done.
     """
     temporary = tmp_path_factory.mktemp("temporary")
-    command = [sys.executable, "-m", "tests.checkpoint.sandbox", str(temporary)]
+    command = [sys.executable, "-m", "tests.builders.sandbox", str(temporary)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin
         assert process.stdout

@@ -15,9 +15,7 @@ import yaml
 
 from rnndiag.__main__ import run
 from rnndiag.testing import assert_healthy
-
-ROOT = Path(__file__).parent.parent
-SAMPLES = ROOT / "sample_models"
+from tests.paths import ROOT, SAMPLES
 
 
 def test_assert_healthy() -> None:

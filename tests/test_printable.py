@@ -25,7 +25,7 @@ from rnndiag.printable import (
     shortened,
     without_commands,
 )
-from tests.hostile_text import FORMULA_STARTS, TEXTS, assert_safe, is_number
+from tests.builders.hostile_text import FORMULA_STARTS, TEXTS, assert_safe, is_number
 
 CONTROL = "".join(map(chr, (*range(32), *range(127, 160))))
 FORMAT = (

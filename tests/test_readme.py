@@ -5,25 +5,22 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from rnndiag.treatments import NAMES
-from tests.cli.conftest import Done, cli  # noqa: F401  # the fixture
+from tests.builders.command_line import Cli
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CI = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
 SHELL = [line for block in re.findall(r"```sh\n(.*?)```", README + CI, re.S) for line in block.splitlines() if line]
 COMMANDS = [line.split(" # ")[0] for line in SHELL if line.startswith("rnndiag ")]
 
-Cli = Callable[..., Done]
-
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_every_command_shown_works(cli: Cli, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_every_command_shown_works(cli: Cli, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sample_models").symlink_to(ROOT / "sample_models")
     if "--baseline baseline.json" in line:
@@ -52,7 +49,7 @@ def test_there_are_commands_to_hold_true() -> None:
     assert README.count("<!-- set-up -->") == 2
 
 
-def test_the_config_shown_is_valid(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_the_config_shown_is_valid(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (example,) = [text for text in re.findall(r"```yaml\n(.*?)```", CI, re.S) if text.startswith("paths:")]
     (tmp_path / "rnndiag.yaml").write_text(example, encoding="utf-8")
@@ -69,7 +66,7 @@ def test_python_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert capsys.readouterr().out.startswith("healthy ")
 
 
-def test_output_shown_is_what_the_first_command_prints(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_output_shown_is_what_the_first_command_prints(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     (shown,) = re.findall(r"<!-- output -->\n```\n(.*?)```", README, re.S)
     printed = {
@@ -79,7 +76,7 @@ def test_output_shown_is_what_the_first_command_prints(cli: Cli, monkeypatch: py
     assert missing == []
 
 
-def test_the_prescription_shown_is_what_is_printed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_the_prescription_shown_is_what_is_printed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     page = (ROOT / "docs" / "treatments.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"<!-- output -->\n```\n(.*?)```", page, re.S)
@@ -104,7 +101,7 @@ TABLE = re.findall(
 
 
 @pytest.mark.parametrize(("file", "verdict", "code"), TABLE)
-def test_the_sample_models_verdicts(cli: Cli, file: str, verdict: str, code: str) -> None:  # noqa: F811
+def test_the_sample_models_verdicts(cli: Cli, file: str, verdict: str, code: str) -> None:
     path = ROOT / "sample_models" / file
     done = cli("inspect", path, "--T", "64", "--format", "json")
     assert json.loads(done.out)["verdict"] == verdict

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +17,10 @@ from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet
 from rnndiag.renderers import json as as_json
 from rnndiag.report import Report
-from tests.cli.conftest import Done
-from tests.fleets import save
+from tests.builders.command_line import Cli
+from tests.builders.fleets import save
+from tests.paths import SAMPLES
 
-Cli = Callable[..., Done]
-SAMPLES = Path(__file__).parents[2] / "sample_models"
 T = ("--T", "64")
 QUICK = ("--T", "12", "--batch", "3", "--exponents", "2")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from importlib.resources import files as package_files
 from pathlib import Path
 
@@ -14,10 +13,8 @@ from junitparser import JUnitXml
 from rnndiag.rules import CATALOGUE
 from rnndiag.rules.base import Rule
 from rnndiag.rules.page import page
-from tests.cli.conftest import Done
-
-Cli = Callable[..., Done]
-SAMPLES = Path(__file__).parents[2] / "sample_models"
+from tests.builders.command_line import Cli
+from tests.paths import SAMPLES
 
 
 @pytest.mark.parametrize(

@@ -21,21 +21,10 @@ from rnndiag.diagnose import diagnose
 from rnndiag.probes import Probe
 from rnndiag.renderers import table
 from rnndiag.report import json_schema, schema_text
-from tests.cli.conftest import Done
+from tests.builders.command_line import Cli, Done, one_line
 
-Cli = Callable[..., Done]
 GOLDEN = Path(__file__).parent.parent / "golden"
 QUICK = ("--T", "12", "--batch", "3")
-
-
-def one_line(done: Done) -> str:
-    """The only line on stderr, of a call that failed on its input and printed no result."""
-    assert done.code == 2
-    assert done.out == ""
-    assert done.err.endswith("\n")
-    (line,) = done.err.splitlines()
-    assert line.startswith("rnndiag: error: ")
-    return line.removeprefix("rnndiag: error: ")
 
 
 def test_inspect_shows_a_table(cli: Cli, saved: Path) -> None:

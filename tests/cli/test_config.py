@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.cli.conftest import Done
-
-Cli = Callable[..., Done]
-SAMPLES = Path(__file__).parents[2] / "sample_models"
+from tests.builders.command_line import Cli
+from tests.paths import SAMPLES
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,11 @@ import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 from torch import nn
 
+from tests.builders.command_line import Cli
+from tests.builders.fleets import save
 from tests.builders.onnx_files import graph, model, operator, weights
-from tests.cli.conftest import Done
-from tests.cli.running import shell
-from tests.fleets import save
+from tests.builders.processes import shell
 
-Cli = Callable[..., Done]
 QUICK = ("--T", "12", "--batch", "3", "--exponents", "1")
 SMALL = ("--hidden", "4", "--input-size", "2", *QUICK)
 with torch.random.fork_rng():

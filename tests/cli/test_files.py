@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -17,10 +16,9 @@ import pytest
 import torch
 from torch import nn
 
-from tests.cli.conftest import Done
-from tests.cli.running import END_SECONDS, shell, until
+from tests.builders.command_line import Cli, Done
+from tests.builders.processes import END_SECONDS, shell, until
 
-Cli = Callable[..., Done]
 QUICK = ("--T", "12", "--batch", "3")
 
 

@@ -5,30 +5,19 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Done
-from tests.fleets import save, ten
+from tests.builders.command_line import Cli, bare, lines
+from tests.builders.fleets import save, ten
 
-Cli = Callable[..., Done]
 QUICK = ("--T", "12", "--batch", "3", "--exponents", "2")
 
 
 @pytest.fixture
 def models(tmp_path: Path) -> list[str]:
     return ten(tmp_path / "models")
-
-
-def lines(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def bare(line: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in line.items() if key not in ("path", "conditions")}
 
 
 # The cache

@@ -9,19 +9,14 @@ import signal
 import struct
 import termios
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.cli.conftest import Done
-from tests.cli.running import END_SECONDS, assert_all_end, children, running, until
-from tests.cli.test_fleet import bare, lines
-from tests.fleets import save
-
-Cli = Callable[..., Done]
-
+from tests.builders.command_line import Cli, bare, lines
+from tests.builders.fleets import save
+from tests.builders.processes import END_SECONDS, assert_all_end, children, running, until
 
 RUN_SECONDS = 400
 """The wait for the end of a run, which takes 40 s on an idle machine."""

@@ -15,9 +15,8 @@ import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 from torch import nn
 
-from tests.cli.conftest import Done
+from tests.builders.command_line import Cli
 
-Cli = Callable[..., Done]
 QUICK = ("--T", "12", "--batch", "3")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,9 +11,8 @@ import torch
 from torch import nn
 
 from rnndiag.renderers import TEXT_FORMATS
-from tests.cli.conftest import Done
+from tests.builders.command_line import Cli
 
-Cli = Callable[..., Done]
 QUICK = ("--T", "20", "--batch", "4", "--no-treat")
 ASSUMED = "tanh was assumed for rnn"
 

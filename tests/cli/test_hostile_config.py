@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,11 @@ import pytest
 from rnndiag.config.search import MAX_BYTES
 from rnndiag.config.toml_file import MAX_DEPTH
 from rnndiag.config.yaml_file import MAX_NODES
-from tests.cli.conftest import Done
-from tests.cli.running import completed
-from tests.irregular import huge, not_regular
+from tests.builders.command_line import Cli
+from tests.builders.irregular_files import huge, not_regular
+from tests.builders.processes import completed
+from tests.paths import SAMPLES
 
-Cli = Callable[..., Done]
-SAMPLES = Path(__file__).parents[2] / "sample_models"
 QUICK = ("--T", "6", "--batch", "2", "--exponents", "2", "--no-treat")
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(

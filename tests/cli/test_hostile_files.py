@@ -16,8 +16,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.checkpoint.files import legacy_of, zip_of
-from tests.checkpoint.opcodes import DATA, beside_layer, calls, number, storage, tensor, whole
+from tests.builders.pickles import DATA, beside_layer, calls, number, storage, tensor, whole
+from tests.builders.torch_files import legacy_of, zip_of
 
 
 def a_call(folder: Path, sentinel: Path) -> Path:

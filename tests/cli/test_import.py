@@ -12,8 +12,7 @@ import jsonschema
 import pytest
 
 from rnndiag.report import json_schema
-from tests.cli.conftest import Done
-from tests.cli.test_cli import Cli, one_line
+from tests.builders.command_line import Cli, Done, one_line
 
 QUICK = ("--T", "12", "--batch", "3")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SAMPLES = Path(__file__).parents[2] / "sample_models"
+from tests.paths import SAMPLES
 
 HEALTHY, VANISHING = str(SAMPLES / "healthy_tanh.pt"), str(SAMPLES / "vanishing_tanh.pt")
 

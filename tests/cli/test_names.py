@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tests.cli.running import completed
+from tests.builders.processes import completed
 
 QUICK = ("--T", "12", "--batch", "3", "--exponents", "2")
 KINDS = ("zip.pt", "legacy.pt", "m.safetensors", "m.npz")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Done
-from tests.fleets import save
+from tests.builders.command_line import Cli
+from tests.builders.fleets import save
 
-Cli = Callable[..., Done]
 QUICK = ("--T", "12", "--batch", "3", "--exponents", "1")
 
 

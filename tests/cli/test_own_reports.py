@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from rnndiag.renderers import TEXT_FORMATS
 from rnndiag.renderers.own_reports import is_own_report
-from tests.cli.conftest import Done
-from tests.cli.running import completed
-from tests.fleets import save
+from tests.builders.command_line import Cli
+from tests.builders.fleets import save
+from tests.builders.processes import completed
 
-Cli = Callable[..., Done]
 QUICK = ("--T", "12", "--batch", "3")
 REPORTS = [
     *((command, format_) for command in ("inspect", "check") for format_ in ("table", *TEXT_FORMATS)),

@@ -6,7 +6,6 @@ import glob
 import os
 import random
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,9 @@ from torch import nn
 from rnndiag.checkpoint.formats.folders import Search
 from rnndiag.cli.paths import UnfoundError, expand
 from rnndiag.cli.patterns import matching
-from tests.cli.conftest import Done
-from tests.cli.running import completed
+from tests.builders.command_line import Cli
+from tests.builders.processes import completed
 
-Cli = Callable[..., Done]
 QUICK = ("--T", "6", "--batch", "2", "--exponents", "2", "--no-treat")
 PATTERNS = (
     "*", "**",

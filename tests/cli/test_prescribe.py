@@ -12,12 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from tests.cli.conftest import Done
+from tests.builders.command_line import Cli
+from tests.paths import SAMPLES
 
-SAMPLES = Path(__file__).parents[2] / "sample_models"
 ILL = str(SAMPLES / "exploding_tanh.pt")
-
-Cli = Callable[..., Done]
 
 
 def test_the_table_says_what_was_tried_chosen_and_left(cli: Cli) -> None:

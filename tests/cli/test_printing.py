@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,10 +17,9 @@ from torch import nn
 from rnndiag.config.settings import Settings
 from rnndiag.printable import MAX_MESSAGE
 from rnndiag.testing import assert_healthy
-from tests.cli.conftest import Done
-from tests.hostile_text import EXAMPLES, FORMULA_STARTS, assert_safe, is_number
+from tests.builders.command_line import Cli, Done
+from tests.builders.hostile_text import EXAMPLES, FORMULA_STARTS, assert_safe, is_number
 
-Cli = Callable[..., Done]
 QUICK = ("--T", "8", "--batch", "2", "--exponents", "1")
 NAMES = [name.replace("\ud800", "") for name in EXAMPLES if "/" not in name]
 """Names that a file can have: the surrogate U+D800 represents no byte."""

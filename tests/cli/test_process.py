@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
 
 from rnndiag.cli import app
-from tests.cli.conftest import Done
+from tests.builders.command_line import Cli
 
-Cli = Callable[..., Done]
 QUICK = ("--T", "12", "--batch", "3")
 
 

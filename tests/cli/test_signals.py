@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from rnndiag.fleet.processes import processes
-from tests.cli.running import END_SECONDS, START_SECONDS, assert_all_end, children, running, until
-from tests.fleets import save
+from tests.builders.fleets import save
+from tests.builders.processes import END_SECONDS, START_SECONDS, assert_all_end, children, running, until
 
 WORKER, PARSER = "spawn_main", "rnndiag.parsers.worker"
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}

@@ -27,11 +27,10 @@ from rnndiag.random_nets import RandomNet
 from rnndiag.renderers import TEXT_FORMATS, comparison, lines, table
 from rnndiag.report import Report, from_json, to_builtins, to_json
 from rnndiag.trend import trend
-from tests.cli.conftest import Done
-from tests.irregular import huge, not_regular
+from tests.builders.command_line import Cli
+from tests.builders.irregular_files import huge, not_regular
+from tests.paths import SAMPLES
 
-Cli = Callable[..., Done]
-SAMPLES = Path(__file__).parents[2] / "sample_models"
 QUICK = ("--T", "6", "--batch", "2", "--exponents", "2", "--no-treat")
 ODD: tuple[Any, ...] = ([], "nan", -1, 10**18)
 

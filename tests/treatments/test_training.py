@@ -19,8 +19,8 @@ from rnndiag.treatments.base import Advised
 from rnndiag.treatments.clip import BATCHES, batches, sound_norms
 from rnndiag.treatments.patient import Patient
 from rnndiag.treatments.sound import sound_net
+from tests.builders.patients import patient
 from tests.oracles.nets import FORMS, layer, module, stack
-from tests.treatments.patients import patient
 
 
 def losses_of_pytorch(

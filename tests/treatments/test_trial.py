@@ -25,10 +25,10 @@ from rnndiag.rules import RULES
 from rnndiag.treatments import NAMES, PAIRS, TREATMENTS
 from rnndiag.treatments.judging import helps, rank
 from rnndiag.treatments.trial import Trials, Tried
+from tests.builders.patients import patient
 from tests.oracles.nets import layer
-from tests.treatments.patients import patient
+from tests.paths import SAMPLES
 
-SAMPLES = Path(__file__).parents[2] / "sample_models"
 BAND = Thresholds()
 
 

@@ -16,9 +16,9 @@ from rnndiag.seeds import generator
 from rnndiag.treatments import TREATMENTS
 from rnndiag.treatments.nearest_orthogonal import polar_factor
 from rnndiag.treatments.patient import Patient
+from tests.builders.patients import LENGTH, patient
 from tests.oracles import autograd
 from tests.oracles.nets import layer, module
-from tests.treatments.patients import LENGTH, patient
 
 ILL = {
     "vanishing": {"sigma": 0.5},

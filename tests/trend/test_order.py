@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rnndiag.report import Report
 from rnndiag.trend.order import Order, arrange
-from tests.test_trend import RISING
+from tests.builders.training_runs import RISING
 
 
 def of(path: str, **progress: int) -> Report:
