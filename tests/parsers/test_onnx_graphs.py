@@ -190,6 +190,21 @@ def test_an_operator_in_a_function_of_the_model(tmp_path, units, refusal):
         assert f"it says hidden_size={units}, but its weights have {H}" in refusal(path)
 
 
+def test_functions_that_differ_only_in_their_overload(tmp_path):
+    """The weights come from the function that is called, not from another function of the same name."""
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    functions = []
+    for overload, width in (("wide", 7), ("narrow", 4)):
+        held = {"W": np.ones((1, width, D), np.float32), "R": np.ones((1, width, width), np.float32)}
+        nodes = [*(constant(n, a) for n, a in held.items()), operator("RNN", hidden_size=width, inputs=["X", "W", "R"])]
+        functions.append(helper.make_function("own", "Layer", ["X"], ["Y"], nodes, opsets[:1]))
+        functions[-1].overload = overload
+    call = helper.make_node("Layer", ["X"], ["Y"], domain="own")
+    call.overload = "wide"
+    onnx.save(model(graph([call]), opset_imports=opsets, functions=functions), tmp_path / "model.onnx")
+    assert only_stack(tmp_path / "model.onnx").layers[0].hidden_size == 7
+
+
 def test_a_function_called_twice_is_two_levels(tmp_path):
     upper = {f"{name}1": array + 0.2 for name, array in weights("GRU", inputs=H).items()}
     calls = [

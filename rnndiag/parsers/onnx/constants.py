@@ -9,7 +9,7 @@ import numpy as np
 from onnx import TensorProto
 
 from rnndiag.parsers.onnx.graph import STANDARD, Ref
-from rnndiag.parsers.onnx.ops import OPERATIONS
+from rnndiag.parsers.onnx.ops import OPERATIONS, size_of_result
 from rnndiag.parsers.onnx.tensors import element_type
 from rnndiag.parsers.onnx.types import NONE, types_of
 from rnndiag.parsers.parsed import UnfitError
@@ -63,8 +63,8 @@ class Budget:
         self._computed = 0
 
     @property
-    def room(self) -> int:
-        """The most numbers that one constant may have."""
+    def max_entries(self) -> int:
+        """The largest number of entries that one constant may have."""
         return max(SMALL, self.tensors.held)
 
     def step(self) -> None:
@@ -148,11 +148,12 @@ class Values:
         attributes = {
             key: self._stored(value) if isinstance(value, TensorProto) else value
             for key, value in scope.attributes(node).items()
-        }
+        } | {"num_outputs": len(node.output)}
         inputs = self._inputs(scope, node, depth)
         arrays = [each.array if each else None for each in inputs]
         try:
-            made = operation(arrays, attributes, len(node.output), self._budget.room)[output]
+            self._check_size(size_of_result(kind, arrays, attributes))
+            made = operation(arrays, attributes)[output]
         # NumPy's own complaints about shapes and axes that do not fit.
         except (ValueError, IndexError, TypeError, OverflowError) as error:
             raise UnfitError(f"its weights cannot be put together: {kind}: {' '.join(str(error).split())}") from None
@@ -161,6 +162,11 @@ class Values:
         quantised = kind == "DequantizeLinear" or any(each.quantised for each in held)
         origins = frozenset().union(*(each.origins for each in held))
         return Constant(np.asarray(made), origins, quantised, NONE.union(*(each.types for each in held)))
+
+    def _check_size(self, count: int) -> None:
+        """Refuse a result before it is made, so that no file can ask for more memory than it has weights."""
+        if not 0 <= count <= self._budget.max_entries:
+            raise UnfitError(f"its weights are blown up to {count:,} numbers, more than the file holds")
 
     def _inputs(self, scope: Scope, node: NodeProto, depth: int) -> list[Constant | None]:
         try:

@@ -1,4 +1,10 @@
-"""An ONNX model's nodes and names: graphs, the bodies inside If, Loop and Scan, and calls of its own functions."""
+"""An ONNX model's nodes and names: graphs, the bodies inside If, Loop and Scan, and calls of its own functions.
+
+``onnx.inliner.inline_local_functions`` does not replace the calls. It leaves a call as it is, without a warning, if the
+function imports another opset than the model. It renames the nodes, by whose names layers are shown. It expands calls
+before anything can count them: 31 functions of three calls each abort the process, and in onnx 1.16 a function that
+calls itself does so too.
+"""
 
 from __future__ import annotations
 
@@ -121,7 +127,7 @@ class Graphs:
         """For each body of a Loop or Scan: the body, and the node."""
         self.kinds: Counter[str] = Counter()
         """How many nodes there are of each operator."""
-        self._functions = {(each.domain, each.name): each for each in model.functions}
+        self._functions = {(each.domain, each.name, each.overload): each for each in model.functions}
         self._nodes = 0
         self._enter(_scope_of(model.graph, None), 0)
 
@@ -137,7 +143,7 @@ class Graphs:
         for node in scope.nodes:
             kind = node.op_type
             self.kinds[kind] += 1
-            function = self._functions.get((node.domain, kind)) if self._functions else None
+            function = self._functions.get((node.domain, kind, node.overload)) if self._functions else None
             if function is not None:
                 self._enter(_call(scope, node, function), depth + 1)
             elif kind in RECURRENT and node.domain in STANDARD:

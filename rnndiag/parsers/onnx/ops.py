@@ -1,6 +1,8 @@
-"""The operators that writers put between a stored tensor and its use, in NumPy.
+"""The operators that exporters put between a stored tensor and its use, in NumPy.
 
-Not ``onnx.reference``: it allocates whatever a file asks for, and gets some older opsets wrong.
+``onnx.reference`` is not used. It allocates whatever a file asks for. In onnx 1.23 it has no DequantizeLinear before
+opset 19, and its Slice with a negative step differs from onnxruntime's where a start or an end lies before the first
+entry.
 """
 
 from __future__ import annotations
@@ -19,48 +21,48 @@ if TYPE_CHECKING:
 
 Inputs: TypeAlias = "Sequence[np.ndarray | None]"
 Attributes: TypeAlias = "Mapping[str, Any]"
-Operation: TypeAlias = "Callable[[Inputs, Attributes, int, int], Sequence[np.ndarray]]"
-"""From inputs, attributes, the number of outputs and the most numbers that one may have, to the outputs."""
+Operation: TypeAlias = "Callable[[Inputs, Attributes], Sequence[np.ndarray]]"
+"""From inputs and attributes to the outputs. The attribute ``num_outputs`` is always there."""
 
 
-def _first(inputs: Inputs, attributes: Attributes, outputs: int, room: int) -> list[np.ndarray]:
+def _first(inputs: Inputs, attributes: Attributes) -> list[np.ndarray]:
     return [_array(inputs, 0)]
 
 
-def _cast(inputs: Inputs, attributes: Attributes, outputs: int, room: int) -> list[np.ndarray]:
+def _cast(inputs: Inputs, attributes: Attributes) -> list[np.ndarray]:
     dtype = element_type(attributes.get("to", TensorProto.UNDEFINED))
     if dtype == BFLOAT16:  # which rounds; no writer stores weights in a type to cast them to a narrower one
         raise UnfitError("its weights are cast to bfloat16")
     return [_array(inputs, 0).astype(dtype)]
 
 
-def _unsqueeze(inputs: Inputs, attributes: Attributes, outputs: int, room: int) -> list[np.ndarray]:
+def _unsqueeze(inputs: Inputs, attributes: Attributes) -> list[np.ndarray]:
     axes = _integers(inputs, 1, attributes, "axes")
     return [np.expand_dims(_array(inputs, 0), tuple(axes or ()))]
 
 
-def _squeeze(inputs: Inputs, attributes: Attributes, outputs: int, room: int) -> list[np.ndarray]:
+def _squeeze(inputs: Inputs, attributes: Attributes) -> list[np.ndarray]:
     axes = _integers(inputs, 1, attributes, "axes")
     return [np.squeeze(_array(inputs, 0), None if axes is None else tuple(axes))]
 
 
-def _reshape(inputs: Inputs, attributes: Attributes, outputs: int, room: int) -> list[np.ndarray]:
+def _reshape(inputs: Inputs, attributes: Attributes) -> list[np.ndarray]:
     array, shape = _array(inputs, 0), _integers(inputs, 1, attributes, "shape") or []
     if not attributes.get("allowzero", 0):
         shape = [array.shape[i] if n == 0 else n for i, n in enumerate(shape)]
     return [array.reshape(shape)]
 
 
-def _flatten(inputs: Inputs, attributes: Attributes, outputs: int, room: int) -> list[np.ndarray]:
+def _flatten(inputs: Inputs, attributes: Attributes) -> list[np.ndarray]:
     array = _array(inputs, 0)
     return [array.reshape(math.prod(array.shape[: attributes.get("axis", 1)]), -1)]
 
 
-def _transpose(inputs: Inputs, attributes: Attributes, outputs: int, room: int) -> list[np.ndarray]:
+def _transpose(inputs: Inputs, attributes: Attributes) -> list[np.ndarray]:
     return [np.transpose(_array(inputs, 0), attributes.get("perm"))]
 
 
-def _slice(inputs: Inputs, attributes: Attributes, outputs: int, room: int) -> list[np.ndarray]:
+def _slice(inputs: Inputs, attributes: Attributes) -> list[np.ndarray]:
     array = _array(inputs, 0)
     starts = _integers(inputs, 1, attributes, "starts") or []
     stops = _integers(inputs, 2, attributes, "ends") or []
@@ -76,16 +78,16 @@ def _slice(inputs: Inputs, attributes: Attributes, outputs: int, room: int) -> l
     return [array[tuple(index)]]
 
 
-def _concat(inputs: Inputs, attributes: Attributes, outputs: int, room: int) -> list[np.ndarray]:
+def _concat(inputs: Inputs, attributes: Attributes) -> list[np.ndarray]:
     arrays = [_array(inputs, i) for i in range(len(inputs))]
-    _fit(sum(array.size for array in arrays), room)
     return [np.concatenate(arrays, attributes.get("axis", 1))]
 
 
-def _split(inputs: Inputs, attributes: Attributes, outputs: int, room: int) -> list[np.ndarray]:
+def _split(inputs: Inputs, attributes: Attributes) -> list[np.ndarray]:
     array, axis = _array(inputs, 0), attributes.get("axis", 0)
     sizes = _integers(inputs, 1, attributes, "split")
     if sizes is None:
+        outputs = attributes["num_outputs"]
         each = -(-array.shape[axis] // outputs)  # the last may be smaller
         sizes = [each] * (outputs - 1) + [array.shape[axis] - each * (outputs - 1)]
     if sum(sizes) != array.shape[axis] or min(sizes) < 0:
@@ -93,31 +95,26 @@ def _split(inputs: Inputs, attributes: Attributes, outputs: int, room: int) -> l
     return np.split(array, np.cumsum(sizes[:-1]), axis)
 
 
-def _gather(inputs: Inputs, attributes: Attributes, outputs: int, room: int) -> list[np.ndarray]:
+def _gather(inputs: Inputs, attributes: Attributes) -> list[np.ndarray]:
     array, indices, axis = _array(inputs, 0), _array(inputs, 1), attributes.get("axis", 0)
-    _fit(array.size // max(1, array.shape[axis]) * indices.size, room)
     return [np.take(array, indices.astype(np.int64, casting="same_kind"), axis)]
 
 
-def _expand(inputs: Inputs, attributes: Attributes, outputs: int, room: int) -> list[np.ndarray]:
+def _expand(inputs: Inputs, attributes: Attributes) -> list[np.ndarray]:
     array = _array(inputs, 0)
-    shape = np.broadcast_shapes(array.shape, tuple(_integers(inputs, 1, attributes, "") or ()))
-    _fit(math.prod(shape), room)
-    return [np.broadcast_to(array, shape)]
+    return [np.broadcast_to(array, _expanded(array, inputs))]
 
 
-def _constant_of_shape(inputs: Inputs, attributes: Attributes, outputs: int, room: int) -> list[np.ndarray]:
-    shape = _integers(inputs, 0, attributes, "") or []
-    _fit(math.prod(shape), room)
-    return [np.full(shape, attributes.get("value", np.float32(0)))]
+def _constant_of_shape(inputs: Inputs, attributes: Attributes) -> list[np.ndarray]:
+    return [np.full(_integers(inputs, 0, {}, "") or [], attributes.get("value", np.float32(0)))]
 
 
-def _shape(inputs: Inputs, attributes: Attributes, outputs: int, room: int) -> list[np.ndarray]:
+def _shape(inputs: Inputs, attributes: Attributes) -> list[np.ndarray]:
     shape = np.array(_array(inputs, 0).shape, np.int64)
     return [shape[attributes.get("start", 0) : attributes.get("end")]]
 
 
-def _dequantize(inputs: Inputs, attributes: Attributes, outputs: int, room: int) -> list[np.ndarray]:
+def _dequantize(inputs: Inputs, attributes: Attributes) -> list[np.ndarray]:
     array, scale = _array(inputs, 0), _array(inputs, 1)
     zero = inputs[2] if len(inputs) > 2 else None
     if scale.size > 1:
@@ -134,7 +131,7 @@ def _dequantize(inputs: Inputs, attributes: Attributes, outputs: int, room: int)
 def _arithmetic(operation: Callable[..., np.ndarray]) -> Operation:
     """Of shapes only: what is computed from weights is no longer a weight."""
 
-    def apply(inputs: Inputs, attributes: Attributes, outputs: int, room: int) -> list[np.ndarray]:
+    def apply(inputs: Inputs, attributes: Attributes) -> list[np.ndarray]:
         one, other = _array(inputs, 0), _array(inputs, 1)
         if not (one.dtype.kind == other.dtype.kind == "i" and max(one.size, other.size) <= 64):
             raise UnfitError("its weights are computed from others, not only rearranged")
@@ -172,6 +169,27 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
 }
 
 
+def size_of_result(kind: str, inputs: Inputs, attributes: Attributes) -> int:
+    """The number of entries that an operator's output will have, known before it is made.
+
+    Only for operators whose output can be larger than each of their inputs; 0 for other operators.
+    """
+    if kind == "Concat":
+        return sum(_array(inputs, i).size for i in range(len(inputs)))
+    if kind == "Gather":
+        array, axis = _array(inputs, 0), attributes.get("axis", 0)
+        return int(array.size // max(1, array.shape[axis]) * _array(inputs, 1).size)
+    if kind == "Expand":
+        return math.prod(_expanded(_array(inputs, 0), inputs))
+    if kind == "ConstantOfShape":
+        return math.prod(_integers(inputs, 0, {}, "") or [])
+    return 0
+
+
+def _expanded(array: np.ndarray, inputs: Inputs) -> tuple[int, ...]:
+    return np.broadcast_shapes(array.shape, tuple(_integers(inputs, 1, {}, "") or ()))
+
+
 def _array(inputs: Inputs, index: int) -> np.ndarray:
     array = inputs[index] if index < len(inputs) else None
     if array is None:
@@ -188,8 +206,3 @@ def _integers(inputs: Inputs, index: int, attributes: Attributes, name: str) -> 
     if integers.ndim != 1 or integers.dtype.kind not in "iu" or integers.size > 64:
         raise ValueError(f"{name or f'input {index}'} is malformed")
     return [int(each) for each in integers]
-
-
-def _fit(count: int, room: int) -> None:
-    if not 0 <= count <= room:
-        raise UnfitError(f"its weights are blown up to {count:,} numbers, more than the file holds")

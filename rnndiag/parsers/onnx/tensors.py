@@ -1,4 +1,9 @@
-"""Tensors stored in an ONNX model, or in files beside it, as NumPy arrays; a shape is never believed."""
+"""Tensors stored in an ONNX model, or in files next to it, as NumPy arrays; a shape is never believed.
+
+``onnx.external_data_helper`` does not read the files next to the model. In onnx 1.16 it compares neither offset nor
+length with the file, and takes attributes of any name from it. In onnx 1.23 it refuses every link, even a link to a
+file in the model's own folder. In no version does it compare the length with the tensor's shape.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +11,13 @@ import math
 import os
 import stat
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import numpy as np
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
 from rnndiag.parsers.limits import allow
-from rnndiag.parsers.onnx.types import widened
 from rnndiag.parsers.parsed import BFLOAT16, UnfitError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _DTYPES: Final[dict[int, np.dtype]] = {
     TensorProto.FLOAT: np.dtype("<f4"),
@@ -67,14 +68,17 @@ class Tensors:
             raise UnfitError(f"the shape of tensor {tensor.name!r} is malformed")
         count = math.prod(shape)
         if tensor.data_location == TensorProto.EXTERNAL:
-            flat = np.frombuffer(self._from_beside(tensor, count * dtype.itemsize), dtype)
+            content = self._from_beside(tensor, count * dtype.itemsize)
+            tensor = TensorProto(data_type=tensor.data_type, dims=shape, raw_data=content)
         elif tensor.HasField("raw_data"):
             if len(tensor.raw_data) != count * dtype.itemsize:
                 raise _miscounted(tensor, f"{count * dtype.itemsize} bytes", len(tensor.raw_data))
-            flat = np.frombuffer(tensor.raw_data, dtype)
         else:
-            flat = _from_fields(tensor, dtype, count)
-        return widened(flat).reshape(shape)
+            numbers = getattr(tensor, helper.tensor_dtype_to_field(tensor.data_type))
+            if len(numbers) != count:
+                raise _miscounted(tensor, f"{count} numbers", len(numbers))
+        array = numpy_helper.to_array(tensor)
+        return array.astype(np.float32) if dtype == BFLOAT16 else array
 
     def _from_beside(self, tensor: TensorProto, nbytes: int) -> bytes:
         entries = {entry.key: entry.value for entry in tensor.external_data}
@@ -141,24 +145,6 @@ def element_type(data_type: int) -> np.dtype:
         name = TensorProto.DataType.Name(data_type).lower() if known else f"type {data_type}"
         raise UnfitError(f"its weights are {name}: expected float16, bfloat16, float32 or float64")
     return dtype
-
-
-def _from_fields(tensor: TensorProto, dtype: np.dtype, count: int) -> np.ndarray:
-    """Numbers that are stored one by one, in the field for their type."""
-    values: Sequence[float]
-    if dtype == np.dtype("<f4"):
-        values = tensor.float_data
-    elif dtype == np.dtype("<f8"):
-        values = tensor.double_data
-    elif dtype == np.dtype("<i8"):
-        values = tensor.int64_data
-    else:
-        values = tensor.int32_data
-    if len(values) != count:
-        raise _miscounted(tensor, f"{count} numbers", len(values))
-    if dtype in (BFLOAT16, np.dtype("<f2")):  # their bits, as integers
-        return np.array(values, np.int32).astype("<u2").view(dtype)
-    return np.array(values, np.float64 if dtype.kind == "f" else np.int64).astype(dtype)
 
 
 def _count(text: str, name: str) -> int:
