@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from rnndiag import checkpoint
 from rnndiag.__main__ import run
@@ -57,6 +58,16 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
         return Done(code, captured.out, captured.err)
 
     return call
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A small classifier as a state_dict: an embedding, a GRU, a linear head."""
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"embed": nn.Embedding(11, 4), "rnn": nn.GRU(4, 8), "fc": nn.Linear(8, 3)})
+    path = tmp_path / "model.pt"
+    torch.save(model.state_dict(), path)
+    return path
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import torch
 from rnndiag.cells.layer import Stack
 from rnndiag.errors import ProbeError
 from rnndiag.probes import GENERATED, Probe
+from rnndiag.random_nets import RandomNet
 from tests.oracles.nets import layer
 
 STACK = Stack("rnn", ((layer("tanh", 3, 5),),))
@@ -102,3 +103,11 @@ def test_width_says_expected_and_got() -> None:
 def test_bad_sizes(options: dict[str, float], message: str) -> None:
     with pytest.raises(ProbeError, match=message):
         Probe(**options)
+
+
+def test_weights_and_probe_share_no_numbers() -> None:
+    net = RandomNet(hidden=64, input_size=64, seed=0).build().stacks[0]
+    drawn = net.layers[0].weight_hh.flatten() * 8
+    inputs = Probe(seed=0).inputs(net).flatten()
+    rounded = {round(value, 9) for value in inputs.tolist()}
+    assert not rounded & {round(value, 9) for value in drawn.tolist()}

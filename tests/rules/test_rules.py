@@ -278,3 +278,14 @@ def test_words_for_numbers() -> None:
     assert power(-1.0) == "0.1"
     assert power(-math.inf) == "0"
     assert (steps(1), steps(2)) == ("1 step", "2 steps")
+
+
+def test_growth_of_a_relu_net_is_not_called_chaos() -> None:
+    measured = diagnose(RandomNet("relu", sigma=2.0).build(), Probe(length=64))
+    assert measured.verdict == "exploding"
+    assert "EXP002" not in {finding.rule for finding in measured.findings}
+
+
+def test_a_constant_weight_has_no_bulk_to_divide_by() -> None:
+    net = RecurrentLayer("r", "tanh", torch.ones(4, 2).double(), torch.full((4, 4), 0.5).double())
+    assert "SPC002" in {finding.rule for finding in report(model(Stack("rnn", ((net,),)))).findings}
