@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import rnndiag
+from tests.paths import ROOT
 
 PACKAGE = Path(rnndiag.__file__).parent
 
@@ -65,6 +67,10 @@ LIBRARIES = {
 """Which rooms may import a library."""
 
 
+ROOMS_IN_ROOMS = ("checkpoint", "parsers")
+"""Packages whose own packages have a line each in CONTRIBUTING.md, like those of the root."""
+
+
 FILES = sorted(PACKAGE.rglob("*.py"))
 MODULES = {".".join(("rnndiag", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
            for path in FILES}  # fmt: skip
@@ -86,6 +92,9 @@ def imports(path: Path) -> set[str]:
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= {name if name in MODULES else node.module or "" for name in inner}
     return found
+
+
+TEST_FILES = sorted([*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])
 
 
 IMPORTS = {name: imports(path) for name, path in MODULES.items()}
@@ -172,3 +181,24 @@ def test_public_names_exist() -> None:
     assert len(rnndiag.__all__) <= 12
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         rnndiag.nonsense  # noqa: B018
+
+
+def test_the_map_names_every_package_and_root_file() -> None:
+    """The table in CONTRIBUTING.md has one line for each of them, and no other lines."""
+    folders = [PACKAGE, *(PACKAGE / name for name in ROOMS_IN_ROOMS)]
+    packages = [f"{file.parent.relative_to(PACKAGE)}/" for folder in folders for file in folder.glob("*/__init__.py")]
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `([\w./]+)` \|", text, re.MULTILINE)
+    assert sorted(named) == sorted([*packages, *(file.name for file in PACKAGE.glob("*.py"))])
+
+
+@pytest.mark.parametrize("path", TEST_FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_file_imports_a_test_module(path: Path) -> None:
+    """Several test modules share code through ``tests/builders`` and ``tests/oracles``."""
+    named = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            named |= {f"{node.module}.{alias.name}" for alias in node.names}
+    assert not [name for name in named if re.search(r"\b(test_|conftest\b)", name)]
