@@ -51,6 +51,23 @@ FLOORS = (
 )
 """The packages and root files, the lowest first. Each imports only those before it."""
 
+ROOMS_OF_CHECKPOINT = (
+    "model",
+    "location",
+    "contents",
+    "unpickling",
+    "layers",
+    "formats",
+    "unpack",
+    "fetch",
+    "load",
+    "module",
+    "write",
+    "probe_file",
+    "",  # the face of the package
+)
+"""The packages and root files of ``checkpoint``, the lowest first, by the same rule."""
+
 LIBRARIES = {
     "rich": {"renderers", "cli"},
     "typer": {"cli", "__main__"},
@@ -76,9 +93,9 @@ MODULES = {".".join(("rnndiag", *path.relative_to(PACKAGE).with_suffix("").parts
            for path in FILES}  # fmt: skip
 
 
-def room(path: Path) -> str:
+def room(path: Path, package: Path = PACKAGE) -> str:
     """The package or root file that a file belongs to; empty for the root of the package."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py").removesuffix("__init__")
+    return path.relative_to(package).parts[0].removesuffix(".py").removesuffix("__init__")
 
 
 def imports(path: Path) -> set[str]:
@@ -110,6 +127,22 @@ def test_imports_go_down(name: str) -> None:
     for imported in IMPORTS[name] & MODULES.keys():
         there = room(MODULES[imported])
         assert there == here or FLOORS.index(there) < FLOORS.index(here), f"{name} imports {imported}"
+
+
+CHECKPOINT = {name: path for name, path in MODULES.items() if room(path) == "checkpoint"}
+
+
+def test_every_room_of_checkpoint_is_on_a_floor() -> None:
+    assert {room(path, PACKAGE / "checkpoint") for path in CHECKPOINT.values()} == set(ROOMS_OF_CHECKPOINT)
+
+
+@pytest.mark.parametrize("name", CHECKPOINT)
+def test_imports_go_down_within_checkpoint(name: str) -> None:
+    floors = ROOMS_OF_CHECKPOINT.index
+    here = room(CHECKPOINT[name], PACKAGE / "checkpoint")
+    for imported in IMPORTS[name] & CHECKPOINT.keys():
+        there = room(CHECKPOINT[imported], PACKAGE / "checkpoint")
+        assert there == here or floors(there) < floors(here), f"{name} imports {imported}"
 
 
 @pytest.mark.parametrize("name", MODULES)

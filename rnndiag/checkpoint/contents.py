@@ -6,14 +6,18 @@ A reader knows one format and nothing of recurrent layers; ``find`` knows recurr
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+from rnndiag.files.text import shape_of
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from rnndiag.checkpoint.location import Location
     from rnndiag.checkpoint.model import Skipped
 
 Nonlinearity: TypeAlias = Literal["tanh", "relu"]
@@ -26,23 +30,23 @@ MAX_TENSORS: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Path:
+class KeyPath:
     """The keys that lead to a part of a file, linked to the parent's so that a hostile depth costs nothing."""
 
-    parent: Path | None = None
+    parent: KeyPath | None = None
     key: str = ""
     length: int = 0
     """Characters of the whole path."""
 
-    def child(self, key: str) -> Path:
+    def child(self, key: str) -> KeyPath:
         """The path of the part under ``key``."""
-        return Path(self, key, self.length + len(key) + 1)
+        return KeyPath(self, key, self.length + len(key) + 1)
 
     @property
     def parts(self) -> tuple[str, ...]:
         """The keys, outermost first; empty for the top of the file."""
         keys = []
-        here: Path | None = self
+        here: KeyPath | None = self
         while here is not None and here.parent is not None:
             keys.append(here.key)
             here = here.parent
@@ -56,26 +60,68 @@ class Unusable:
     reason: str
 
 
+COMPUTED: Final = "its numbers are computed from those in the file, not only rearranged"
+
+
+def not_located() -> str:
+    """The answer of a tensor that was computed from other tensors."""
+    return COMPUTED
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Deferred:
-    """A tensor that is still in its file: compressed, in pieces, or elsewhere. It is read when a layer needs it."""
+class StoredTensor:
+    """A tensor of a file. Its numbers are read when a layer needs them."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     read: Callable[[], Tensor | Unusable]
-    """Gives the same tensor, or an equal one, at each call; raises what damaged data raise."""
+    """Gives the same tensor, or an equal tensor, at each call; raises what damaged data raise."""
+    locate: Callable[[], Location | tuple[Chunk, ...] | str] = not_located
+    """Gives the location of the numbers; the chunks, if each has a location of its own; or why there is no location."""
 
 
-class Dequantised(Deferred):
-    """A tensor that the file holds as integers with scales, as float32: several times what it takes there."""
+class DequantizedTensor(StoredTensor):
+    """A tensor that the file stores as integers with scales, as float32: several times its size in the file."""
 
 
-Leaf: TypeAlias = Tensor | Deferred | Unusable
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """A box within a tensor, stored by itself."""
+
+    offsets: tuple[int, ...]
+    """The indices of its first number in the whole tensor."""
+    tensor: Leaf
+
+
+Leaf: TypeAlias = StoredTensor | Unusable
 
 
 def value_of(leaf: Leaf) -> Tensor | Unusable:
-    """The tensor itself, read now if it is still in its file."""
-    return leaf.read() if isinstance(leaf, Deferred) else leaf
+    """The tensor itself, read now."""
+    return leaf if isinstance(leaf, Unusable) else leaf.read()
+
+
+def in_memory(tensor: Tensor) -> StoredTensor:
+    """A tensor that a reader made in memory, as a leaf; it has no location in a file."""
+    return StoredTensor(tuple(tensor.shape), tensor.dtype, partial(_itself, tensor))
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def assemble(shape: tuple[int, ...], dtype: torch.dtype, chunks: Sequence[Chunk]) -> Tensor | Unusable:
+    """A tensor from its chunks, which together have as many numbers as the tensor."""
+    if len(chunks) == 1:
+        return value_of(chunks[0].tensor)
+    whole, filled = torch.empty(shape, dtype=dtype), torch.zeros(shape, dtype=torch.bool)
+    for chunk in chunks:
+        numbers = value_of(chunk.tensor)
+        if isinstance(numbers, Unusable):
+            return numbers
+        box = tuple(slice(o, o + s) for o, s in zip(chunk.offsets, numbers.shape, strict=True))
+        whole[box], filled[box] = numbers, True
+    return whole if bool(filled.all()) else Unusable(f"its chunks overlap and do not fill {shape_of(shape)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +141,7 @@ class ModuleFacts:
 class Container:
     """One dict of tensors, or one pickled module with all its children."""
 
-    path: Path
+    path: KeyPath
     """Where it lies in the file."""
     tensors: Mapping[str, Leaf]
     """By dotted name, as in a state_dict: ``encoder.rnn.weight_hh_l0``."""
@@ -131,7 +177,7 @@ def combined(parts: Mapping[str, Contents]) -> Contents:
     containers = []
     for name, contents in parts.items():
         for container in contents.containers:
-            path = Path().child(name)
+            path = KeyPath().child(name)
             for key in container.path.parts:
                 path = path.child(key)
             containers.append(replace(container, path=path))

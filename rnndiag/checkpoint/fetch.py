@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rnndiag.checkpoint.formats.registry import is_model
+from rnndiag.checkpoint.formats.base import Candidate
+from rnndiag.checkpoint.formats.registry import identify
 from rnndiag.checkpoint.unpack import kind_of, unpack
 from rnndiag.errors import CheckpointError
 from rnndiag.printable import printable
@@ -19,24 +20,28 @@ from rnndiag.process.cleanup import temporary_folder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rnndiag.checkpoint.formats.base import Format
+
 STDIN: Final = "-"
 _LOCAL: Final = ("file://", "local://")
 
 
 @dataclass(frozen=True, slots=True)
-class AtHand:
+class LocalCopy:
     """What a path led to."""
 
     file: Path
     """The file or folder."""
     content: Path
     """The folder that it was unpacked to; for what is no archive, ``file`` itself."""
+    format: Format | None
+    """None: no format recognizes the file; it may be an archive of models."""
     archive: str = ""
     """``zip`` or ``tar``; empty for what is no archive."""
 
 
 @contextmanager
-def at_hand(path: str) -> Iterator[AtHand]:
+def fetched(path: str) -> Iterator[LocalCopy]:
     """The file or folder that a path, a URL or ``-`` leads to, unpacked if it is an archive of others.
 
     Copies are made only of what is not a file or folder already, under a temporary folder that is gone
@@ -49,12 +54,14 @@ def at_hand(path: str) -> Iterator[AtHand]:
     here = Path(path)
     with ExitStack() as stack:
         try:
-            file = here = _plainly_named(_fetched(path, stack), stack)
-            kind = "" if file.is_dir() or is_model(file) else kind_of(file)
+            file = here = _plainly_named(_copied(path, stack), stack)
+            candidate = Candidate(file)
+            known = identify(candidate)
+            kind = kind_of(candidate) if known is None and not candidate.is_folder else ""
             if kind:
                 here = _temporary(stack)
                 unpack(file, kind, here)
-            yield AtHand(file, here, kind)
+            yield LocalCopy(file, here, known, kind)
         except CheckpointError as error:
             message = str(error).replace(f"{here}{os.sep}", f"{path}: ").replace(str(here), path)
             if message == str(error):
@@ -102,7 +109,7 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _fetched(path: str, stack: ExitStack) -> Path:
+def _copied(path: str, stack: ExitStack) -> Path:
     if path == STDIN:
         if sys.stdin is None or sys.stdin.isatty():
             raise CheckpointError(f"{path}: expected a model on stdin, got a terminal; pipe one in, or name a file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, cast
 
@@ -13,7 +14,7 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from rnndiag.checkpoint.contents import Container, Contents, ModuleFacts, Path, Unusable
+from rnndiag.checkpoint.contents import Container, Contents, KeyPath, ModuleFacts, Unusable, in_memory
 from rnndiag.checkpoint.layers.display_names import WRAPPERS
 from rnndiag.checkpoint.layers.find import find
 from rnndiag.checkpoint.model import Model, Source
@@ -71,8 +72,10 @@ def _contents(root: nn.Module, name: str) -> Contents:
             # One copy of a tensor that several modules share: by that they are known to share it.
             kept = on_cpu.setdefault(id(tensor), (tensor, _leaf(tensor)))
             tensors[f"{path}.{key}" if path else key] = kept[1]
-    size = sum(leaf.numel() * leaf.element_size() for leaf in tensors.values() if isinstance(leaf, Tensor))
-    return Contents(size, (Container(Path(), tensors, facts),), framework="PyTorch")
+    size = sum(
+        math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in tensors.values() if not isinstance(leaf, Unusable)
+    )
+    return Contents(size, (Container(KeyPath(), tensors, facts),), framework="PyTorch")
 
 
 def _effective(module: nn.Module) -> Mapping[str, Tensor]:
@@ -134,7 +137,7 @@ def _leaf(tensor: Tensor) -> Leaf:
         return Unusable(f"a {type(tensor).__name__}, which is not a plain tensor")
     if tensor.is_meta:
         return Unusable("on the meta device, which holds no numbers")
-    return tensor.detach().cpu()
+    return in_memory(tensor.detach().cpu())
 
 
 def _facts(module: nn.Module) -> ModuleFacts:

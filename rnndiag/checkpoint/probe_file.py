@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnndiag.checkpoint import read_contents
 from rnndiag.checkpoint.contents import Contents, Unusable, value_of
 from rnndiag.checkpoint.formats.base import Candidate
 from rnndiag.checkpoint.formats.numpy import check_member, is_npz
+from rnndiag.checkpoint.load import read_contents
 from rnndiag.errors import CheckpointError, ProbeError
 from rnndiag.files.npy import SIGNATURE, Header, UnreadableError, read_header, read_leading
 from rnndiag.files.text import listing, shape_of

@@ -41,15 +41,15 @@ _Member: TypeAlias = "tuple[str, int, Callable[[], IO[bytes]]]"
 """Name, declared size, and how to open it."""
 
 
-def kind_of(path: Path) -> str:
+def kind_of(candidate: Candidate) -> str:
     """``zip`` or ``tar`` (plain or compressed by gzip, bzip2 or xz); empty for anything else."""
-    head = Candidate(path).head
+    head = candidate.head
     if head.startswith(SIGNATURE):
         return "zip"
     opener = _opener(head)
     if opener is not None:
         try:
-            with opener(path) as file:
+            with opener(candidate.path) as file:
                 head = file.read(tarfile.BLOCKSIZE)
         except (OSError, EOFError, lzma.LZMAError, zlib.error):
             return ""

@@ -206,6 +206,6 @@ def _described(file: Path) -> str:
     from rnndiag.errors import CheckpointError
 
     try:
-        return f"a model ({registry.identify(file).format}), not a report of rnndiag"
+        return f"a model ({registry.format_of(file).name}), not a report of rnndiag"
     except (CheckpointError, OSError):
         return "not a report of rnndiag"

@@ -168,7 +168,7 @@ def _may_be_skipped(failure: Failure, *, alone: bool, named: bool) -> bool:
     Of several named paths, some come from a pattern that the shell replaced. State of a training run next to models is
     skipped there too; a file without any tensor is not.
     """
-    from rnndiag.checkpoint.formats.auxiliary import SETTINGS
+    from rnndiag.checkpoint.unpickling.auxiliary import SETTINGS
 
     return bool(failure.not_a_model) and not alone and not (named and failure.not_a_model == SETTINGS)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from rnndiag.checkpoint.formats.registry import READERS
+from rnndiag.checkpoint.formats.registry import FORMATS
 from rnndiag.checkpoint.layers.mapping import parse_map
 from rnndiag.config.settings import Settings
 from rnndiag.fleet.cache import WHOLE
@@ -135,7 +135,7 @@ def test_a_report_survives_its_line(models: list[str]) -> None:
 
 
 def test_every_format_is_known_to_be_one_file_or_not() -> None:
-    assert {reader.format for reader in READERS} - WHOLE == {"sharded", "huggingface", "distributed", "onnx"}
+    assert {each.name for each in FORMATS} - WHOLE == {"sharded", "huggingface", "distributed", "onnx"}
 
 
 class Threads:

@@ -10,17 +10,18 @@ import random
 import tarfile
 import zipfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from safetensors.torch import save
 
 from rnndiag import checkpoint
-from rnndiag.checkpoint.contents import Container, Contents, Deferred, Path, Unusable
+from rnndiag.checkpoint.contents import Container, Contents, KeyPath, StoredTensor, Unusable, in_memory
 from rnndiag.checkpoint.layers.find import find
 from rnndiag.checkpoint.layers.mapping import RoleMap, parse_map
 from rnndiag.checkpoint.unpickling import walk
-from rnndiag.checkpoint.unpickling.unpickler import InertUnpickler
+from rnndiag.checkpoint.unpickling.rebuild import Storage
+from rnndiag.checkpoint.unpickling.unpickler import TensorUnpickler
 from tests.fuzz import mutate
 from tests.fuzz.oracle import examine, hold
 
@@ -89,22 +90,19 @@ def run_torchscript(data: bytes, folder: pathlib.Path) -> None:
     load(path)
 
 
-class _Storages(InertUnpickler):
-    def admit(self, key: str, nbytes: int) -> None:
+class _Unpickler(TensorUnpickler):
+    def storage(self, key: str, dtype: torch.dtype, nbytes: int) -> Storage:
         hold(nbytes >= 0, "a negative size is admitted")
         if nbytes > 1 << 16:
             raise torch.serialization.pickle.UnpicklingError("too large")
-
-    def persistent_load(self, pid: Any) -> object:
-        _, kind, _, _, numel, *_ = pid
-        storage = torch.UntypedStorage(numel * kind.dtype.itemsize)
-        return torch.storage.TypedStorage(wrap_storage=storage, dtype=kind.dtype, _internal=True)
+        data = torch.UntypedStorage(nbytes)
+        return Storage(dtype, nbytes, lambda: data, lambda: "in memory")
 
 
 def run_pickle(data: bytes, _folder: pathlib.Path) -> None:
     """The inert unpickler alone, and the walk over what it gives."""
     try:
-        root = _Storages(io.BytesIO(data), encoding="utf-8").load()
+        root = _Unpickler(io.BytesIO(data), encoding="utf-8").load()
         contents = walk.walk(root, 1 << 16)
     except MemoryError:
         raise
@@ -115,7 +113,7 @@ def run_pickle(data: bytes, _folder: pathlib.Path) -> None:
 
 def run_names(data: bytes, _folder: pathlib.Path) -> None:
     """Lines of a name, a shape and a dtype: a state_dict in which anything may have any name."""
-    contents = Contents(1 << 20, (Container(Path(), dict(map(_entry, data.split(b"\n")[:60]))),))
+    contents = Contents(1 << 20, (Container(KeyPath(), dict(map(_entry, data.split(b"\n")[:60]))),))
     findings = find(contents)
     for word in (*findings.notes, *(text for each in findings.skipped for text in (each.name, each.reason))):
         hold(word.isprintable(), f"text is not printable: {word[:100]!r}")
@@ -136,7 +134,7 @@ def _entry(line: bytes) -> tuple[str, Leaf]:
     def value() -> Tensor:
         return _NUMBERS.to(dtype)[0].expand(shape)
 
-    return name, Deferred(shape, dtype, value) if math.prod(shape) > 1 << 16 else value().contiguous()
+    return name, StoredTensor(shape, dtype, value) if math.prod(shape) > 1 << 16 else in_memory(value().contiguous())
 
 
 _MAPPED: Final = {
@@ -154,7 +152,10 @@ def run_map(data: bytes, _folder: pathlib.Path) -> None:
 
     examine(read, "--map ")
     if maps:
-        findings = find(Contents(1 << 20, (Container(Path(), dict(_MAPPED)),)), maps=maps)
+        findings = find(
+            Contents(1 << 20, (Container(KeyPath(), {name: in_memory(tensor) for name, tensor in _MAPPED.items()}),)),
+            maps=maps,
+        )
         for word in (*findings.notes, *findings.unmatched):
             hold(word.isprintable(), f"text is not printable: {word[:100]!r}")
 

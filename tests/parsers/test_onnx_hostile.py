@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from rnndiag.checkpoint import load
-from rnndiag.checkpoint.formats.registry import identify
+from rnndiag.checkpoint.formats.registry import format_of
 from rnndiag.errors import CheckpointError
 from tests.builders.onnx_files import constant, graph, model, operator, weights, write
 
@@ -220,7 +220,7 @@ def test_flipped_bytes_bring_out_no_foreign_exception(tmp_path):
 
 def test_without_the_library(tmp_path, refusal, monkeypatch):
     path = write(tmp_path / "model.onnx", graph([operator()], weights("LSTM")))
-    assert identify(path).format == "onnx"
+    assert format_of(path).name == "onnx"
     (tmp_path / "onnx.py").write_text("raise ModuleNotFoundError(\"No module named 'onnx'\", name='onnx')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     assert refusal(path).endswith("takes onnx, which is not installed: pip install 'rnndiag[onnx]'")

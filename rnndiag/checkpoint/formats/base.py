@@ -1,4 +1,4 @@
-"""One format, one reader; and what it is told of a file before it says whether the file is its own."""
+"""What a format is, and the file or folder that a format recognizes or not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from rnndiag.errors import CheckpointError
 from rnndiag.files.parts import no_parts
@@ -17,17 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rnndiag.checkpoint.contents import Contents
-    from rnndiag.checkpoint.location import Ledger
 
-HEAD: Final = 512
-"""How many bytes tell a format: a tar header is the longest, at 512."""
+HEAD_BYTES: Final = 512
+"""How many bytes show a format: a tar header is the longest, at 512."""
 
 EXPECTED: Final = "expected a saved model: docs/formats.md lists what is read"
 """The end of every refusal of something that is no model."""
 
 
 class Candidate:
-    """A file or folder of unknown format, looked at once however many readers ask.
+    """A file or folder of unknown format, looked at once however many formats ask.
 
     Raises:
         CheckpointError: neither a regular file nor a folder.
@@ -42,10 +41,10 @@ class Candidate:
             raise CheckpointError(f"{path}: neither a regular file nor a folder; {EXPECTED}")
         self.size = 0 if self.is_folder else status.st_size
         self.head = b""
-        """The first ``HEAD`` bytes, or the whole file; empty for a folder."""
+        """The first ``HEAD_BYTES`` bytes, or the whole file; empty for a folder."""
         if not self.is_folder:
             with path.open("rb") as file:
-                self.head = file.read(HEAD)
+                self.head = file.read(HEAD_BYTES)
 
     @cached_property
     def members(self) -> tuple[zipfile.ZipInfo, ...]:
@@ -77,51 +76,16 @@ def written_back(path: Path) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
-    """One format: an entry of the registry in ``rnndiag.checkpoint``."""
+class Format:
+    """One format: an entry of the registry."""
 
-    format: str
+    name: str
     """The name in ``Source.format``."""
-    accepts: Callable[[Candidate], bool]
+    recognizes: Callable[[Candidate], bool]
     """Whether the file is of this format, by its content."""
     read: Callable[[Path], Contents]
-    """Raises ``CheckpointError`` for a refusal; anything else it lets through is wrapped by ``load``."""
-    places: Callable[[Path, Ledger], Contents] | None = None
-    """The same contents with addresses in place of numbers; None: nothing is written back in it."""
+    """Raises ``CheckpointError`` for a refusal; anything else it lets through is wrapped by ``registry.read``."""
     save_instead: Callable[[Path], str] = safetensors_instead
     """What to do with a file into which no changed model is written back; empty if one is written back."""
     parts: Callable[[Path], Iterator[Path]] = no_parts
     """The other files that a model of this format may consist of."""
-
-    def contents(self, path: Path) -> Contents:
-        """``read``, as ``Using`` has it."""
-        return self.read(path)
-
-    def check_written(self, path: Path) -> None:
-        """Refuse a format in which a changed model is not written back.
-
-        Raises:
-            CheckpointError: it is one.
-        """
-        instead = self.save_instead(path)
-        if instead:
-            raise CheckpointError(f"{path}: a changed model is not written back in the format {self.format}: {instead}")
-
-
-Using: TypeAlias = "Callable[[Reader, Path], Contents]"
-"""What to make of a file with its reader."""
-
-
-def addresses(ledger: Ledger) -> Using:
-    """The contents with addresses in place of numbers.
-
-    Raises:
-        CheckpointError: of a format that is not written.
-    """
-
-    def using(reader: Reader, path: Path) -> Contents:
-        reader.check_written(path)
-        assert reader.places is not None  # it is written
-        return reader.places(path, ledger)
-
-    return using

@@ -11,19 +11,17 @@ import pickle
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import torch
-from torch import Tensor
 
-from rnndiag.checkpoint.contents import MAX_TENSORS, Deferred, Leaf, Unusable, value_of
-from rnndiag.checkpoint.formats.base import Candidate, Reader, written_back
+from rnndiag.checkpoint.contents import MAX_TENSORS, Chunk, Leaf, StoredTensor, Unusable, assemble
+from rnndiag.checkpoint.formats.base import Candidate, Format, written_back
 from rnndiag.checkpoint.formats.safetensors import DTYPES as STORED
 from rnndiag.checkpoint.formats.sharded import MAX_SHARDS, locate
 from rnndiag.checkpoint.formats.torch_archive import Archive
-from rnndiag.checkpoint.location import Place
 from rnndiag.checkpoint.unpickling.rebuild import StandIn, is_count, is_short
-from rnndiag.checkpoint.unpickling.unpickler import InertUnpickler
+from rnndiag.checkpoint.unpickling.unpickler import RestrictedUnpickler
 from rnndiag.checkpoint.unpickling.walk import walk
 from rnndiag.errors import CheckpointError
 from rnndiag.files.parts import files_beneath
@@ -31,13 +29,12 @@ from rnndiag.files.text import shape_of
 from rnndiag.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from rnndiag.checkpoint.contents import Contents
-    from rnndiag.checkpoint.location import Ledger
+    from torch import Tensor
 
-    _Read = Callable[["_Chunk", torch.dtype], Tensor | Unusable]
+    from rnndiag.checkpoint.contents import Contents
+    from rnndiag.checkpoint.location import Location
 
 METADATA: Final = ".metadata"
 PACKAGE: Final = "torch.distributed.checkpoint.metadata"
@@ -57,6 +54,10 @@ class _Chunk:
     file: Path
     start: int
     length: int
+
+    def leaf(self, dtype: torch.dtype) -> StoredTensor:
+        """Its numbers, whose archive is opened when they are read."""
+        return StoredTensor(self.sizes, dtype, partial(_numbers, self, dtype), partial(_location, self))
 
 
 def read(path: Path) -> Contents:
@@ -85,26 +86,10 @@ def read(path: Path) -> Contents:
     for name, described in tensors.items():
         keys = places.get(name) if isinstance(places, dict) else None
         saved.plant(_keys(keys) or (name,), storage.leaf(name, described))
-    return walk(saved.root, storage.size)
+    return walk(saved.root, storage.size, tensor_counters=False)
 
 
-def places(path: Path, ledger: Ledger) -> Contents:
-    """The same with addresses in place of numbers."""
-
-    def address(chunk: _Chunk, _: torch.dtype) -> Tensor:
-        tensor, place = _opened(chunk)
-        leaf = ledger.leaf(place) if isinstance(place, Place) else ledger.nowhere(cast("Tensor", tensor), place)
-        return cast("Tensor", value_of(leaf))
-
-    def assembled(leaf: Tensor | Deferred) -> Deferred:
-        assert isinstance(leaf, Deferred)  # as _Storage makes them
-        shape, _, chunks = cast("partial[Tensor]", leaf.read).args
-        return Deferred(shape, torch.float64, partial(_assemble, shape, torch.float64, chunks, address))
-
-    return ledger.contents(read(path), assembled)
-
-
-class _Unpickler(InertUnpickler):
+class _Unpickler(RestrictedUnpickler):
     """Keeps the keys of ``storage_data``, which are objects: nothing but strings is hashed."""
 
     def __init__(self, file: Any) -> None:
@@ -177,7 +162,10 @@ class _Storage:
                 return found
             chunks.append(found)
         problem = _problem(shape, dtype, chunks)
-        return Unusable(problem) if problem else Deferred(shape, dtype, partial(_assemble, shape, dtype, chunks))
+        if problem:
+            return Unusable(problem)
+        parts = tuple(Chunk(chunk.offsets, chunk.leaf(dtype)) for chunk in chunks)
+        return StoredTensor(shape, dtype, partial(assemble, shape, dtype, parts), lambda: parts)
 
     def _chunk(self, name: str, described: object) -> _Chunk | Unusable:
         if not isinstance(described, StandIn):
@@ -217,39 +205,28 @@ def _problem(shape: _Size, dtype: torch.dtype, chunks: list[_Chunk]) -> str:
     return ""
 
 
-def _assemble(shape: _Size, dtype: torch.dtype, chunks: list[_Chunk], read: _Read | None = None) -> Tensor | Unusable:
-    read = read or _numbers
-    if len(chunks) == 1:
-        return read(chunks[0], dtype)
-    whole, filled = torch.empty(shape, dtype=dtype), torch.zeros(shape, dtype=torch.bool)
-    for chunk in chunks:
-        numbers = read(chunk, dtype)
-        if isinstance(numbers, Unusable):
-            return numbers
-        box = tuple(slice(o, o + s) for o, s in zip(chunk.offsets, chunk.sizes, strict=True))
-        whole[box], filled[box] = numbers, True
-    return whole if bool(filled.all()) else Unusable(f"its chunks overlap and do not fill {shape_of(shape)}")
-
-
-def _opened(chunk: _Chunk) -> tuple[object, Place | str]:
-    """What a chunk's archive holds, and where in the file its numbers lie."""
+def _opened(chunk: _Chunk) -> object:
+    """What a chunk's archive holds."""
     try:
-        archive = Archive(chunk.file, chunk.start, chunk.length)
-        held = archive.unpickle("data.pkl", "data/")
+        return Archive(chunk.file, chunk.start, chunk.length).unpickle("data.pkl", "data/")
     except CheckpointError as error:  # of the file; the user named the folder
         reason = str(error).removeprefix(f"{chunk.file}: ")
         raise CheckpointError(f"{chunk.file.parent}: {printable(chunk.file.name, 60)}: {reason}") from error
-    return held, archive.place(held) if isinstance(held, Tensor) else ""
 
 
 def _numbers(chunk: _Chunk, dtype: torch.dtype) -> Tensor | Unusable:
-    tensor, _ = _opened(chunk)
-    if not isinstance(tensor, Tensor):
-        return tensor if isinstance(tensor, Unusable) else Unusable("its chunk holds no tensor")
-    if tensor.dtype != dtype or tuple(tensor.shape) != chunk.sizes:
-        expected, got = (f"{shape_of(s)} of {t}" for s, t in ((chunk.sizes, dtype), (tensor.shape, tensor.dtype)))
+    leaf = _opened(chunk)
+    if not isinstance(leaf, StoredTensor):
+        return leaf if isinstance(leaf, Unusable) else Unusable("its chunk holds no tensor")
+    if leaf.dtype != dtype or leaf.shape != chunk.sizes:
+        expected, got = (f"{shape_of(s)} of {t}" for s, t in ((chunk.sizes, dtype), (leaf.shape, leaf.dtype)))
         return Unusable(f"expected a chunk {expected}, got {got}")
-    return tensor
+    return leaf.read()
+
+
+def _location(chunk: _Chunk) -> Location | tuple[Chunk, ...] | str:
+    leaf = _opened(chunk)
+    return leaf.locate() if isinstance(leaf, StoredTensor) else "its chunk holds no tensor"
 
 
 def _state(part: StandIn) -> dict[str, Any]:
@@ -289,9 +266,9 @@ def _keys(path: object) -> tuple[str, ...]:
     return keys if all(is_short(key) for key in keys) else ()
 
 
-def _accepts(candidate: Candidate) -> bool:
+def _recognizes(candidate: Candidate) -> bool:
     # Saved without collectives, each process has its own: __0.metadata.
     return candidate.is_folder and any(name.endswith(METADATA) for name in candidate.names)
 
 
-READER: Final = Reader("distributed", _accepts, read, places, written_back, parts=files_beneath)
+FORMAT: Final = Format("distributed", _recognizes, read, written_back, parts=files_beneath)

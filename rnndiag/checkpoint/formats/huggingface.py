@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 from rnndiag.checkpoint.formats import sharded
-from rnndiag.checkpoint.formats.base import Candidate, Reader, Using, addresses, written_back
+from rnndiag.checkpoint.formats.base import Candidate, Format, written_back
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.unpickling.training_step import MOST
 from rnndiag.errors import CheckpointError
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import pathlib
 
     from rnndiag.checkpoint.contents import Contents
-    from rnndiag.checkpoint.location import Ledger
 
 WEIGHTS: Final = (
     "model.safetensors",
@@ -53,23 +52,14 @@ def read(path: pathlib.Path) -> Contents:
     Raises:
         CheckpointError: weights that are missing, damaged, or links that lead out of the folder.
     """
-    return _contents(path, Reader.contents)
-
-
-def places(path: pathlib.Path, ledger: Ledger) -> Contents:
-    """The same with addresses in place of numbers."""
-    return _contents(path, addresses(ledger))
-
-
-def _contents(path: pathlib.Path, using: Using) -> Contents:
     names = [entry.name for entry in path.iterdir()]
-    held = _weights(names)
+    held = _names(names)
     if len(held) > 1 and held[0] not in WEIGHTS:
         raise CheckpointError(
             f"{path}: a folder with several indices ({listing([printable(name, 60) for name in held], 4)}):"
             " name the one to read"
         )
-    contents = _read(path, held[0], using)
+    contents = _weights(path, held[0])
     if len(held) > 1:
         note = f"{held[0]} was read; {listing(held[1:])} beside it was not"
         contents = replace(contents, notes=(*contents.notes, note))
@@ -78,16 +68,15 @@ def _contents(path: pathlib.Path, using: Using) -> Contents:
     return _with_config(path, contents) if CONFIG in names else contents
 
 
-def _weights(names: list[str]) -> list[str]:
+def _names(names: list[str]) -> list[str]:
     """The known names among those in a folder, most preferred first; without any, those of all indices."""
     return [name for name in WEIGHTS if name in names] or sorted(n for n in names if n.endswith(sharded.SUFFIX))
 
 
-def _read(path: pathlib.Path, name: str, using: Using) -> Contents:
+def _weights(path: pathlib.Path, name: str) -> Contents:
     file = sharded.locate(path, path, name)
-    if not name.endswith(sharded.SUFFIX):
-        return sharded.read_part(path, file, using=using)
-    return sharded.read_part(path, file, (sharded.READER,), lambda _, index: sharded.read(index, using))
+    is_index = name.endswith(sharded.SUFFIX)
+    return sharded.read_part(path, file, (sharded.FORMAT,)) if is_index else sharded.read_part(path, file)
 
 
 def _with_state(path: pathlib.Path, contents: Contents) -> Contents:
@@ -115,8 +104,8 @@ def _with_config(path: pathlib.Path, contents: Contents) -> Contents:
     return replace(contents, statements=(*contents.statements, (f"{CONFIG}: nonlinearity", stated)))
 
 
-def _accepts(candidate: Candidate) -> bool:
-    return candidate.is_folder and bool(_weights(list(candidate.names)))
+def _recognizes(candidate: Candidate) -> bool:
+    return candidate.is_folder and bool(_names(list(candidate.names)))
 
 
-READER: Final = Reader("huggingface", _accepts, read, places, written_back, parts=files_beneath)
+FORMAT: Final = Format("huggingface", _recognizes, read, written_back, parts=files_beneath)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from rnndiag.checkpoint.formats import parser_process
-from rnndiag.checkpoint.formats.base import Candidate, Reader
+from rnndiag.checkpoint.formats.base import Candidate, Format
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,5 +36,5 @@ def _is_behind_block(path: Path) -> bool:
     return False
 
 
-ARCHIVE: Final = Reader("keras", _is_archive, partial(parser_process.parse, "keras", extra="keras"))
-HDF5: Final = Reader("keras-h5", _is_hdf5, partial(parser_process.parse, "keras", extra="keras"))
+ARCHIVE: Final = Format("keras", _is_archive, partial(parser_process.parse, "keras", extra="keras"))
+HDF5: Final = Format("keras-h5", _is_hdf5, partial(parser_process.parse, "keras", extra="keras"))

@@ -10,20 +10,18 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor
 
-from rnndiag.checkpoint.contents import MAX_NAME, Container, Contents, Deferred, Leaf, Path, Unusable
-from rnndiag.checkpoint.formats.base import Candidate, Reader
-from rnndiag.checkpoint.location import Place, contiguous
+from rnndiag.checkpoint.contents import MAX_NAME, Container, Contents, KeyPath, Leaf, StoredTensor, Unusable
+from rnndiag.checkpoint.formats.base import Candidate, Format
+from rnndiag.checkpoint.location import Location, contiguous
 from rnndiag.checkpoint.model import Skipped
-from rnndiag.checkpoint.write.zip_checksums import seal_of
 from rnndiag.errors import CheckpointError
 from rnndiag.files.npy import SIGNATURE, UnreadableError, read_header, read_numbers
-from rnndiag.files.zip import members
+from rnndiag.files.zip import members, stored_member
 from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     import pathlib
 
-    from rnndiag.checkpoint.location import Ledger
     from rnndiag.files.npy import Header
 
 MAX_ARRAYS: Final = 10_000
@@ -58,21 +56,9 @@ def read_npz(path: pathlib.Path) -> Contents:
                 skipped.append(Skipped(printable(name), fault))
                 continue
             leaf = _leaf(path, archive, member, room - held)
-            held += math.prod(leaf.shape) * leaf.dtype.itemsize if isinstance(leaf, Deferred) else 0
+            held += math.prod(leaf.shape) * leaf.dtype.itemsize if isinstance(leaf, StoredTensor) else 0
             tensors[name] = leaf
-    return Contents(held, (Container(Path(), tensors),), tuple(skipped))
-
-
-def places(path: pathlib.Path, ledger: Ledger) -> Contents:
-    """The same with addresses in place of numbers."""
-    contents = read_npz(path)
-
-    def place(leaf: Tensor | Deferred) -> Place:
-        member = getattr(leaf.read, "__self__", None) if isinstance(leaf, Deferred) else None
-        assert isinstance(member, _Member)  # as _leaf makes them
-        return member.place()
-
-    return ledger.contents(contents, place)
+    return Contents(held, (Container(KeyPath(), tensors),), tuple(skipped))
 
 
 def allowance(size: int) -> int:
@@ -94,7 +80,7 @@ def check_member(member: zipfile.ZipInfo, header: Header) -> None:
         raise UnreadableError(f"its header declares {declared:,} bytes, the archive {member.file_size:,}")
 
 
-def _leaf(path: pathlib.Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, room: int) -> Deferred | Unusable:
+def _leaf(path: pathlib.Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, room: int) -> Leaf:
     try:
         with archive.open(member) as stream:
             header = read_header(stream)
@@ -110,10 +96,11 @@ def _leaf(path: pathlib.Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo,
             f"it unpacks to {header.nbytes:,} bytes, and the archive to more than {RATIO} times its size:"
             " save the recurrent layers alone, with np.savez"
         )
-    return Deferred(header.shape, dtype, _Member(path, member, header).read)
+    array = _Array(path, member, header)
+    return StoredTensor(header.shape, dtype, array.read, array.locate)
 
 
-class _Member:
+class _Array:
     """An array that is still in its archive."""
 
     def __init__(self, path: pathlib.Path, member: zipfile.ZipInfo, header: Header) -> None:
@@ -135,14 +122,15 @@ class _Member:
             self._last = weakref.ref(tensor)
         return tensor
 
-    def place(self) -> Place:
-        """Where it lies in the archive, in which it is not compressed."""
+    def locate(self) -> Location | str:
+        """Where its numbers lie in the archive, unless they are compressed."""
         header, member = self._header, self._member
+        if member.compress_type != zipfile.ZIP_STORED:
+            return "it is compressed in the file"
+        stored = stored_member(self._path, member)
         strides = contiguous(header.shape, fortran=header.is_fortran)
-        seal = seal_of(self._path, member)
-        start, is_swapped = seal.start + header.start, not header.dtype.isnative
-        dtype = _DTYPES[header.dtype.itemsize]
-        return Place(self._path, start, header.shape, strides, dtype, is_swapped, (seal,))
+        dtype, is_swapped = _DTYPES[header.dtype.itemsize], not header.dtype.isnative
+        return Location(self._path, stored.start + header.start, header.shape, strides, dtype, is_swapped, (stored,))
 
 
 def _unusable(error: Exception) -> Unusable:
@@ -181,5 +169,5 @@ def _is_npy(candidate: Candidate) -> bool:
     return candidate.head.startswith(SIGNATURE)
 
 
-NPZ: Final = Reader("npz", is_npz, read_npz, places, _stored_instead)
-NPY: Final = Reader("npy", _is_npy, _read_npy)
+NPZ: Final = Format("npz", is_npz, read_npz, _stored_instead)
+NPY: Final = Format("npy", _is_npy, _read_npy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from rnndiag.checkpoint.formats import parser_process
-from rnndiag.checkpoint.formats.base import Candidate, Reader
+from rnndiag.checkpoint.formats.base import Candidate, Format
 from rnndiag.files.parts import files_mentioned
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def read(path: Path) -> Contents:
     return parser_process.parse("onnx", path, extra="onnx")
 
 
-def _accepts(candidate: Candidate) -> bool:
+def _recognizes(candidate: Candidate) -> bool:
     if candidate.is_folder or not candidate.head or candidate.head[0] >> 3 not in _FIELDS:
         return False
     with candidate.path.open("rb") as file:
@@ -88,4 +88,4 @@ def _varint(file: BinaryIO) -> int | None:
     return None
 
 
-READER: Final = Reader("onnx", _accepts, read, parts=files_mentioned)
+FORMAT: Final = Format("onnx", _recognizes, read, parts=files_mentioned)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from rnndiag.checkpoint.contents import Container, Contents, ModuleFacts, Path
+from rnndiag.checkpoint.contents import Container, Contents, KeyPath, ModuleFacts, in_memory
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.errors import CheckpointError
 from rnndiag.parsers import worker
@@ -57,9 +57,10 @@ def parse(format_: str, path: pathlib.Path, *, extra: str) -> Contents:
         for name, dtype in header["dtypes"].items()
     }
     facts = {name: ModuleFacts(**told) for name, told in header["facts"].items()}
+    leaves = {name: in_memory(tensor) for name, tensor in tensors.items()}
     return Contents(
         sum(tensor.nbytes for tensor in tensors.values()),
-        (Container(Path(), tensors, facts),),
+        (Container(KeyPath(), leaves, facts),),
         tuple(Skipped(printable(name), printable(reason), lost) for name, reason, lost in header["skipped"]),
         notes=tuple(printable(note) for note in header["notes"]),
         framework=header["framework"],

@@ -1,4 +1,4 @@
-"""The registry of formats, and the reading of a file or folder by whichever accepts it."""
+"""The registry of formats, and the reading of a file or folder by the format that recognizes it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from rnndiag.checkpoint.contents import Deferred
+from rnndiag.checkpoint.contents import Unusable
 from rnndiag.checkpoint.formats import (
     distributed,
     huggingface,
@@ -21,7 +21,7 @@ from rnndiag.checkpoint.formats import (
     torch_zip,
     torchscript,
 )
-from rnndiag.checkpoint.formats.base import EXPECTED, Candidate, Reader, addresses
+from rnndiag.checkpoint.formats.base import EXPECTED, Candidate, Format
 from rnndiag.checkpoint.formats.unknown import describe
 from rnndiag.errors import CheckpointError
 from rnndiag.files.work_budget import Allowance, ExhaustedError
@@ -33,104 +33,103 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from rnndiag.checkpoint.contents import Contents, Leaf, Unusable
-    from rnndiag.checkpoint.location import Ledger
+    from rnndiag.checkpoint.contents import Contents, Leaf, StoredTensor
 
-READERS: Final[tuple[Reader, ...]] = (
-    torch_zip.READER,
-    torch_legacy.READER,
-    torchscript.READER,
-    torch_export.READER,
-    safetensors.READER,
-    sharded.READER,
-    huggingface.READER,
-    distributed.READER,
+FORMATS: Final[tuple[Format, ...]] = (
+    torch_zip.FORMAT,
+    torch_legacy.FORMAT,
+    torchscript.FORMAT,
+    torch_export.FORMAT,
+    safetensors.FORMAT,
+    sharded.FORMAT,
+    huggingface.FORMAT,
+    distributed.FORMAT,
     numpy.NPZ,
     numpy.NPY,
     keras.ARCHIVE,
     keras.HDF5,
-    onnx.READER,
+    onnx.FORMAT,
 )
-"""A new format is a file with a ``Reader`` in it, and its entry here. The first that accepts a file reads it."""
+"""A new format is a file with a ``Format`` in it, and its entry here. The first that recognizes a file reads it."""
+
+
+def identify(candidate: Candidate) -> Format | None:
+    """The format of a file or folder, by its content; None if no format recognizes it.
+
+    Raises:
+        CheckpointError: a zip archive whose list of members is damaged.
+        OSError: it cannot be read.
+    """
+    return next((each for each in FORMATS if each.recognizes(candidate)), None)
+
+
+def format_of(path: Path) -> Format:
+    """The format of a model.
+
+    Raises:
+        CheckpointError: no format recognizes it; the message says what it seems to be.
+        OSError: it is not there, or cannot be read.
+    """
+    candidate = Candidate(path)
+    known = identify(candidate)
+    if known is None:
+        raise CheckpointError(f"{path}: {describe(candidate)}; {EXPECTED}")
+    return known
 
 
 def is_model(path: Path) -> bool:
-    """Whether a reader accepts a file or folder.
+    """Whether a format recognizes a file or folder.
 
     Raises:
-        OSError: it is not there, or may not be read.
+        OSError: it is not there, or cannot be read.
     """
     candidate = Candidate(path)
     try:
-        return any(reader.accepts(candidate) for reader in READERS)
-    except CheckpointError:  # damaged: for its reader to say
+        return identify(candidate) is not None
+    except CheckpointError:  # damaged: reading it says how
         return False
-
-
-def identify(path: Path) -> Reader:
-    """The reader of a file or folder, by its content.
-
-    Raises:
-        CheckpointError: of no known format; the message says what it seems to be.
-        OSError: it is not there, or may not be read.
-    """
-    candidate = Candidate(path)
-    for reader in READERS:
-        if reader.accepts(candidate):
-            return reader
-    raise CheckpointError(f"{path}: {describe(candidate)}; {EXPECTED}")
 
 
 def parts(path: Path) -> Iterator[Path]:
     """The other files that the model at a path may consist of; none for what is not a model.
 
     Raises:
-        OSError: it is not there, or may not be read.
+        OSError: it is not there, or cannot be read.
     """
     try:
-        reader = identify(path)
+        known = format_of(path)
     except CheckpointError:
         return
-    yield from reader.parts(path)
+    yield from known.parts(path)
 
 
-def read(path: Path) -> tuple[str, Contents]:
-    """The name of a file's format, and what it holds; nothing that the file describes is executed.
+def read(path: Path, known: Format | None = None) -> tuple[str, Contents]:
+    """The name of a file's format, and what the file holds; nothing that the file describes is executed.
+
+    Args:
+        path: a file or folder.
+        known: its format, if it was identified before.
 
     Raises:
-        CheckpointError: the file is refused or damaged, here or when a tensor that was left in it is read.
-        OSError: it is not there, or may not be read.
+        CheckpointError: the file is refused or damaged, here or when one of its tensors is read.
+        OSError: it is not there, or cannot be read.
     """
     allowance = Allowance()
-    reader = identify(path)
-    with one_line(path, reader.format), allowance:
-        contents = reader.read(path)
+    known = known or format_of(path)
+    with one_line(path, known.name), allowance:
+        contents = known.read(path)
 
     def guarded(leaf: Leaf) -> Leaf:
-        return (
-            replace(leaf, read=partial(_deferred, path, reader.format, leaf, allowance))
-            if isinstance(leaf, Deferred)
-            else leaf
-        )
+        if isinstance(leaf, Unusable):
+            return leaf
+        return replace(leaf, read=partial(_read_guarded, path, known.name, leaf, allowance))
 
     containers = tuple(replace(c, tensors={k: guarded(v) for k, v in c.tensors.items()}) for c in contents.containers)
-    return reader.format, replace(contents, containers=containers)
-
-
-def trace(path: Path, ledger: Ledger) -> Contents:
-    """What a file holds, with the addresses of its numbers in their place.
-
-    Raises:
-        CheckpointError: as ``read`` does; or a changed model is not written in this format.
-        OSError: it is not there, or may not be read.
-    """
-    reader = identify(path)
-    with one_line(path, reader.format), Allowance():
-        return addresses(ledger)(reader, path)
+    return known.name, replace(contents, containers=containers)
 
 
 @contextmanager
-def one_line(path: Path, format_: str) -> Iterator[None]:
+def one_line(path: Path, name: str) -> Iterator[None]:
     """Make a refusal of whatever damage brings out.
 
     It shows up as almost any exception, from struct.error and KeyError to torch's RuntimeError, and a file must
@@ -145,15 +144,15 @@ def one_line(path: Path, format_: str) -> Iterator[None]:
     except Exception as error:
         reason = printable(" ".join(str(error).split()), 200) or type(error).__name__
         raise CheckpointError(
-            f"{path}: cannot be read as {format_}: {reason}; the file is damaged or was made by"
+            f"{path}: cannot be read as {name}: {reason}; the file is damaged or was made by"
             " other means: copy it again or save it anew"
         ) from error
 
 
-def _deferred(path: Path, format_: str, leaf: Deferred, allowance: Allowance) -> Tensor | Unusable:
-    """Read a tensor that was left in the file, long after the file was opened."""
+def _read_guarded(path: Path, name: str, leaf: StoredTensor, allowance: Allowance) -> Tensor | Unusable:
+    """Read a tensor of a file, long after the file was opened."""
     try:
-        with one_line(path, format_), allowance:
+        with one_line(path, name), allowance:
             return leaf.read()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error

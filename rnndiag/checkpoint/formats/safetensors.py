@@ -10,9 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from safetensors import safe_open
 
-from rnndiag.checkpoint.contents import MAX_NAME, MAX_TENSORS, Container, Contents, Deferred, Leaf, Path, Unusable
-from rnndiag.checkpoint.formats.base import Candidate, Reader, written_back
-from rnndiag.checkpoint.location import Place, contiguous
+from rnndiag.checkpoint.contents import (
+    MAX_NAME,
+    MAX_TENSORS,
+    Container,
+    Contents,
+    KeyPath,
+    Leaf,
+    StoredTensor,
+    Unusable,
+)
+from rnndiag.checkpoint.formats.base import Candidate, Format, written_back
+from rnndiag.checkpoint.location import Location, contiguous
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.unpickling.walk import is_nonlinearity
 from rnndiag.errors import CheckpointError
@@ -22,12 +31,10 @@ from rnndiag.printable import printable
 if TYPE_CHECKING:
     import pathlib
 
-    from torch import Tensor
-
-    from rnndiag.checkpoint.location import Ledger
-
 MAX_HEADER: Final = 16 << 20
 """Bytes of the header, some 80 to 100 a tensor."""
+_LENGTH_BYTES: Final = 8
+"""The size of the number at the start of the file, which is the length of the header."""
 BYTES_PER_UNIT: Final = 8
 PER_TENSOR: Final = 20
 """Of ``allowance``, for the header and for each tensor that it lists."""
@@ -66,7 +73,8 @@ def read(path: pathlib.Path) -> Contents:
     header = _header(path)
     file: Any = safe_open(path, framework="pt", device="cpu")  # verifies the offsets
     current().spend(len(header) // BYTES_PER_UNIT)
-    json.loads(header, object_pairs_hook=_distinct)
+    listed: dict[str, Any] = json.loads(header, object_pairs_hook=_distinct)
+    start = _LENGTH_BYTES + len(header)
     tensors: dict[str, Leaf] = {}
     skipped = []
     names = file.keys()
@@ -77,44 +85,30 @@ def read(path: pathlib.Path) -> Contents:
         if len(name) > MAX_NAME:
             skipped.append(Skipped(printable(name, 60), f"a name of {len(name)} characters"))
         else:
-            tensors[name] = _leaf(file, name)
+            tensors[name] = _leaf(path, file, name, start + listed[name]["data_offsets"][0])
     metadata = file.metadata() or {}
     stated = metadata.get("nonlinearity")
     statements = (("__metadata__.nonlinearity", stated),) if is_nonlinearity(stated) else ()
     framework = FRAMEWORKS.get(metadata.get("format", ""), "")
-    return Contents(size, (Container(Path(), tensors),), tuple(skipped), statements, framework=framework)
+    return Contents(size, (Container(KeyPath(), tensors),), tuple(skipped), statements, framework=framework)
 
 
-def places(path: pathlib.Path, ledger: Ledger) -> Contents:
-    """The same with addresses in place of numbers."""
-    contents = read(path)
-    text = _header(path)
-    listed: dict[str, Any] = json.loads(text)
-    (container,) = contents.containers
-    names = {id(leaf): name for name, leaf in container.tensors.items()}
-
-    def place(leaf: Tensor | Deferred) -> Place:
-        start, _ = listed[names[id(leaf)]]["data_offsets"]
-        shape = tuple(leaf.shape)
-        return Place(path, 8 + len(text) + start, shape, contiguous(shape), leaf.dtype, sys.byteorder != "little")
-
-    return ledger.contents(contents, place)
-
-
-def _leaf(file: Any, name: str) -> Leaf:
+def _leaf(path: pathlib.Path, file: Any, name: str, start: int) -> Leaf:
+    """The tensor ``name``, whose numbers begin at byte ``start`` of the file."""
     view = file.get_slice(name)
     shape, kind = tuple(view.get_shape()), view.get_dtype()
     if len(shape) > MAX_DIMENSIONS:
         return Unusable(f"it has {len(shape)} dimensions")
     if kind not in DTYPES:
         return Unusable(f"expected F64, F32, F16 or BF16, got {kind}")
-    return Deferred(shape, DTYPES[kind], partial(file.get_tensor, name))
+    location = Location(path, start, shape, contiguous(shape), DTYPES[kind], sys.byteorder != "little")
+    return StoredTensor(shape, DTYPES[kind], partial(file.get_tensor, name), lambda: location)
 
 
 def _header(path: pathlib.Path) -> bytes:
     """The header as it lies in the file, within what the library should be given to parse."""
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
+        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
         if length > MAX_HEADER:
             raise CheckpointError(f"{path}: a safetensors header of {length:,} bytes, more than any model needs")
         header = file.read(length)
@@ -125,15 +119,17 @@ def _header(path: pathlib.Path) -> bytes:
     return header
 
 
-def _distinct(pairs: list[tuple[str, object]]) -> None:
-    """Keep nothing; the library takes the last of several entries of one name, and another reader might not."""
-    if len({key for key, _ in pairs}) < len(pairs):
+def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """The library takes the last of several entries of one name, and another reader might not."""
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
         raise ValueError("two entries have the same name")
+    return entries
 
 
-def _accepts(candidate: Candidate) -> bool:
+def _recognizes(candidate: Candidate) -> bool:
     # The upper bytes of a length: text that has a brace there is no safetensors file.
     return candidate.head[5:9] == b"\0\0\0{"
 
 
-READER: Final = Reader("safetensors", _accepts, read, places, written_back)
+FORMAT: Final = Format("safetensors", _recognizes, read, written_back)

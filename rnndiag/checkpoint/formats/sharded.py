@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from rnndiag.checkpoint.contents import MAX_NAME, MAX_TENSORS, Container, Contents, Leaf, Path, common_framework
+from rnndiag.checkpoint.contents import MAX_NAME, MAX_TENSORS, Container, Contents, KeyPath, Leaf, common_framework
 from rnndiag.checkpoint.formats import safetensors, torch_legacy, torch_zip
-from rnndiag.checkpoint.formats.base import Candidate, Reader, Using
+from rnndiag.checkpoint.formats.base import Candidate, Format
 from rnndiag.checkpoint.formats.unknown import describe
 from rnndiag.errors import CheckpointError
 from rnndiag.files.text import listing
@@ -28,7 +28,7 @@ MAX_SHARDS: Final = 1000
 PER_FILE: Final = 500
 """Units of ``allowance``."""
 
-SHARDS: Final = (safetensors.READER, torch_zip.READER, torch_legacy.READER)
+SHARDS: Final = (safetensors.FORMAT, torch_zip.FORMAT, torch_legacy.FORMAT)
 """What a shard may be."""
 
 
@@ -36,12 +36,11 @@ class _Index(msgspec.Struct):
     weight_map: dict[str, str]
 
 
-def read(path: pathlib.Path, using: Using = Reader.contents) -> Contents:
+def read(path: pathlib.Path) -> Contents:
     """Read the shards that an index names as one container.
 
     Args:
         path: the index.
-        using: what of a shard's reader to call.
 
     Raises:
         CheckpointError: an index or a shard that is missing, damaged, elsewhere, or does not hold what it should.
@@ -61,13 +60,13 @@ def read(path: pathlib.Path, using: Using = Reader.contents) -> Contents:
     tensors: dict[str, Leaf] = {}
     parts = []
     for shard, wanted in zip(shards, names.values(), strict=True):
-        parts.append(read_part(path, shard, using=using))
+        parts.append(read_part(path, shard))
         tensors |= _pick(path, shard, parts[-1], wanted)
     in_order = {name: tensors[name] for name in index.weight_map}
     statements = dict.fromkeys(statement for part in parts for statement in part.statements)
     return Contents(
         sum(part.size for part in parts),
-        (Container(Path(), in_order),),
+        (Container(KeyPath(), in_order),),
         statements=tuple(statements),
         framework=common_framework(parts),
     )
@@ -111,9 +110,7 @@ def homes(folder: pathlib.Path) -> Iterable[pathlib.Path]:
         yield folder.parent.parent / "blobs"
 
 
-def read_part(
-    path: pathlib.Path, file: pathlib.Path, readers: Iterable[Reader] = SHARDS, using: Using = Reader.contents
-) -> Contents:
+def read_part(path: pathlib.Path, file: pathlib.Path, formats: Iterable[Format] = SHARDS) -> Contents:
     """The contents of a file that the model at ``path`` consists of.
 
     Raises:
@@ -122,10 +119,10 @@ def read_part(
     current().spend(PER_FILE)
     try:
         candidate = Candidate(file)
-        for reader in readers:
-            if reader.accepts(candidate):
-                return using(reader, file)
-        reason = f"{describe(candidate)}; expected {listing([reader.format for reader in readers])}"
+        for each in formats:
+            if each.recognizes(candidate):
+                return each.read(file)
+        reason = f"{describe(candidate)}; expected {listing([each.name for each in formats])}"
     except CheckpointError as error:
         reason = str(error).removeprefix(f"{file}: ")
     except Exception as error:  # as varied as in any damaged file; this one is to be named
@@ -144,7 +141,7 @@ def _pick(path: pathlib.Path, shard: pathlib.Path, part: Contents, wanted: list[
     return {name: held[name] for name in wanted}
 
 
-def _accepts(candidate: Candidate) -> bool:
+def _recognizes(candidate: Candidate) -> bool:
     is_json = candidate.head.lstrip().startswith(b"{")
     return is_json and (candidate.path.name.endswith(SUFFIX) or b'"weight_map"' in candidate.head)
 
@@ -154,4 +151,4 @@ def _name_the_folder(path: pathlib.Path) -> str:
     return "name the folder that it is in"
 
 
-READER: Final = Reader("sharded", _accepts, read, save_instead=_name_the_folder, parts=parts)
+FORMAT: Final = Format("sharded", _recognizes, read, save_instead=_name_the_folder, parts=parts)

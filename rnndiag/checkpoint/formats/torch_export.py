@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final, cast
 import msgspec
 import torch
 
-from rnndiag.checkpoint.contents import MAX_TENSORS, Container, Contents, Leaf, ModuleFacts, Path, Unusable
-from rnndiag.checkpoint.formats.base import Candidate, Reader, written_back
+from rnndiag.checkpoint.contents import MAX_TENSORS, Container, Contents, KeyPath, Leaf, ModuleFacts, Unusable
+from rnndiag.checkpoint.formats.base import Candidate, Format, written_back
 from rnndiag.checkpoint.formats.torch_archive import Archive, folder_of
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.unpickling.rebuild import view
@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     import pathlib
 
     from rnndiag.checkpoint.contents import Nonlinearity
-    from rnndiag.checkpoint.location import Ledger
 
-FORMAT: Final = "archive_format"
+ARCHIVE_FORMAT: Final = "archive_format"
 OLD_PROGRAM, OLD_WEIGHTS = "serialized_exported_program.json", re.compile(r"serialized_state_dict\.(?:pt|json)")
 PROGRAM: Final = re.compile(r"models/(.+)\.json")
 COMPILED: Final = "data/aotinductor/"
@@ -113,23 +112,13 @@ def read(path: pathlib.Path) -> Contents:
     Raises:
         CheckpointError: no weights, or none but those that AOTInductor compiled.
     """
-    return _read(path)[1]
-
-
-def places(path: pathlib.Path, ledger: Ledger) -> Contents:
-    """The same with addresses in place of numbers."""
-    archive, contents = _read(path)
-    return ledger.contents(contents, archive.place)
-
-
-def _read(path: pathlib.Path) -> tuple[Archive, Contents]:
     archive = Archive(path)
     models = {match[1]: name for name in archive.members if (match := PROGRAM.fullmatch(name))}
     if OLD_PROGRAM in archive.members:
         models = {"model": OLD_PROGRAM}
     contents = Contents(archive.size, (), framework="PyTorch")
     for model, program in models.items():
-        place = Path().child(model) if len(models) > 1 else Path()
+        place = KeyPath().child(model) if len(models) > 1 else KeyPath()
         tensors = _weights(archive, model)
         searched = _Search(archive, program)
         contents = replace(
@@ -147,7 +136,7 @@ def _read(path: pathlib.Path) -> tuple[Archive, Contents]:
         contents = replace(contents, skipped=(Skipped(COMPILED.rstrip("/"), "compiled by AOTInductor"),))
     if not models:
         raise CheckpointError(f"{path}: a PT2 archive without a program: expected models/model.json")
-    return archive, contents
+    return contents
 
 
 def _weights(archive: Archive, model: str) -> dict[str, Leaf]:
@@ -220,10 +209,10 @@ def _only(found: set[str]) -> Nonlinearity | None:
     return cast("Nonlinearity", next(iter(found))) if len(found) == 1 else None
 
 
-def _accepts(candidate: Candidate) -> bool:
+def _recognizes(candidate: Candidate) -> bool:
     folder = folder_of(candidate)
     names = {member.filename for member in candidate.members}
-    return OLD_PROGRAM in names or (bool(folder) and f"{folder}{FORMAT}" in names)
+    return OLD_PROGRAM in names or (bool(folder) and f"{folder}{ARCHIVE_FORMAT}" in names)
 
 
-READER: Final = Reader("torch-export", _accepts, read, places, written_back)
+FORMAT: Final = Format("torch-export", _recognizes, read, written_back)

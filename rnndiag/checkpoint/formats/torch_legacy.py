@@ -1,162 +1,156 @@
-"""Files that ``torch.save`` wrote before PyTorch 1.6: five pickles in a row, then the storages."""
+"""Files that ``torch.save`` wrote before PyTorch 1.6: five pickles in a row, then the storages.
+
+The pickles are a magic number, the version of the protocol, sizes of C types on the machine that wrote the file, the
+saved object, and the keys of the storages in the order of their data.
+"""
 
 from __future__ import annotations
 
-import os
 import pickle
 import sys
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Final
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import torch
-from torch import Tensor
-from torch.storage import TypedStorage
+from torch import UntypedStorage
 
-from rnndiag.checkpoint.formats.base import Candidate, Reader, written_back
-from rnndiag.checkpoint.location import Place
-from rnndiag.checkpoint.unpickling.unpickler import File, InertUnpickler
+from rnndiag.checkpoint.formats.base import Candidate, Format, written_back
+from rnndiag.checkpoint.location import Location
+from rnndiag.checkpoint.unpickling.rebuild import Storage
+from rnndiag.checkpoint.unpickling.unpickler import RestrictedUnpickler, TensorUnpickler
 from rnndiag.checkpoint.unpickling.walk import walk
 from rnndiag.errors import CheckpointError
 from rnndiag.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from rnndiag.checkpoint.contents import Contents, Deferred
-    from rnndiag.checkpoint.location import Ledger
+    from rnndiag.checkpoint.contents import Contents
 
-COUNT: Final = 8
-"""Bytes before the data of each storage, which say how many numbers they are."""
+COUNT_BYTES: Final = 8
+"""The size of the number before the data of each storage, which says how many numbers they are."""
 
 MAGIC: Final = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The pickled integer that such a file begins with, after the protocol and, from protocol 4 on, a frame."""
+MAGIC_NUMBER: Final = 0x1950A86A20F9469CFC6C
+PROTOCOL_VERSION: Final = 1001
 
 
-def _accepts(candidate: Candidate) -> bool:
+def _recognizes(candidate: Candidate) -> bool:
     head = candidate.head
     start = 11 if head[2:3] == pickle.FRAME else 2
     return head.startswith(pickle.PROTO) and head.startswith(MAGIC, start)
 
 
 def read(path: Path) -> Contents:
-    """Read the pickles inertly and fill storages that together are no larger than the file.
+    """Read the pickles with the restricted unpickler; a storage is read when a layer needs it.
 
     Raises:
-        CheckpointError: a storage that the pickle uses and the file does not fill; or the environment forbids
-            torch.load any pickle module but its own.
+        CheckpointError: a storage that the pickle uses and the file does not fill.
+        pickle.UnpicklingError: the file is damaged.
     """
-    return _read(path)[1]
-
-
-def places(path: Path, ledger: Ledger) -> Contents:
-    """The same with addresses in place of numbers."""
-    pickles, contents = _read(path)
-    starts = pickles.starts()
-
-    def place(leaf: Tensor | Deferred) -> Place | str:
-        assert isinstance(leaf, Tensor)  # as torch.load makes them
-        start = starts.get(leaf.untyped_storage().data_ptr())
-        if start is None:
-            return "its numbers do not lie in the file as they are"
-        start += int(leaf.storage_offset()) * leaf.element_size()
-        return Place(path, start, tuple(leaf.shape), leaf.stride(), leaf.dtype, sys.byteorder != "little")
-
-    return ledger.contents(contents, place)
-
-
-def _read(path: Path) -> tuple[_InertPickle, Contents]:
     size = path.stat().st_size
-    storages = _Storages(size)
-    pickles = _InertPickle(storages.admit)
+    storages = _Storages(path, size)
     with path.open("rb") as file:
-        loaded = _load(path, pickles, _without_descriptor(file))
-    empty = storages.sizes.keys() - set(pickles.storage_keys)
-    if empty:
-        raise CheckpointError(f"{path}: storage {printable(min(empty))} has no data: save the file again")
-    return pickles, walk(loaded, size)
+        if _plain(file) != MAGIC_NUMBER:
+            raise pickle.UnpicklingError("its magic number is another")
+        if (version := _plain(file)) != PROTOCOL_VERSION:
+            raise pickle.UnpicklingError(f"its protocol has version {printable(str(version), 20)}")
+        _plain(file)  # the sizes of C types
+        root = _Unpickler(file, storages).load()
+        keys = _plain(file)
+        if type(keys) is not list or not all(type(key) is str for key in keys):
+            raise pickle.UnpicklingError("its list of storages is malformed")
+        empty = storages.declared.keys() - set(keys)
+        if empty:
+            raise CheckpointError(f"{path}: storage {printable(min(empty))} has no data: save the file again")
+        storages.find(file, keys)
+    return walk(root, size)
 
 
-READER: Final = Reader("torch-legacy", _accepts, read, places, written_back)
+FORMAT: Final = Format("torch-legacy", _recognizes, read, written_back)
 
 
-class _Unpickler(InertUnpickler):
-    storages: ClassVar[dict[str, TypedStorage]]
-
-    def _storage(self, tag: object, kind: object, key: Any, location: object, *rest: Any) -> object:
-        storage = super()._storage(tag, kind, key, location, *rest)
-        if isinstance(storage, TypedStorage):
-            self.storages[key] = storage
-        return storage
+def _plain(file: BinaryIO) -> object:
+    """One of the plain values: magic number, version, sizes of C types, keys."""
+    value = RestrictedUnpickler(file, encoding="utf-8").load()
+    if type(value) not in (int, dict, list):
+        raise pickle.UnpicklingError("its header is malformed")
+    return value
 
 
-class _InertPickle:
-    """The pickle module to give to ``torch.load``.
+class _Unpickler(TensorUnpickler):
+    def __init__(self, file: BinaryIO, storages: _Storages) -> None:
+        super().__init__(file, encoding="utf-8")
+        self._storages = storages
+        self._by_key: dict[str, Storage] = {}
 
-    Args:
-        admit: raises ``pickle.UnpicklingError`` unless the file can hold the storage of that key and
-            number of bytes; asked before torch allocates it.
-    """
-
-    def __init__(self, admit: Callable[[str, int], None]) -> None:
-        self.__name__ = __name__  # torch.load asks for it
-        self.storages: dict[str, TypedStorage] = {}
-        """By key."""
-        options = {"admit": staticmethod(admit), "storages": self.storages}
-        self.Unpickler = type("Unpickler", (_Unpickler,), options)
-        self.storage_keys: list[str] = []
-        """The keys of a legacy file's storages, in the order of their data."""
-        self._stop = 0
-
-    def load(self, file: File, **options: Any) -> object:
-        """Read one of a legacy file's plain values: magic number, version, platform or storage keys."""
-        value = InertUnpickler(file, **options).load()
-        if type(value) is list and all(type(key) is str for key in value):
-            self.storage_keys, self._stop = value, file.tell()
-        elif type(value) not in (int, dict):
-            raise pickle.UnpicklingError("its header is malformed")
-        return value
-
-    def starts(self) -> dict[int, int]:
-        """Where in the file the data of each storage begin, by its address in memory: they follow the pickles."""
-        starts = {}
-        at = self._stop
-        for key in self.storage_keys:
-            held = self.storages[key]._untyped_storage
-            at += COUNT
-            if held.nbytes():
-                starts[held.data_ptr()] = at
-            at += held.nbytes()
-        return starts
+    def storage(self, key: str, dtype: torch.dtype, nbytes: int) -> Storage:
+        """The storage of that key, as its first tensor declares it. A storage without numbers may have any type."""
+        self._storages.admit(key, dtype, nbytes)
+        known = self._by_key.get(key)
+        if known is None or (not known.nbytes and known.dtype != dtype):
+            held = nbytes if known is None else 0
+            known = Storage(dtype, held, partial(self._storages.read, key), partial(self._storages.locate, key))
+            self._by_key.setdefault(key, known)
+        return known
 
 
 class _Storages:
-    """What the pickle asks torch to allocate, held to the size of the file."""
+    """The numbers behind the pickles. What the pickle declares must fit into the file."""
 
-    def __init__(self, size: int) -> None:
-        self.sizes: dict[str, int] = {}
+    def __init__(self, path: Path, size: int) -> None:
+        self._path = path
         self._left = size
+        self._starts: dict[str, int] = {}
+        self._loaded: dict[str, UntypedStorage] = {}
+        self.declared: dict[str, tuple[torch.dtype, int]] = {}
+        """The type and the number of bytes, by key."""
 
-    def admit(self, key: str, nbytes: int) -> None:
-        if key in self.sizes:
+    def admit(self, key: str, dtype: torch.dtype, nbytes: int) -> None:
+        """Note a storage, unless the file cannot hold it."""
+        if key in self.declared:
             return
         if nbytes > self._left:
             raise pickle.UnpicklingError(f"a storage of {nbytes} bytes, and the file has {self._left} for it")
-        self.sizes[key] = nbytes
+        self.declared[key] = dtype, nbytes
         self._left -= nbytes
 
+    def find(self, file: BinaryIO, keys: list[str]) -> None:
+        """Find the data of each storage behind the pickles, in the order of ``keys``."""
+        end = self._path.stat().st_size
+        for key in keys:
+            if key not in self.declared:
+                raise pickle.UnpicklingError(f"storage {printable(key, 60)} is listed, and no tensor uses it")
+            dtype, nbytes = self.declared[key]
+            count = int.from_bytes(file.read(COUNT_BYTES), "little")
+            start = file.tell()
+            if start + nbytes > end:
+                raise pickle.UnpicklingError(f"it is cut short: {nbytes} bytes expected, {end - start} left")
+            if count * dtype.itemsize != nbytes:
+                raise pickle.UnpicklingError(
+                    f"storage {printable(key, 60)} has {count} numbers, expected {nbytes // dtype.itemsize}"
+                )
+            self._starts[key] = start
+            file.seek(start + nbytes)
 
-def _load(path: Path, pickles: _InertPickle, stream: BinaryIO) -> object:
-    """``torch.load`` of ``stream``, the file at ``path``, with the pickle module ``pickles``."""
-    if os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0").lower() in ("1", "y", "yes", "true"):
-        raise CheckpointError(
-            f"{path}: TORCH_FORCE_WEIGHTS_ONLY_LOAD is set, and torch.load then takes no reader but its own:"
-            " unset it for rnndiag, which runs nothing out of a file"
-        )
-    return torch.load(stream, map_location="cpu", pickle_module=pickles, weights_only=False)
+    def read(self, key: str) -> UntypedStorage:
+        """The numbers of a storage, in memory."""
+        if key not in self._loaded:
+            dtype, nbytes = self.declared[key]
+            data = UntypedStorage(nbytes)
+            view = torch.empty(0, dtype=torch.uint8).set_(data).numpy()
+            with self._path.open("rb") as file:
+                file.seek(self._starts[key])
+                if nbytes and file.readinto(view.data) != nbytes:
+                    raise pickle.UnpicklingError(f"it is cut short: {nbytes} bytes expected")
+            if sys.byteorder != "little":
+                data.byteswap(dtype)
+            self._loaded[key] = data
+        return self._loaded[key]
 
-
-def _without_descriptor(file: BinaryIO) -> BinaryIO:
-    """The same file without ``fileno``, by which torch.load would try it as a tar archive first."""
-    methods = ("read", "readinto", "readline", "seek", "tell")
-    return SimpleNamespace(**{name: getattr(file, name) for name in methods})  # type: ignore[return-value]
+    def locate(self, key: str) -> Location:
+        """Where the numbers of a storage lie in the file."""
+        dtype, nbytes = self.declared[key]
+        shape = (nbytes // dtype.itemsize,)
+        return Location(self._path, self._starts[key], shape, (1,), dtype, sys.byteorder != "little")

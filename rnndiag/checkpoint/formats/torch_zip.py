@@ -6,7 +6,7 @@ import zipfile
 from typing import TYPE_CHECKING, Final
 
 from rnndiag.checkpoint.formats import torchscript
-from rnndiag.checkpoint.formats.base import Candidate, Reader, written_back
+from rnndiag.checkpoint.formats.base import Candidate, Format, written_back
 from rnndiag.checkpoint.formats.torch_archive import Archive, folder_of
 from rnndiag.checkpoint.unpickling.walk import walk
 from rnndiag.errors import CheckpointError
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rnndiag.checkpoint.contents import Contents
-    from rnndiag.checkpoint.location import Ledger
 
 
 def read(path: Path) -> Contents:
@@ -25,27 +24,17 @@ def read(path: Path) -> Contents:
     Raises:
         CheckpointError: an archive that ``torch.save`` does not write.
     """
-    return _read(path)[1]
-
-
-def places(path: Path, ledger: Ledger) -> Contents:
-    """The same with addresses in place of numbers."""
-    archive, contents = _read(path)
-    return ledger.contents(contents, archive.place)
-
-
-def _read(path: Path) -> tuple[Archive, Contents]:
     archive = Archive(path)
     for name, member in archive.members.items():
         if member.compress_type != zipfile.ZIP_STORED:
             raise CheckpointError(f"{path}: member {printable(name)} is compressed; torch.save writes none")
-    return archive, walk(archive.unpickle("data.pkl", "data/"), archive.size)
+    return walk(archive.unpickle("data.pkl", "data/"), archive.size)
 
 
-def _accepts(candidate: Candidate) -> bool:
+def _recognizes(candidate: Candidate) -> bool:
     folder = folder_of(candidate)
     others = {f"{folder}{each}" for each in torchscript.MARKS}
     return bool(folder) and f"{folder}data.pkl" in candidate.names and not others & candidate.names
 
 
-READER: Final = Reader("torch", _accepts, read, places, written_back)
+FORMAT: Final = Format("torch", _recognizes, read, written_back)

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, cast
 
 from rnndiag.checkpoint.contents import ModuleFacts
-from rnndiag.checkpoint.formats.base import Candidate, Reader, written_back
+from rnndiag.checkpoint.formats.base import Candidate, Format, written_back
 from rnndiag.checkpoint.formats.torch_archive import Archive, folder_of
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.unpickling import walk
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rnndiag.checkpoint.contents import Contents, Nonlinearity
-    from rnndiag.checkpoint.location import Ledger
     from rnndiag.checkpoint.unpickling.rebuild import StandIn
 
 MARKS: Final = ("constants.pkl", "bytecode.pkl")
@@ -45,16 +44,6 @@ def read(path: Path) -> Contents:
     Raises:
         CheckpointError: an archive that torch.jit does not write, or of a frozen module.
     """
-    return _read(path)[1]
-
-
-def places(path: Path, ledger: Ledger) -> Contents:
-    """The same with addresses in place of numbers."""
-    archive, contents = _read(path)
-    return ledger.contents(contents, archive.place)
-
-
-def _read(path: Path) -> tuple[Archive, Contents]:
     archive = Archive(path)
     code = _Code(archive)
     contents = walk.walk(archive.unpickle("data.pkl", "data/"), archive.size, code.facts_of)
@@ -66,7 +55,7 @@ def _read(path: Path) -> tuple[Archive, Contents]:
         )
     skipped = (Skipped("constants", f"{constants} tensors without names"),) if constants else ()
     statements = (*contents.statements, *code.statements)
-    return archive, replace(contents, skipped=(*contents.skipped, *skipped), statements=statements)
+    return replace(contents, skipped=(*contents.skipped, *skipped), statements=statements)
 
 
 class _Code:
@@ -105,10 +94,10 @@ def _classes(text: str) -> list[tuple[str, str]]:
     return [(name, body) for name, body in zip(parts[::2], parts[1::2], strict=True) if name]
 
 
-def _accepts(candidate: Candidate) -> bool:
+def _recognizes(candidate: Candidate) -> bool:
     folder = folder_of(candidate)
     marks = {f"{folder}{mark}" for mark in MARKS}
     return bool(folder) and f"{folder}data.pkl" in candidate.names and bool(marks & candidate.names)
 
 
-READER: Final = Reader("torchscript", _accepts, read, places, written_back)
+FORMAT: Final = Format("torchscript", _recognizes, read, written_back)

@@ -36,7 +36,7 @@ def describe(candidate: Candidate) -> str:
         if head.startswith(magic):
             return what
     if head[257:262] == b"ustar":
-        return "a tar archive, which is not read: unpack it, or save the state_dict again with torch.save"
+        return "a tar archive, which is not read here: unpack it first"
     if head[4:8] == b"ORTM":
         return "a model in ONNX Runtime's own format, which is not read: use the .onnx file that it was made from"
     if head.startswith(pickle.PROTO) and head[1:2] <= bytes([pickle.HIGHEST_PROTOCOL]):

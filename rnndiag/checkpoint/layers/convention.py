@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from rnndiag.checkpoint.contents import Deferred, Leaf, ModuleFacts, Unusable, value_of
+from rnndiag.checkpoint.contents import Leaf, ModuleFacts, StoredTensor, Unusable, value_of
 from rnndiag.checkpoint.layers.shapes import GATES_OF, UnfitError
 from rnndiag.files.text import shape_of
 
@@ -162,8 +162,8 @@ def _biases(
     for own, other in (("bias_ih", "bias_hh"), ("bias_hh", "bias_ih")):
         if own in found and other not in found:
             leaf = found[own]
-            assert isinstance(leaf, Deferred)
-            found[other] = Deferred((rows,), leaf.dtype, partial(_zeros, rows, leaf.dtype))
+            assert not isinstance(leaf, Unusable)  # _converted() makes none
+            found[other] = StoredTensor((rows,), leaf.dtype, partial(_zeros, rows, leaf.dtype))
     return found
 
 
@@ -178,7 +178,7 @@ def _converted(leaf: Leaf, shape: tuple[int, ...], convert: Callable[[Tensor], T
         value = value_of(leaf)
         return value if isinstance(value, Unusable) else convert(value)
 
-    return Deferred(shape, leaf.dtype, read)
+    return StoredTensor(shape, leaf.dtype, read)
 
 
 def _permuted(value: Tensor, blocks: list[int]) -> Tensor:

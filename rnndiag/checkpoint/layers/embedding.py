@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from torch import Tensor
 
-from rnndiag.checkpoint.contents import Deferred, Unusable, value_of
+from rnndiag.checkpoint.contents import StoredTensor, Unusable, value_of
 from rnndiag.checkpoint.layers.shapes import DTYPES
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Table:
     """An embedding: the path of its module and its ``weight``, ``[V, D]``."""
 
     path: str
-    weight: Tensor | Deferred
+    weight: StoredTensor
 
     def read(self) -> Tensor | Unusable:
         """The weight itself."""
@@ -44,7 +44,7 @@ class Tables:
     def offer(self, path: str, parameters: Mapping[str, Leaf], facts: ModuleFacts | None) -> None:
         """Keep the module at ``path`` if it is an embedding."""
         weight = parameters.get("weight")
-        if len(parameters) > 1 or not isinstance(weight, Tensor | Deferred) or len(weight.shape) != 2:
+        if len(parameters) > 1 or not isinstance(weight, StoredTensor) or len(weight.shape) != 2:
             return
         if 0 not in weight.shape and weight.dtype in DTYPES and _is_embedding(path, facts):
             self._by_width[weight.shape[1]].append(Table(path, weight))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import torch
 
 from rnndiag.cells.layer import RecurrentLayer, Stack
-from rnndiag.checkpoint.contents import Deferred, Unusable
+from rnndiag.checkpoint.contents import Unusable
 from rnndiag.checkpoint.layers.aliases import respell
 from rnndiag.checkpoint.layers.display_names import Place, name_modules, prefixes, shown, unwrapped
 from rnndiag.checkpoint.layers.embedding import Tables, is_table
@@ -169,7 +169,7 @@ class _Search:
     def _check_size(self, parameters: Mapping[str, Leaf]) -> None:
         """Refuse what would not fit into the file, before it is read out of it."""
         for name, leaf in parameters.items():
-            if isinstance(leaf, Deferred) and PARAMETER.fullmatch(name):
+            if not isinstance(leaf, Unusable) and PARAMETER.fullmatch(name):
                 nbytes = math.prod(leaf.shape) * leaf.dtype.itemsize
                 if nbytes > self._size:
                     raise UnfitError(f"{name} {shape_of(leaf.shape)}: {nbytes} bytes, the file holds {self._size}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 
-from rnndiag.checkpoint.contents import Deferred, Leaf, Unusable, value_of
+from rnndiag.checkpoint.contents import Leaf, StoredTensor, Unusable, value_of
 from rnndiag.checkpoint.layers.convention import CANONICAL, AmbiguousError, canonical_letter
 from rnndiag.checkpoint.layers.shapes import UnfitError
 
@@ -120,4 +120,4 @@ def _whole(blocks: Sequence[Leaf], shape: tuple[int, ...], axis: int) -> Leaf:
             pieces.append(value.reshape(shape))
         return torch.cat(pieces, dim=axis)
 
-    return Deferred(tuple(size), usable[0].dtype, read)
+    return StoredTensor(tuple(size), usable[0].dtype, read)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from rnndiag.checkpoint.contents import Deferred, Leaf, Unusable, value_of
+from rnndiag.checkpoint.contents import Leaf, StoredTensor, Unusable, value_of
 from rnndiag.files.text import listing, shape_of
 from rnndiag.printable import printable
 
@@ -103,10 +103,10 @@ def _whole(held: Mapping[str, Leaf]) -> Leaf:
             )
             return Unusable(f"the parts of its parametrisation do not fit each other: {shapes}")
 
-    return Deferred(tuple(main.shape), main.dtype, read)
+    return StoredTensor(tuple(main.shape), main.dtype, read)
 
 
-def _square(leaf: Tensor | Deferred) -> bool:
+def _square(leaf: StoredTensor) -> bool:
     return len(leaf.shape) == 2 and leaf.shape[0] == leaf.shape[1]
 
 

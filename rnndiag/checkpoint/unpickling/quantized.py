@@ -11,9 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
-from torch import Tensor
-
-from rnndiag.checkpoint.contents import Deferred, Leaf, Unusable
+from rnndiag.checkpoint.contents import Leaf, StoredTensor, Unusable
 from rnndiag.checkpoint.unpickling.rebuild import StandIn
 from rnndiag.printable import printable
 
@@ -79,7 +77,7 @@ def _under(prefix: str | None, parameters: _Parameters) -> _Parameters:
 def _linear(leaf: Packed, which: str) -> _Parameters:
     weight, bias = leaf.state if len(leaf.state) == 2 else (None, None)
     found = {f"weight_{which}": weight} | ({} if bias is None else {f"bias_{which}": bias})
-    usable = all(isinstance(each, Tensor | Deferred | Unusable) for each in found.values())
+    usable = all(isinstance(each, StoredTensor | Unusable) for each in found.values())
     return cast("_Parameters", found) if usable else {f"weight_{which}": Unusable("packed in a way that is not read")}
 
 
@@ -123,4 +121,4 @@ def _ways(cells: dict[int, _Parameters]) -> list[int]:
 
 def _width(leaf: Leaf | None) -> int:
     """Columns of a matrix; 0 for anything else."""
-    return leaf.shape[1] if isinstance(leaf, Tensor | Deferred) and len(leaf.shape) == 2 else 0
+    return leaf.shape[1] if isinstance(leaf, StoredTensor) and len(leaf.shape) == 2 else 0

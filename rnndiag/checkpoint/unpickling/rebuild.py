@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from torch import Tensor
-from torch.storage import TypedStorage
 
-from rnndiag.checkpoint.contents import MAX_NAME, Dequantised, Unusable
+from rnndiag.checkpoint.contents import MAX_NAME, DequantizedTensor, StoredTensor, Unusable, value_of
 from rnndiag.files.text import shape_of
 from rnndiag.files.work_budget import current
 from rnndiag.printable import printable
@@ -19,7 +18,10 @@ from rnndiag.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from torch import Tensor, UntypedStorage
+
     from rnndiag.checkpoint.contents import Leaf
+    from rnndiag.checkpoint.location import Location
 
 MAX_ARGUMENTS: Final = 10
 """More than any of the rebuild functions takes."""
@@ -59,6 +61,18 @@ class StandIn:
         if self.elements is None:
             self.elements = []
         return self.elements
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Storage:
+    """The numbers that tensors of a pickle are views of."""
+
+    dtype: torch.dtype
+    nbytes: int
+    read: Callable[[], UntypedStorage]
+    """Gives the same memory at each call: modules that share weights are recognized by that."""
+    locate: Callable[[], Location | str]
+    """Gives the location of all its numbers, in one dimension; or why there is no location."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,49 +136,75 @@ def _from_type(function: object, _type: object, args: object, *_: object) -> obj
     return call(function, args)
 
 
-def view(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Tensor | Unusable:
+def view(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Leaf:
     """A view of ``storage``, after the checks that ``Tensor.set_`` answers by growing the storage.
 
     Raises:
         pickle.UnpicklingError: numbers that are no counts, or tuples of them that do not match.
     """
-    if not isinstance(storage, TypedStorage):
+    if not isinstance(storage, Storage):
         return Unusable("its storage has no element type")
     if not is_count(offset) or not _are_counts(size) or not _are_counts(stride) or len(size) != len(stride):
         raise pickle.UnpicklingError("the shape of a tensor is malformed")
     if rest[2:] and rest[2]:
         return Unusable("it is a conjugate or negative view")
-    held = storage._untyped_storage.nbytes() // storage.dtype.itemsize
+    held = storage.nbytes // storage.dtype.itemsize
     numel = math.prod(size)
     reach = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1 if numel else 0
     if max(numel, reach) > held:
         return Unusable(f"shape {shape_of(size)} needs {max(numel, reach)} numbers, the file holds {held}")
-    rebuilt: Tensor = torch._utils._rebuild_tensor(storage, offset, size, stride)
-    return rebuilt
+    arguments = storage, offset, size, stride
+    return StoredTensor(size, storage.dtype, partial(_view, *arguments), partial(_location_of_view, *arguments))
 
 
-def _quantised(storage: Any, offset: Any, size: Any, stride: Any, scheme: Any, *_: Any) -> Leaf:
+def _view(storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
+    return torch.empty(0, dtype=storage.dtype).set_(storage.read(), offset, size, stride)
+
+
+def _location_of_view(storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> Location | str:
+    location = storage.locate()
+    return location if isinstance(location, str) else location.view(offset, size, stride)
+
+
+def _quantized(storage: Any, offset: Any, size: Any, stride: Any, scheme: Any, *_: Any) -> Leaf:
     """Integers with scales: ``(q - zero) * scale``, with one of each or one for each index of an axis."""
-    kind = INTEGERS.get(storage.dtype) if isinstance(storage, TypedStorage) else None
+    kind = INTEGERS.get(storage.dtype) if isinstance(storage, Storage) else None
     if kind is None or type(scheme) is not tuple or len(scheme) not in (3, 4) or not isinstance(scheme[0], StandIn):
         return Unusable("a form of quantisation that is not read")
-    typed = TypedStorage(wrap_storage=storage._untyped_storage, dtype=kind, _internal=True)
-    integers = view(typed, offset, size, stride)
+    integers = view(replace(storage, dtype=kind), offset, size, stride)
     if isinstance(integers, Unusable):
         return integers
-    current().spend(20)  # beside what a plain tensor costs
+    current().spend(20)  # in addition to the cost of a plain tensor
     name, scale, zero = scheme[0].name, scheme[1], scheme[2]
     if name == "per_tensor_affine" and type(scale) is float and type(zero) is int and abs(zero) < 2**31:
-        return Dequantised(size, torch.float32, lambda: (integers.float() - zero) * scale)
+        return DequantizedTensor(size, torch.float32, partial(_scaled, integers, scale, zero), _quantized_in_file)
     if name != "per_channel_affine" or len(scheme) != 4 or type(scheme[3]) is not int:
         return Unusable(f"quantised by {printable(name, 60)}, which is not read")
     axis = scheme[3]
-    shape = [-1 if i == axis else 1 for i in range(len(size))]
-    if any(not isinstance(each, Tensor) or each.shape != size[axis : axis + 1] for each in (scale, zero)):
+    if any(not isinstance(each, StoredTensor) or each.shape != size[axis : axis + 1] for each in (scale, zero)):
         return Unusable("its scales are not one for each channel")
-    return Dequantised(
-        size, torch.float32, lambda: (integers.float() - zero.reshape(shape)).mul(scale.reshape(shape)).float()
+    return DequantizedTensor(
+        size, torch.float32, partial(_scaled_by_channel, integers, scale, zero, axis), _quantized_in_file
     )
+
+
+def _quantized_in_file() -> str:
+    return "its numbers are quantised in the file: change the model from before"
+
+
+def _scaled(integers: StoredTensor, scale: float, zero: int) -> Tensor | Unusable:
+    value = integers.read()
+    return value if isinstance(value, Unusable) else (value.float() - zero) * scale
+
+
+def _scaled_by_channel(integers: StoredTensor, scale: StoredTensor, zero: StoredTensor, axis: int) -> Tensor | Unusable:
+    values = [value_of(each) for each in (integers, scale, zero)]
+    tensors = [each for each in values if not isinstance(each, Unusable)]
+    if len(tensors) < len(values):
+        return next(each for each in values if isinstance(each, Unusable))
+    shape = [-1 if i == axis else 1 for i in range(len(integers.shape))]
+    numbers, scales, zeros = tensors
+    return (numbers.float() - zeros.reshape(shape)).mul(scales.reshape(shape)).float()
 
 
 def is_short(value: object) -> bool:
@@ -185,7 +225,7 @@ REBUILDS: Final = {
     ("collections", "OrderedDict"): Rebuild(_ordered_dict),
     ("torch._utils", "_rebuild_tensor"): Rebuild(view),
     ("torch._utils", "_rebuild_tensor_v2"): Rebuild(view),
-    ("torch._utils", "_rebuild_qtensor"): Rebuild(_quantised),
+    ("torch._utils", "_rebuild_qtensor"): Rebuild(_quantized),
     ("torch._utils", "_rebuild_parameter"): Rebuild(_first),
     ("torch._utils", "_rebuild_parameter_with_state"): Rebuild(_first),
     ("torch.jit._pickle", "restore_type_tag"): Rebuild(_first),

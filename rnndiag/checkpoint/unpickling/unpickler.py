@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from torch.serialization import StorageType
 
-from rnndiag.checkpoint.unpickling.rebuild import REBUILDS, StandIn, call, is_count, is_short, store
+from rnndiag.checkpoint.unpickling.rebuild import REBUILDS, StandIn, Storage, call, is_count, is_short, store
 from rnndiag.files.work_budget import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import torch
 
 MAX_STRING: Final = 4096
 """Bytes of a string that is kept; no name is longer. Of arrays that Python pickles by value, none is."""
@@ -40,7 +42,7 @@ class File(Protocol):
     def tell(self) -> int: ...
 
 
-class InertUnpickler(pickle._Unpickler):
+class RestrictedUnpickler(pickle._Unpickler):
     """One pickle, read without running it.
 
     Args:
@@ -86,8 +88,12 @@ class InertUnpickler(pickle._Unpickler):
         """The rebuild function of that name, or a stand-in; never an import."""
         return REBUILDS.get((module, name)) or StandIn(module, name)
 
-    def admit(self, key: str, nbytes: int) -> None:
-        """Raise ``pickle.UnpicklingError`` unless the file can hold storage ``key`` of ``nbytes``."""
+    def storage(self, key: str, dtype: torch.dtype, nbytes: int) -> Storage:
+        """The numbers of the storage ``key`` of the file, of which the pickle declares ``nbytes`` bytes.
+
+        Raises:
+            pickle.UnpicklingError: the file has no such storage, or the file cannot hold as many bytes.
+        """
         raise pickle.UnpicklingError("a tensor where only plain values belong")
 
     def _frame(self) -> None:
@@ -98,17 +104,16 @@ class InertUnpickler(pickle._Unpickler):
         if type(pid) is not tuple or len(pid) not in (4, 5, 6):
             raise pickle.UnpicklingError("a reference to data outside the pickle is malformed")
         # Legacy files refer to classes this way, with their source text beside them.
-        self.append(pid[1] if pid[0] == "module" else self._storage(*pid))
+        self.append(pid[1] if pid[0] == "module" else self._referred(*pid))
 
-    def _storage(self, tag: object, kind: object, key: Any, _location: object, *rest: Any) -> object:
+    def _referred(self, tag: object, kind: object, key: Any, _location: object, *rest: Any) -> object:
         if not isinstance(kind, StorageType):
             return StandIn("torch", "UntypedStorage")
         if tag != "storage" or not is_short(key) or not rest or not is_count(rest[0]):
             raise pickle.UnpicklingError("a reference to tensor data is malformed")
         if any(view is not None for view in rest[1:]):
             raise pickle.UnpicklingError("it holds views of storages, a form given up before PyTorch 0.4")
-        self.admit(key, rest[0] * kind.dtype.itemsize)
-        return self.persistent_load(("storage", kind, key, "cpu", *rest))
+        return self.storage(key, kind.dtype, rest[0] * kind.dtype.itemsize)
 
     def _reduce(self) -> None:
         args = self.stack.pop()
@@ -256,6 +261,19 @@ class InertUnpickler(pickle._Unpickler):
         pickle.FROZENSET[0]: _frozenset,
     }
     """Every opcode that is read. Left out: extension codes, out-of-band buffers, textual references."""
+
+
+class TensorUnpickler(RestrictedUnpickler):
+    """A pickle of torch.save, whose tensors are views of storages: a subclass says where the storages are."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Also the type of a storage, which torch names by a class."""
+        if "Storage" in name:
+            try:
+                return StorageType(name)
+            except KeyError:
+                pass
+        return super().find_class("torch._tensor" if module == "torch.tensor" else module, name)
 
 
 class _Bounded:

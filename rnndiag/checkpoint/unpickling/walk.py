@@ -9,21 +9,19 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, cast
 
-from torch import Tensor
-
 from rnndiag.checkpoint.contents import (
     MAX_NAME,
     Container,
     Contents,
-    Deferred,
-    Dequantised,
+    DequantizedTensor,
+    KeyPath,
     Leaf,
     ModuleFacts,
-    Path,
+    StoredTensor,
     Unusable,
 )
-from rnndiag.checkpoint.formats.auxiliary import auxiliary
 from rnndiag.checkpoint.model import Skipped
+from rnndiag.checkpoint.unpickling.auxiliary import auxiliary
 from rnndiag.checkpoint.unpickling.quantized import Packed, packed, unpacked
 from rnndiag.checkpoint.unpickling.rebuild import StandIn
 from rnndiag.checkpoint.unpickling.training_step import KEYS, counter
@@ -65,13 +63,16 @@ def facts_of(module: StandIn) -> ModuleFacts:
     return ModuleFacts(module.path, stated if is_nonlinearity(stated) else None)
 
 
-def walk(root: object, size: int, describe: Callable[[StandIn], ModuleFacts] = facts_of) -> Contents:
+def walk(
+    root: object, size: int, describe: Callable[[StandIn], ModuleFacts] = facts_of, *, tensor_counters: bool = True
+) -> Contents:
     """All tensors under ``root``, the object in a file of ``size`` bytes, in the file's order.
 
     A pickled module is one container with all its children; any other part that holds tensors directly is
-    one. Optimizer state is passed over whole. ``describe`` is asked about each module.
+    one. Optimizer state is passed over whole. ``describe`` is asked about each module. Counters of training steps
+    that are tensors are read now, unless ``tensor_counters`` is false because each tensor is in a file of its own.
     """
-    walker = _Walker(describe)
+    walker = _Walker(describe, tensor_counters=tensor_counters)
     walker.run({"tensor": root} if _leaf(root) is not None else root)
     found = Contents(
         size,
@@ -82,28 +83,29 @@ def walk(root: object, size: int, describe: Callable[[StandIn], ModuleFacts] = f
         framework="PyTorch",
         auxiliary=auxiliary(root, walker.containers, has_optimizer=walker.has_optimizer),
     )
-    if not any(isinstance(leaf, Dequantised) for each in walker.containers for leaf in each.tensors.values()):
+    if not any(isinstance(leaf, DequantizedTensor) for each in walker.containers for leaf in each.tensors.values()):
         return found
     note = "quantised weights were dequantised; what the model rounds of its activations as it runs was not"
     return replace(found, size=size * GROWTH, notes=(note,))
 
 
 class _Walker:
-    def __init__(self, describe: Callable[[StandIn], ModuleFacts]) -> None:
+    def __init__(self, describe: Callable[[StandIn], ModuleFacts], *, tensor_counters: bool) -> None:
         self._describe = describe
+        self._tensor_counters = tensor_counters
         self._allowance = current()
         self.containers: list[Container] = []
         self.skipped: list[Skipped] = []
         self.statements: list[tuple[str, Nonlinearity]] = []
         self.progress: dict[str, int] = {}
         self._entered: set[int] = set()
-        self._todo: list[tuple[Path, object]] = []
-        self._optimizers: list[tuple[Path, object]] = []
+        self._todo: list[tuple[KeyPath, object]] = []
+        self._optimizers: list[tuple[KeyPath, object]] = []
         self._in_optimizer = False
         self.has_optimizer = False
 
     def run(self, root: object) -> None:
-        (self._optimizers if _is_optimizer(root) else self._todo).append((Path(), root))
+        (self._optimizers if _is_optimizer(root) else self._todo).append((KeyPath(), root))
         self._drain()
         self._in_optimizer = True
         # Last, so that a module which its optimizer refers to is met in its own place.
@@ -129,11 +131,11 @@ class _Walker:
             elif isinstance(part, list | tuple) and self._first_visit(part):
                 self._entries(path, ((str(i), value) for i, value in enumerate(part)))
 
-    def _entries(self, path: Path, entries: Iterable[tuple[str, object]]) -> None:
+    def _entries(self, path: KeyPath, entries: Iterable[tuple[str, object]]) -> None:
         tensors: dict[str, Leaf | Packed] = {}
-        parts: list[tuple[Path, object]] = []
+        parts: list[tuple[KeyPath, object]] = []
         for key, value in entries:
-            if key in KEYS and not self._in_optimizer and (count := counter(path, value)) is not None:
+            if key in KEYS and not self._in_optimizer and (count := self._counter(path, value)) is not None:
                 self.progress.setdefault(key, count)  # the top of the file comes first
             leaf = _leaf(value)
             if leaf is not None:
@@ -150,7 +152,10 @@ class _Walker:
             self.containers.append(Container(path, unpacked(tensors, {})))
         self._todo += reversed(parts)
 
-    def _stand_in(self, path: Path, part: StandIn) -> None:
+    def _counter(self, path: KeyPath, value: object) -> int | None:
+        return None if isinstance(value, StoredTensor) and not self._tensor_counters else counter(path, value)
+
+    def _stand_in(self, path: KeyPath, part: StandIn) -> None:
         if _is_module(part):
             self._module(path, part)
             return
@@ -160,7 +165,7 @@ class _Walker:
         self._allowance.spend(PER_PART * len(held))
         self._todo += [(path, each) for each in reversed(held)]
 
-    def _module(self, path: Path, root: StandIn) -> None:
+    def _module(self, path: KeyPath, root: StandIn) -> None:
         tensors: dict[str, Leaf | Packed] = {}
         facts: dict[str, ModuleFacts] = {}
         two_way: dict[str, bool] = {}
@@ -204,12 +209,12 @@ class _Walker:
         self._entered.add(id(part))
         return fresh
 
-    def _skip(self, path: Path, reason: str) -> None:
+    def _skip(self, path: KeyPath, reason: str) -> None:
         self.skipped.append(Skipped(_shown(path), reason))
 
 
 def _leaf(value: object) -> Leaf | Packed | None:
-    if isinstance(value, Tensor | Deferred | Unusable):
+    if isinstance(value, StoredTensor | Unusable):
         return value
     if (weights := packed(value)) is not None:
         return weights
@@ -257,5 +262,5 @@ def _join(name: str, key: str) -> str:
     return f"{name}.{key}" if name else key
 
 
-def _shown(path: Path) -> str:
+def _shown(path: KeyPath) -> str:
     return printable(".".join(path.parts)) or "(top level)"

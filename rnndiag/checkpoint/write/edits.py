@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rnndiag.cells.layer import RecurrentLayer, Stack
-    from rnndiag.checkpoint.location import Ledger, Place
+    from rnndiag.checkpoint.location import Location
     from rnndiag.checkpoint.model import Model
+    from rnndiag.checkpoint.write.addresses import AddressMap
 
 
-class Plan:
-    """What is to be written; ``place`` comes first, then ``apply`` and ``verify`` with the copy.
+class Edits:
+    """What is to be written. Call ``locate`` first, then ``apply`` and ``verify`` with the copy.
 
     Args:
         path: the model's file or folder.
@@ -52,11 +53,11 @@ class Plan:
             if problem := _misfit(self._layers[name], layer):
                 raise CheckpointError(f"{path}: {name}: {problem}")
 
-    def place(self, ledger: Ledger, traced: Iterable[Stack]) -> None:
-        """Find the place of each number that changes.
+    def locate(self, address_map: AddressMap, traced: Iterable[Stack]) -> None:
+        """Find the location of each number that changes.
 
         Args:
-            ledger: the addresses.
+            address_map: the addresses.
             traced: the same stacks with addresses in place of numbers.
 
         Raises:
@@ -70,27 +71,27 @@ class Plan:
         for name, layer in self._changed.items():
             for kind, new in layer.parameters.items():
                 if kind in self._expected[name]:
-                    edits += self._edits(ledger, name, kind, new, addresses[name].parameters[kind])
-        touched = {edit.place for edit in edits}
-        edits += self._others(ledger, addresses, touched) if edits else []
+                    edits += self._edits(address_map, name, kind, new, addresses[name].parameters[kind])
+        touched = {edit.location for edit in edits}
+        edits += self._others(address_map, addresses, touched) if edits else []
         try:
             self._patches = patch.patches(edits)
         except ConflictError as error:
             raise CheckpointError(f"{self._path}: {error} share numbers in the file: change them alike") from error
-        self._check_overlaps(ledger, touched)
+        self._check_overlaps(address_map, touched)
 
-    def _edits(self, ledger: Ledger, name: str, kind: str, new: Tensor, addresses: Tensor) -> list[Edit]:
+    def _edits(self, address_map: AddressMap, name: str, kind: str, new: Tensor, addresses: Tensor) -> list[Edit]:
         old = self._expected[name][kind]
         wanted = new.detach().to("cpu", torch.float64).reshape(-1)
         before = old.to(torch.float64).reshape(-1)
         (where,) = torch.nonzero((wanted != before) & ~(wanted.isnan() & before.isnan()), as_tuple=True)
         expected = old.clone().reshape(-1)
         edits = []
-        for found, answered, numbers in ledger.look_up(addresses.reshape(-1)[where].numpy()):
+        for found, answered, numbers in address_map.look_up(addresses.reshape(-1)[where].numpy()):
             at = where[torch.from_numpy(answered)]
             edit = self._edit(f"{name} {kind}", found, numbers, wanted[at], before[at])
             if self._exactly and not torch.equal(edit.values.to(torch.float64), wanted[at]):
-                narrow, wide = (str(dtype).removeprefix("torch.") for dtype in (edit.place.dtype, old.dtype))
+                narrow, wide = (str(dtype).removeprefix("torch.") for dtype in (edit.location.dtype, old.dtype))
                 raise CheckpointError(
                     f"{self._path}: {edit.owner}: a part of it is {narrow} in the file, and {wide} with what it is put"
                     " together with: save the model in one type"
@@ -100,47 +101,49 @@ class Plan:
         self._expected[name][kind] = expected.reshape(old.shape)
         return edits
 
-    def _edit(self, owner: str, place: Place | str, numbers: np.ndarray, wanted: Tensor, before: Tensor) -> Edit:
+    def _edit(self, owner: str, location: Location | str, numbers: np.ndarray, wanted: Tensor, before: Tensor) -> Edit:
         where = f"{self._path}: {owner}"
-        if isinstance(place, str):
-            raise CheckpointError(f"{where}: the change has no place in the file: {place}")
-        held = patch.numbers_at(place, numbers)
+        if isinstance(location, str):
+            raise CheckpointError(f"{where}: the change has no place in the file: {location}")
+        held = patch.numbers_at(location, numbers)
         if not torch.equal(held.to(torch.float64).nan_to_num(), before.nan_to_num()):
             raise CheckpointError(f"{where}: its numbers are computed from those in the file, not only rearranged")
-        values = wanted.to(place.dtype)
+        values = wanted.to(location.dtype)
         if not values.isfinite().all():
-            kind = str(place.dtype).removeprefix("torch.")
+            kind = str(location.dtype).removeprefix("torch.")
             worst = float(wanted[~values.isfinite()][0])
             raise CheckpointError(f"{where}: {worst:g} does not fit {kind}, in which the file holds it")
-        return Edit(owner, place, numbers, values)
+        return Edit(owner, location, numbers, values)
 
-    def _others(self, ledger: Ledger, addresses: Mapping[str, RecurrentLayer], touched: set[Place]) -> list[Edit]:
+    def _others(
+        self, address_map: AddressMap, addresses: Mapping[str, RecurrentLayer], touched: set[Location]
+    ) -> list[Edit]:
         """What layers keep that lie, in part, where others change: nothing changes where they agree."""
         edits = []
         for name, layer in addresses.items():
             for kind, parameter in layer.parameters.items():
                 wanted = self._expected[name][kind].reshape(-1)
-                for place, answered, numbers in ledger.look_up(parameter.reshape(-1).numpy()):
-                    if not isinstance(place, str) and place in touched:
-                        values = wanted[torch.from_numpy(answered)].to(place.dtype)
-                        edits.append(Edit(f"{name} {kind}", place, numbers, values))
+                for location, answered, numbers in address_map.look_up(parameter.reshape(-1).numpy()):
+                    if not isinstance(location, str) and location in touched:
+                        values = wanted[torch.from_numpy(answered)].to(location.dtype)
+                        edits.append(Edit(f"{name} {kind}", location, numbers, values))
         return edits
 
-    def _check_overlaps(self, ledger: Ledger, touched: set[Place]) -> None:
+    def _check_overlaps(self, address_map: AddressMap, touched: set[Location]) -> None:
         """Refuse to change what is also a part of a tensor of another shape."""
         for part in self._patches:
             first, last = int(part.offsets[0]), int(part.offsets[-1])
-            for place in ledger.places:
-                if place in touched or place.file != part.file or 0 in place.shape:
+            for location in address_map.locations:
+                if location in touched or location.file != part.file or 0 in location.shape:
                     continue
-                low, high = place.extent
+                low, high = location.extent
                 if high <= first or low > last:
                     continue
-                offsets = place.offsets(np.arange(np.prod(place.shape)))
+                offsets = location.offsets(np.arange(np.prod(location.shape)))
                 if np.isin(offsets, part.offsets).any():
                     raise CheckpointError(
-                        f"{self._path}: numbers to be changed are also those of another tensor {shape_of(place.shape)}"
-                        " of the file: save the model without shared tensors"
+                        f"{self._path}: numbers to be changed are also those of another tensor"
+                        f" {shape_of(location.shape)} of the file: save the model without shared tensors"
                     )
 
     def apply(self, copy: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from rnndiag.checkpoint.write.zip_checksums import CHUNK, checksums, reseal
+from rnndiag.files.zip import CHUNK_BYTES, crc_positions, update_crcs
 
 if TYPE_CHECKING:
     import pathlib
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from rnndiag.checkpoint.location import Place, Seal
+    from rnndiag.checkpoint.location import Location
+    from rnndiag.files.zip import ZipMember
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,7 +27,7 @@ class Edit:
 
     owner: str
     """Whose they are, for messages."""
-    place: Place
+    location: Location
     numbers: np.ndarray
     """``[n]``: their indices in the flattened tensor."""
     values: Tensor
@@ -42,21 +43,22 @@ class Patch:
     """``[n]``, ascending, where each number begins."""
     content: np.ndarray
     """``[n, width]``: its bytes."""
-    seals: tuple[Seal, ...]
+    members: tuple[ZipMember, ...]
+    """The members of zip archives whose checksums change."""
 
 
 class ConflictError(Exception):
     """Two values for the same bytes; the message is whose they are."""
 
 
-def numbers_at(place: Place, numbers: np.ndarray) -> Tensor:
+def numbers_at(location: Location, numbers: np.ndarray) -> Tensor:
     """Some numbers of a tensor as they lie in its file, given by their indices in the flattened tensor."""
-    data = np.memmap(place.file, np.uint8, "r")
-    if place.extent[1] > len(data):
+    data = np.memmap(location.file, np.uint8, "r")
+    if location.extent[1] > len(data):
         raise ValueError("its numbers lie beyond the end of the file")
-    offsets = place.offsets(numbers)
-    held = np.stack([data[offsets + i] for i in range(place.dtype.itemsize)], axis=1)
-    return torch.from_numpy(_ordered(held, place)).view(place.dtype).reshape(-1)
+    offsets = location.offsets(numbers)
+    held = np.stack([data[offsets + i] for i in range(location.dtype.itemsize)], axis=1)
+    return torch.from_numpy(_ordered(held, location)).view(location.dtype).reshape(-1)
 
 
 def patches(edits: Iterable[Edit]) -> list[Patch]:
@@ -67,15 +69,15 @@ def patches(edits: Iterable[Edit]) -> list[Patch]:
     """
     together: defaultdict[tuple[pathlib.Path, int], list[Edit]] = defaultdict(list)
     for edit in edits:
-        together[edit.place.file, edit.place.dtype.itemsize].append(edit)
+        together[edit.location.file, edit.location.dtype.itemsize].append(edit)
     return [_patch(file, group) for (file, _), group in together.items()]
 
 
 def _patch(file: pathlib.Path, edits: Sequence[Edit]) -> Patch:
-    width = edits[0].place.dtype.itemsize
-    offsets = np.concatenate([edit.place.offsets(edit.numbers) for edit in edits])
+    width = edits[0].location.dtype.itemsize
+    offsets = np.concatenate([edit.location.offsets(edit.numbers) for edit in edits])
     held = [edit.values.view(torch.uint8).numpy().reshape(-1, width) for edit in edits]
-    content = np.concatenate([_ordered(each, edit.place) for each, edit in zip(held, edits, strict=True)])
+    content = np.concatenate([_ordered(each, edit.location) for each, edit in zip(held, edits, strict=True)])
     owners = np.repeat(np.arange(len(edits)), [len(edit.numbers) for edit in edits])
     order = np.argsort(offsets, kind="stable")
     offsets, content, owners = offsets[order], content[order], owners[order]
@@ -85,35 +87,35 @@ def _patch(file: pathlib.Path, edits: Sequence[Edit]) -> Patch:
         at = int(np.argmax(clash))
         raise ConflictError(" and ".join(dict.fromkeys(edits[owner].owner for owner in owners[at : at + 2])))
     once = np.concatenate(([True], gaps > 0))
-    seals = tuple(dict.fromkeys(seal for edit in edits for seal in edit.place.seals))
-    return Patch(file, offsets[once], content[once], seals)
+    members = tuple(dict.fromkeys(member for edit in edits for member in edit.location.members))
+    return Patch(file, offsets[once], content[once], members)
 
 
-def _ordered(content: np.ndarray, place: Place) -> np.ndarray:
-    return np.ascontiguousarray(content[:, ::-1]) if place.swapped else content
+def _ordered(content: np.ndarray, location: Location) -> np.ndarray:
+    return np.ascontiguousarray(content[:, ::-1]) if location.is_swapped else content
 
 
 def apply(parts: Sequence[Patch], copy: pathlib.Path) -> None:
-    """Put the patches of one file into a copy of it, in place."""
+    """Put the patches of one file into a copy of it, in location."""
     data = np.memmap(copy, np.uint8, "r+")
     for part in parts:
         for i in range(part.content.shape[1]):
             data[part.offsets + i] = part.content[:, i]
     data.flush()
     del data
-    reseal(copy, dict.fromkeys(seal for part in parts for seal in part.seals))
+    update_crcs(copy, dict.fromkeys(member for part in parts for member in part.members))
 
 
 def differs_elsewhere(parts: Sequence[Patch], original: pathlib.Path, copy: pathlib.Path) -> bool:
     """Whether two files differ in more than the patched numbers and the checksums over them."""
     allowed = [(part.offsets, part.content.shape[1]) for part in parts]
-    seals = dict.fromkeys(seal for part in parts for seal in part.seals)
-    sums = sorted(at for seal in seals for at in checksums(original, seal))
-    allowed.append((np.array(sums, np.int64), 4))
+    members = dict.fromkeys(member for part in parts for member in part.members)
+    crcs = sorted(at for member in members for at in crc_positions(original, member))
+    allowed.append((np.array(crcs, np.int64), 4))
     start = 0
     with original.open("rb") as one, copy.open("rb") as other:
         while True:
-            before, after = (np.frombuffer(file.read(CHUNK), np.uint8) for file in (one, other))
+            before, after = (np.frombuffer(file.read(CHUNK_BYTES), np.uint8) for file in (one, other))
             if len(before) != len(after):
                 return True
             if not len(before):

@@ -7,14 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rnndiag.checkpoint import file_digest, load
 from rnndiag.checkpoint.fetch import on_this_machine
 from rnndiag.checkpoint.formats import registry
+from rnndiag.checkpoint.formats.base import Candidate
 from rnndiag.checkpoint.layers.find import find
 from rnndiag.checkpoint.layers.reparametrized import effective
-from rnndiag.checkpoint.location import Ledger
+from rnndiag.checkpoint.load import file_digest, load
 from rnndiag.checkpoint.unpack import kind_of
-from rnndiag.checkpoint.write.edits import Plan
+from rnndiag.checkpoint.write.addresses import AddressMap
+from rnndiag.checkpoint.write.edits import Edits
 from rnndiag.checkpoint.write.same_file import changed_since, check_unchanged
 from rnndiag.checkpoint.write.target import check_target, copied, try_folder
 from rnndiag.errors import CheckpointError, OutputError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from rnndiag.cells.layer import RecurrentLayer
     from rnndiag.checkpoint.contents import Container, Contents, Nonlinearity
+    from rnndiag.checkpoint.formats.base import Format
     from rnndiag.checkpoint.layers.mapping import RoleMap
     from rnndiag.checkpoint.model import Model
 
@@ -65,14 +67,15 @@ def rewrite(
     if measured is not None:
         check_unchanged(source, measured, model)
     check_target(source, target, force=force)
-    plan = Plan(source, model, changed, exactly=measured is not None)
-    _place(plan, source, model.source.format, nonlinearity, maps)
+    edits = Edits(source, model, changed, exactly=measured is not None)
+    _check_format(source, registry.format_of(source))
+    _locate(edits, source, model.source.format, nonlinearity, maps)
     with copied(source, target, force=force) as copy:
         if file_digest(copy) != model.source.sha256:
             raise changed_since(source)
         try:
-            plan.apply(copy)
-            plan.verify(copy, load(copy, nonlinearity=nonlinearity, maps=maps))
+            edits.apply(copy)
+            edits.verify(copy, load(copy, nonlinearity=nonlinearity, maps=maps))
         except CheckpointError as error:
             reason = str(error).removeprefix(f"{copy}: ")
             raise OutputError(f"{target}: not written, since it would not read as it should: {reason}") from error
@@ -90,16 +93,25 @@ def check_written(path: str | Path, target: str | Path, *, force: bool) -> None:
     if not source.exists():
         return  # for the reader to say
     with suppress(OSError):  # likewise
-        registry.identify(source).check_written(source)
+        _check_format(source, registry.format_of(source))
     try_folder(Path(target))
 
 
-def _place(plan: Plan, source: Path, format_: str, nonlinearity: Nonlinearity | None, maps: Sequence[RoleMap]) -> None:
-    """Find the places; what was mapped from the file for it is let go, since it may be about to be replaced."""
-    ledger = Ledger()
-    addresses = _whole(registry.trace(source, ledger), ledger)
+def _check_format(path: Path, known: Format) -> None:
+    instead = known.save_instead(path)
+    if instead:
+        raise CheckpointError(f"{path}: a changed model is not written back in the format {known.name}: {instead}")
+
+
+def _locate(
+    edits: Edits, source: Path, format_: str, nonlinearity: Nonlinearity | None, maps: Sequence[RoleMap]
+) -> None:
+    """Find the locations. Afterwards nothing is mapped from the file, because it may be about to be replaced."""
+    _, contents = registry.read(source)
     with registry.one_line(source, format_):
-        plan.place(ledger, find(addresses, nonlinearity, maps, tables=False).stacks)
+        address_map = AddressMap()
+        addresses = _computed_nowhere(address_map.contents(contents), address_map)
+        edits.locate(address_map, find(addresses, nonlinearity, maps, tables=False).stacks)
 
 
 def _local(path: str | Path) -> Path:
@@ -107,19 +119,19 @@ def _local(path: str | Path) -> Path:
     if local is None:
         raise CheckpointError(f"{path}: expected a file or folder on this machine, to write a changed model from")
     path = local
-    if path.is_file() and not registry.is_model(path) and (kind := kind_of(path)):
+    if path.is_file() and not registry.is_model(path) and (kind := kind_of(Candidate(path))):
         raise CheckpointError(f"{path}: a changed model is not written back into a {kind} archive: unpack it first")
     return path
 
 
-def _whole(contents: Contents, ledger: Ledger) -> Contents:
+def _computed_nowhere(contents: Contents, address_map: AddressMap) -> Contents:
     """The contents with no address for what is computed from several tensors of the file."""
 
     def container(held: Container) -> Container:
         tensors, _ = effective(held.tensors)
         for name, leaf in tensors.items():
             if name not in held.tensors:
-                tensors[name] = ledger.nowhere(
+                tensors[name] = address_map.nowhere(
                     leaf, "it is parametrised (weight_norm and the like): remove that, and save the model again"
                 )
         return replace(held, tensors=tensors)

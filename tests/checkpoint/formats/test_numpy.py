@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as arrays
 from torch import nn
 
 from rnndiag.checkpoint import load, read_contents
-from rnndiag.checkpoint.contents import Deferred, Unusable
+from rnndiag.checkpoint.contents import StoredTensor, Unusable
 from rnndiag.checkpoint.formats.numpy import MAX_ARRAYS
 from rnndiag.errors import CheckpointError
 from rnndiag.trajectory import run_stack
@@ -92,7 +92,7 @@ def test_any_array_comes_back_bit_for_bit(tmp_path, held, fortran, compressed):
     assert len(container.tensors) == len(held)
     assert contents.size == sum(array.nbytes for array in held.values())
     for array, leaf in zip(held.values(), container.tensors.values(), strict=True):
-        assert isinstance(leaf, Deferred)
+        assert isinstance(leaf, StoredTensor)
         tensor = leaf.read()
         assert tuple(tensor.shape) == leaf.shape == array.shape
         assert tensor.dtype == leaf.dtype

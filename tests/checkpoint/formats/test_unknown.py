@@ -77,12 +77,6 @@ def test_permission_denied(refusal, save):
     assert "cannot be read: Permission denied" in message
 
 
-def test_an_environment_in_which_torch_refuses(refusal, save, monkeypatch):
-    monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
-    assert "unset it for rnndiag" in refusal(save(nn.RNN(1, 2).state_dict(), legacy=True))
-    assert load(save(nn.RNN(1, 2).state_dict())).stacks
-
-
 def test_a_name_too_long(refusal, tmp_path):
     assert "cannot be read: File name too long" in refusal(tmp_path / ("x" * 1000))
 

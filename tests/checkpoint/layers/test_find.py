@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rnndiag.checkpoint.contents import Container, Contents, Deferred, Path
+from rnndiag.checkpoint.contents import Container, Contents, KeyPath, StoredTensor, in_memory
 from rnndiag.checkpoint.layers.embedding import MAX_CANDIDATES
 from rnndiag.checkpoint.layers.find import find
 
@@ -221,7 +221,8 @@ def test_a_deferred_tensor_larger_than_the_file_is_not_read():
     def never() -> torch.Tensor:
         raise AssertionError
 
-    tensors = {"gru.kernel": Deferred((10**9, 6), torch.float32, never), "gru.recurrent_kernel": torch.zeros(2, 6)}
-    findings = find(Contents(1000, (Container(Path(), tensors),)))
+    kernel = StoredTensor((10**9, 6), torch.float32, never)
+    tensors = {"gru.kernel": kernel, "gru.recurrent_kernel": in_memory(torch.zeros(2, 6))}
+    findings = find(Contents(1000, (Container(KeyPath(), tensors),)))
     assert not findings.stacks
     assert findings.skipped[0].reason.endswith("24000000000 bytes, the file holds 1000")

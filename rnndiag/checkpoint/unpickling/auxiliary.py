@@ -14,7 +14,7 @@ from rnndiag.checkpoint.unpickling.rebuild import StandIn
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from rnndiag.checkpoint.contents import Container
+    from rnndiag.checkpoint.contents import Container, StoredTensor
 
 MAX_PARTS: Final = 1_000_000
 """The largest number of parts that are checked; a file with more parts is doubtful."""
@@ -50,10 +50,10 @@ def auxiliary(root: object, containers: Iterable[Container], *, has_optimizer: b
     return SCHEDULER if is_scheduler else SETTINGS
 
 
-def _may_be_weights(leaf: object) -> bool:
+def _may_be_weights(leaf: StoredTensor) -> bool:
     # A random-number generator keeps its state in one row of integers; counters and scales are single numbers.
-    dtype, rank = leaf.dtype, len(leaf.shape)  # type: ignore[attr-defined]  # a tensor, or one still in the file
-    return rank > 1 or (rank == 1 and dtype.is_floating_point)
+    rank = len(leaf.shape)
+    return rank > 1 or (rank == 1 and leaf.dtype.is_floating_point)
 
 
 def _is_plain(root: object) -> bool:
