@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from rnndiag.checkpoint import load
 from rnndiag.checkpoint.formats.base import Candidate
-from rnndiag.checkpoint.formats.onnx import READER
+from rnndiag.checkpoint.formats.onnx import FORMAT
 from tests.builders.onnx_files import graph, model, operator, weights
 
 
 def accepted(tmp_path, data):
     path = tmp_path / "file"
     path.write_bytes(data)
-    return READER.accepts(Candidate(path))
+    return FORMAT.recognizes(Candidate(path))
 
 
 MODEL = model(graph([operator()], weights("LSTM")), producer_name="who", producer_version="1.0", doc_string="a\nb")
