@@ -20,7 +20,7 @@ def main() -> None:
     signals.install()  # this comes before the slow imports
     import gc
 
-    from rnndiag.cli.measuring import complain
+    from rnndiag.cli.stderr import print_error
     from rnndiag.cli.streams import limit_terminal_size, output_failure, protect
 
     protect()
@@ -29,7 +29,7 @@ def main() -> None:
     code = run(sys.argv[1:])
     failure = output_failure()
     if failure is not None:
-        complain(f"the results could not be written to stdout: {failure.strerror or failure}")
+        print_error(f"the results could not be written to stdout: {failure.strerror or failure}")
         code = max(code, BAD_INPUT)
     if code in signals.EXIT_CODES.values():
         run_cleanups()
@@ -46,7 +46,7 @@ def run(arguments: Sequence[str]) -> int:
     import typer
 
     from rnndiag.cli import app
-    from rnndiag.cli.measuring import complain, refuse
+    from rnndiag.cli.stderr import print_error, print_exception
     from rnndiag.cli.streams import say_lines
     from rnndiag.cli.usage import usage_message
     from rnndiag.errors import RnndiagError
@@ -55,23 +55,23 @@ def run(arguments: Sequence[str]) -> int:
         code = app(list(arguments) or ["--help"], prog_name="rnndiag", standalone_mode=False)
         sys.stdout.flush()
     except RnndiagError as error:
-        refuse(error, verbose=_verbose(arguments))
+        print_exception(error, verbose=_verbose(arguments))
         return error.exit_code
     except typer.TyperException as error:
-        complain(usage_message(error))
+        print_error(usage_message(error))
         return BAD_INPUT
     except KeyboardInterrupt:
         return 130
     except signals.EndedBySignalError as error:
         return error.exit_code
     except OSError as error:
-        complain(f"the output could not be written: {error.strerror or error}")
+        print_error(f"the output could not be written: {error.strerror or error}")
         return BAD_INPUT
     except Exception as error:
         # The one place where everything is caught: a user must never see a traceback unasked.
         if _verbose(arguments):
             say_lines(traceback.format_exc())
-        complain(f"a bug in rnndiag: {type(error).__name__}: {error}; run again with --verbose and report it")
+        print_error(f"a bug in rnndiag: {type(error).__name__}: {error}; run again with --verbose and report it")
         return BUG
     return code if isinstance(code, int) else OK
 

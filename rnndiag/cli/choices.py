@@ -3,54 +3,60 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rnndiag.errors import ConfigError, SettingsError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from rnndiag.checkpoint.layers.mapping import RoleMap
+    from rnndiag.cli.options import MeasureOptions, ModelOptions, ProbeOptions, RuleOptions
     from rnndiag.config.file import ConfigFile, Located
     from rnndiag.config.settings import Settings, Thresholds
+    from rnndiag.diagnose import Progress
     from rnndiag.probes import Probe
+    from rnndiag.report import Report
     from rnndiag.rules.base import Rule
     from rnndiag.rules.policy import Override, Policy
 
-DEFAULTS: dict[str, Any] = {
-    "paths": (),
-    "probe": "noise",
-    "length": None,
-    "batch": None,
-    "scale": 1.0,
-    "seed": 0,
-    "lag": None,
-    "layer": "*",
-    "nonlinearity": None,
-    "map": (),
-    "exponents": 8,
-    "dtype": "float64",
-    "device": "cpu",
-    "select": (),
-    "ignore": (),
-    "fail_on": "error",
-    "treat": True,
-}
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The value of each option that a config file can set as well; the defaults are those without option and file."""
+
+    paths: Sequence[str] = ()
+    probe: str = "noise"
+    length: int | None = None
+    batch: int | None = None
+    scale: float = 1.0
+    seed: int = 0
+    lag: int | None = None
+    layer: str = "*"
+    nonlinearity: Literal["tanh", "relu"] | None = None
+    map: Sequence[str] = ()
+    exponents: int | str = 8
+    dtype: Literal["float64", "float32"] = "float64"
+    device: str = "cpu"
+    select: Sequence[str] = ()
+    ignore: Sequence[str] = ()
+    fail_on: Literal["error", "warning", "info", "never"] = "error"
+    treat: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
     """Values by name, each with its origin; rule settings stay in the file they came from."""
 
-    values: Mapping[str, Any]
+    values: Values
     origins: Mapping[str, str]
+    """by the name of the value: the option, the path of the config file, or ``default``"""
     file: Located | None
     of_runs: bool = False
     """whether the command judges runs, by the rules of trends"""
-
-    def __getitem__(self, name: str) -> Any:
-        return self.values[name]
 
     @property
     def settings(self) -> Settings:
@@ -58,14 +64,14 @@ class Choices:
         from rnndiag.config.settings import Settings
 
         return Settings(
-            lag=self["lag"],
-            exponents=parse_exponents(self["exponents"]),
-            dtype=self["dtype"],
-            device=self["device"],
-            seed=self["seed"],
-            layers=self["layer"],
+            lag=self.values.lag,
+            exponents=parse_exponents(self.values.exponents),
+            dtype=self.values.dtype,
+            device=self.values.device,
+            seed=self.values.seed,
+            layers=self.values.layer,
             thresholds=self.thresholds,
-            treat=self["treat"],
+            treat=self.values.treat,
         )
 
     @property
@@ -76,17 +82,18 @@ class Choices:
         if self.file is None:
             return Thresholds()
         given = self.file.config.thresholds
-        told = {name: getattr(given, name) for name in given.__struct_fields__}
-        return Thresholds(**{name: value for name, value in told.items() if value is not None})
+        changed = {name: getattr(given, name) for name in given.__struct_fields__}
+        return Thresholds(**{name: value for name, value in changed.items() if value is not None})
 
     @property
     def probe(self) -> Probe:
         """What to measure on; a file named in a config lies relative to it."""
         from rnndiag import api
 
-        spec = self["probe"] if self.probe_file is None else str(self.probe_file)
+        values = self.values
+        spec = values.probe if self.probe_file is None else str(self.probe_file)
         return api.make_probe(
-            spec, length=self["length"], batch=self["batch"], scale=self["scale"], settings=self.settings
+            spec, length=values.length, batch=values.batch, scale=values.scale, settings=self.settings
         )
 
     @property
@@ -96,12 +103,18 @@ class Choices:
             return None
         from rnndiag.probes import GENERATED
 
-        spec = self["probe"]
+        spec = self.values.probe
         if spec in GENERATED:
             return None
         if self.file is not None and self.origins["probe"] == str(self.file.path):
             return self.file.path.parent / str(spec)
         return Path(str(spec))
+
+    @property
+    def input_files(self) -> list[Path]:
+        """The files that are read apart from the models: the config file and the file of the probe."""
+        config = None if self.file is None else self.file.path
+        return [file for file in (config, self.probe_file) if file is not None]
 
     @property
     def paths(self) -> list[str]:
@@ -110,11 +123,11 @@ class Choices:
         Raises:
             SettingsError: where neither names any.
         """
-        if not self["paths"]:
+        if not self.values.paths:
             raise SettingsError("no PATH given, and no paths: in a config file; name a model to measure")
         if self.file is None or self.origins["paths"] != str(self.file.path):
-            return list(self["paths"])
-        return [str(self.file.path.parent / path) for path in self["paths"]]
+            return list(self.values.paths)
+        return [str(self.file.path.parent / path) for path in self.values.paths]
 
     @property
     def maps(self) -> list[RoleMap]:
@@ -123,11 +136,11 @@ class Choices:
         Raises:
             SettingsError: for a mapping that is not understood.
         """
-        if not self["map"]:
+        if not self.values.map:
             return []
         from rnndiag.checkpoint.layers.mapping import parse_map
 
-        return [parse_map(text, self._where("map")) for text in self["map"]]
+        return [parse_map(text, self._where("map")) for text in self.values.map]
 
     @property
     def policy(self) -> Policy:
@@ -140,7 +153,8 @@ class Choices:
         from rnndiag.rules import CATALOGUE, RULES, TREND_RULES
         from rnndiag.rules.policy import Policy, check_codes
 
-        select, ignore = (check_codes(self[name], CATALOGUE, self._where(name)) for name in ("select", "ignore"))
+        select = check_codes(self.values.select, CATALOGUE, self._where("select"))
+        ignore = check_codes(self.values.ignore, CATALOGUE, self._where("ignore"))
         own: tuple[Rule, ...] = TREND_RULES if self.of_runs else RULES
         if select and not any(rule.code.startswith(select) for rule in own):  # nothing would ever be found
             whose = "are not of trends; rnndiag check" if self.of_runs else "are of trends alone; rnndiag trend"
@@ -148,33 +162,60 @@ class Choices:
         overrides = () if self.file is None else tuple(_overrides(self.file, CATALOGUE))
         return Policy(select, ignore, overrides)
 
+    def inspect(
+        self, model: str | Path | nn.Module, *, treat: bool | None = None, progress: Progress | None = None
+    ) -> Report:
+        """Diagnose a model under these settings.
+
+        Args:
+            model: a saved model, or a module.
+            treat: whether suggestions are tried; None: as the settings say.
+            progress: called before each piece of work.
+
+        Raises:
+            RnndiagError: for a model that cannot be measured.
+        """
+        from rnndiag import api
+
+        probe, settings = self.probe, self.settings
+        return api.inspect(
+            model,
+            probe=probe,
+            nonlinearity=self.values.nonlinearity,
+            mapping=self.maps if isinstance(model, str | Path) else (),
+            settings=settings if treat is None else replace(settings, treat=treat),
+            policy=self.policy,
+            progress=progress,
+        )
+
     def _where(self, name: str) -> str:
         origin = self.origins[name]
         return origin if origin.startswith("--") else f"{origin}: at {name}"
 
 
-def choose(options: Mapping[str, Any], config: Path | None, *, of_runs: bool = False) -> Choices:
-    """Settle every value; an option that is None or empty was not given.
+def choose(rules: RuleOptions, *groups: ModelOptions | ProbeOptions | MeasureOptions, of_runs: bool = False) -> Choices:
+    """Decide every value; an option that is None or empty was not given.
 
     Args:
-        options: a command's parameters; those named in ``DEFAULTS`` count.
-        config: the file that ``--config`` names; None: the nearest from the working directory upward.
+        rules: the options that include ``--config``; without it, the nearest config file from the working directory
+            upward counts.
+        groups: the other options of the command.
         of_runs: whether the command judges runs, by the rules of trends.
     """
-    file = _located(config)
+    file = _located(rules.config)
+    options = {each.name: getattr(group, each.name) for group in (rules, *groups) for each in fields(group)}
+    for name in ("select", "ignore"):
+        options[name] = [code for text in options[name] or () for code in text.split(",")]
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for name, default in DEFAULTS.items():
-        option, told = options.get(name), None if file is None else getattr(file.config, name)
-        if name in ("select", "ignore"):
-            option = [code for text in option or () for code in text.split(",")]
+    for name in Values.__dataclass_fields__:
+        option, configured = options.get(name), None if file is None else getattr(file.config, name)
+        origins[name] = "default"
         if option not in (None, (), []):
             values[name], origins[name] = option, f"--{name.replace('_', '-')}"
-        elif file is not None and told not in (None, ()):
-            values[name], origins[name] = told, str(file.path)
-        else:
-            values[name], origins[name] = default, "default"
-    return Choices(values, origins, file, of_runs)
+        elif file is not None and configured not in (None, ()):
+            values[name], origins[name] = configured, str(file.path)
+    return Choices(Values(**values), origins, file, of_runs)
 
 
 def _located(config: Path | None) -> Located | None:
@@ -202,22 +243,22 @@ def _overrides(file: Located, rules: tuple[Rule, ...]) -> Iterator[Override]:
 
     config: ConfigFile = file.config
     yield from _by_rule(config.rules, "*", f"{file.path}: at rules", rules)
-    for glob, told in config.layers.items():
+    for glob, layer in config.layers.items():
         place = f"{file.path}: at layers[{glob!r}]"
-        for code in check_codes(told.ignore, rules, f"{place}.ignore"):
+        for code in check_codes(layer.ignore, rules, f"{place}.ignore"):
             yield Override(glob, code, off=True)
-        yield from _by_rule(told.rules, glob, f"{place}.rules", rules)
+        yield from _by_rule(layer.rules, glob, f"{place}.rules", rules)
 
 
 def _by_rule(
-    told: Mapping[str, Mapping[str, float | str]], glob: str, place: str, rules: tuple[Rule, ...]
+    by_code: Mapping[str, Mapping[str, float | str]], glob: str, place: str, rules: tuple[Rule, ...]
 ) -> Iterator[Override]:
     from difflib import get_close_matches
 
     from rnndiag.rules import SEVERITIES
     from rnndiag.rules.policy import Override, check_codes, misfit
 
-    for given, entries in told.items():
+    for given, entries in by_code.items():
         (code,) = check_codes([given], rules, place)
         known = {name for rule in rules if rule.code.startswith(code) for name in rule.thresholds}
         numbers: dict[str, float] = {}

@@ -1,105 +1,74 @@
 """``rnndiag compare``: what changed between two checkpoints."""
 
-from __future__ import annotations
-
-from collections import Counter
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from rnndiag.cli import options as opt
 from rnndiag.cli.choices import Choices, choose
-from rnndiag.cli.destinations import check_destinations
-from rnndiag.cli.inputs import read_by
-from rnndiag.cli.output import deliver, destinations, parse_targets, without_stdout
+from rnndiag.cli.gate import FAILED, fails
+from rnndiag.cli.option_groups import option_group, spread_options
+from rnndiag.cli.options import MeasureOptions, OutputOptions, ProbeOptions, RuleOptions, format_option
 from rnndiag.cli.progress import progress_bar
-from rnndiag.cli.short_text import counting
-from rnndiag.cli.streams import print_table
+from rnndiag.cli.short_text import print_findings, severity_counts
 from rnndiag.errors import BaselineError
+from rnndiag.renderers import COMPARISON
 
 if TYPE_CHECKING:
     from rnndiag.comparison.compare import Comparison
     from rnndiag.report import Report
 
-FORMATS = ("table", "json")
-
 Base = Annotated[str, typer.Argument(metavar="BASE", help="A checkpoint, or a report written by --format json.")]
 New = Annotated[str, typer.Argument(metavar="NEW", help="The checkpoint or report to compare with BASE.")]
 
 
+@option_group
+class CompareOutputOptions(OutputOptions):
+    """Where a comparison goes."""
+
+    formats: Annotated[list[str] | None, format_option("table or json")] = None
+
+    renderers: ClassVar[Collection[str]] = COMPARISON
+
+
+@spread_options(leave_out=["treat"])
 def compare(
     base: Base,
     new: New,
-    length: opt.Length = None,
-    lag: opt.Lag = None,
-    batch: opt.Batch = None,
-    seed: opt.Seed = None,
-    probe: opt.ProbeSpec = None,
-    scale: opt.Scale = None,
-    layer: opt.Layer = None,
-    nonlinearity: opt.Nonlinearity = None,
-    map: opt.Map = None,  # noqa: A002  # the option is called so
-    exponents: opt.Exponents = None,
-    dtype: opt.Dtype = None,
-    device: opt.Device = None,
-    config: opt.Config = None,
-    select: opt.Select = None,
-    ignore: opt.Ignore = None,
-    fail_on: opt.FailOn = None,
-    formats: opt.TableOrJson = None,
-    output: opt.Output = None,
-    force: opt.Force = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
+    probe: ProbeOptions,
+    measure: MeasureOptions,
+    rules: RuleOptions,
+    output: CompareOutputOptions,
 ) -> int:
     """What changed from BASE to NEW, and what of it is significant; exits with 1 on a regression."""
-    chosen = choose(locals(), config)
-    del verbose  # of bugs' tracebacks only, which the caller shows
-    targets = parse_targets(formats or (), output, FORMATS)
-    check_destinations(destinations(targets), read_by(chosen, (base, new)), force=force)
-    from rnndiag.cli.check import FAILED
-    from rnndiag.cli.gate import fails
+    chosen = choose(rules, probe, measure)
+    outputs = output.checked([base, new, *chosen.input_files])
     from rnndiag.comparison.baseline import match
     from rnndiag.comparison.compare import compare as compared
-    from rnndiag.renderers import comparison as rendered
+    from rnndiag.renderers import comparison_table
 
-    one, two = (_report(path, chosen, quiet=quiet) for path in (base, new))
-    result = compared(match(two, [one], base), two)
-    brief = partial(_print_brief, result, chosen["fail_on"], quiet=quiet) if without_stdout(targets) else None
-    text, table = lambda _: rendered.as_json(result), partial(rendered.table, result)
-    deliver(targets, text, table, brief=brief, force=force, quiet=quiet)
-    return FAILED if fails(result.findings.worse, chosen["fail_on"]) else 0
+    old_report, new_report = (_report(path, chosen, quiet=output.quiet) for path in (base, new))
+    result = compared(match(new_report, [old_report], base), new_report)
+    fail_on = chosen.values.fail_on
+    brief = partial(_print_brief, result, fail_on, quiet=output.quiet) if outputs.without_stdout else None
+    outputs.deliver(result, COMPARISON, comparison_table.render, brief=brief)
+    return FAILED if fails(result.findings.worse, fail_on) else 0
 
 
-def _print_brief(result: Comparison, fail_on: str, *, quiet: bool) -> None:
-    from rnndiag.renderers import failures
-    from rnndiag.renderers.lines import counts_by_severity
-
+def _print_brief(result: "Comparison", fail_on: str, *, quiet: bool) -> None:
     worse = result.findings.worse
-    total = counts_by_severity(Counter(finding.severity for finding in worse), "nothing is worse")
-    found = (f"{result.new}: {result.verdicts[1]}", counting(worse, fail_on))
-    print_table(failures.render([found], last=f"Compared with {result.base}: {total}."), quiet=quiet)
+    last = f"Compared with {result.base}: {severity_counts(worse, 'nothing is worse')}."
+    print_findings(f"{result.new}: {result.verdicts[1]}", worse, fail_on, last, quiet=quiet)
 
 
-def _report(path: str, chosen: Choices, *, quiet: bool) -> Report:
-    from dataclasses import replace
-
-    from rnndiag import api
+def _report(path: str, chosen: Choices, *, quiet: bool) -> "Report":
     from rnndiag.comparison.baseline import is_report, read_reports
 
     if not is_report(Path(path)):
         with progress_bar(path, quiet=quiet) as progress:
-            return api.inspect(
-                path,
-                probe=chosen.probe,
-                nonlinearity=chosen["nonlinearity"],
-                mapping=chosen.maps,
-                settings=replace(chosen.settings, treat=False),  # it shows no suggestions
-                policy=chosen.policy,
-                progress=progress,
-            )
+            return chosen.inspect(path, treat=False, progress=progress)  # a comparison shows no suggestions
     reports = read_reports(Path(path))
     if len(reports) != 1:
         raise BaselineError(f"{path}: expected one report, got {len(reports)}")

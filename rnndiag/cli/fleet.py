@@ -1,29 +1,23 @@
-"""``--workers``, ``--scheduler``, ``--cache``, ``--resume``: what is asked for, and whether it goes together."""
+"""Where models are measured, and where results go as they finish."""
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rnndiag.cli.output import STREAMED
 from rnndiag.cli.streams import print_now
-from rnndiag.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
     from rnndiag.cli.output import Target
 
-MOST_ON_WINDOWS = 61
-"""Processes that a pool can wait for there."""
-
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """How many models are measured."""
+    """The checked ``FleetOptions``, and the targets of the results."""
 
     workers: int = 1
     scheduler: str | None = None
@@ -56,10 +50,10 @@ class Fleet:
 
     @contextmanager
     def lines(self, conditions: str) -> Iterator[Callable[[str], None] | None]:
-        """Yield what takes a line of the stream; None where there is no stream.
+        """Yield a function that writes a line of the stream; None where there is no stream.
 
         Raises:
-            SettingsError: for a file to go on with that is of something else, or of other conditions.
+            SettingsError: for a file to continue that is not of rnndiag, or that was measured under other conditions.
             OutputError: where the system refuses.
         """
         if self.stream is None:
@@ -73,50 +67,3 @@ class Fleet:
                 take_up(self.stream.file, conditions)
             with appending(self.stream.file, fresh=not self.resume) as append:
                 yield append
-
-
-def settle(
-    workers: int | None,
-    scheduler: str | None,
-    cache: Path | None,
-    *,
-    resume: bool,
-    imported: str | None,
-    targets: Sequence[Target],
-) -> Fleet:
-    """Check the options against one another; makes the folder of ``--cache``.
-
-    Raises:
-        SettingsError: for options that do not go together.
-        OutputError: for a cache that cannot be written.
-    """
-    if workers is not None and workers < 1:
-        raise SettingsError(f"--workers: expected at least 1 process, got {workers}")
-    if sys.platform == "win32" and workers is not None and workers > MOST_ON_WINDOWS:
-        raise SettingsError(f"--workers: expected at most {MOST_ON_WINDOWS} processes on Windows, got {workers}")
-    if workers is not None and scheduler is not None:
-        raise SettingsError("--workers and --scheduler: the scheduler has workers of its own; leave out one of them")
-    streams = [target for target in targets if target.format == STREAMED]
-    if len(streams) > 1:
-        raise SettingsError("--format jsonl: expected once")
-    stream = streams[0] if streams else None
-    if resume and (stream is None or stream.file is None):
-        raise SettingsError("--resume: expected --format jsonl=FILE beside it, the file of results to go on with")
-    if imported is not None:
-        given = {"--workers": workers, "--scheduler": scheduler, "--cache": cache, "--resume": resume or None}
-        beside = [name for name, value in given.items() if value is not None]
-        if beside:
-            raise SettingsError(f"{beside[0]} with --import: your own code runs here alone; leave out {beside[0]}")
-    if cache is not None:
-        _make(cache)
-    rest = tuple(target for target in targets if target is not stream)
-    return Fleet(workers or 1, scheduler, cache, resume, stream, rest)
-
-
-def _make(cache: Path) -> None:
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"--cache {cache}: expected a folder, or a place for one ({error.strerror})") from error
-    if not os.access(cache, os.W_OK):
-        raise OutputError(f"--cache {cache}: the folder is not writable")

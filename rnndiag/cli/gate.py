@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from rnndiag.report import Report
     from rnndiag.rules.base import Finding
 
+FAILED = 1
+"""The exit code for findings at or above a severity."""
+
 
 def fails(findings: Iterable[Finding], fail_on: str) -> bool:
     """Whether a finding is at or above a severity."""
@@ -34,7 +37,7 @@ class Gate:
     """
 
     def __init__(self, chosen: Choices, baseline: Path | None, *, keep: bool) -> None:
-        self._fail_on, self._baseline, self._keep = chosen["fail_on"], baseline, keep
+        self._fail_on, self._baseline, self._keep = chosen.values.fail_on, baseline, keep
         self._old = () if baseline is None else _kept(baseline, chosen)
         self.failed = False
         self.known = 0
@@ -73,11 +76,8 @@ class Gate:
 
 
 def _kept(baseline: Path, chosen: Choices) -> Sequence[Report]:
-    from rnndiag import api
     from rnndiag.comparison.baseline import is_report, read_reports
 
     if is_report(baseline) or not baseline.exists():
         return read_reports(baseline)
-    settings = replace(chosen.settings, treat=False)  # only what it found counts
-    how = {"nonlinearity": chosen["nonlinearity"], "mapping": chosen.maps, "settings": settings}
-    return (api.inspect(baseline, probe=chosen.probe, policy=chosen.policy, **how),)
+    return (chosen.inspect(baseline, treat=False),)  # only what it found counts

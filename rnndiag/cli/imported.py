@@ -35,23 +35,23 @@ class Factory:
         """Call it, with a path if there is one, and diagnose what it makes.
 
         Raises:
-            ModelError: for what it raises, or makes instead; naming the place in the user's code.
-            SettingsError: for a probe beside a step function, which has its own inputs.
+            ModelError: if the user's code fails or makes something else; names the place in that code.
+            SettingsError: for a probe together with a step function, which has its own inputs.
         """
         with _running(self.spec):
-            made = self._made(() if path is None else (path,))
+            made = self._call(() if path is None else (path,))
         with own_code():  # a step is the user's code as well
             report = self._report(made, chosen, progress)
         return replace(report, source=replace(report.source, path=path or self.spec))
 
-    def _made(self, arguments: tuple[str, ...]) -> object:
+    def _call(self, arguments: tuple[str, ...]) -> object:
         try:
             inspect.signature(self.call).bind(*arguments)
         except TypeError as error:
             wanted = "one argument, the PATH" if arguments else "no argument, as no PATH was given"
             raise ModelError(f"--import {self.spec}: expected it to take {wanted}: {error}") from None
         except ValueError:
-            pass  # a built-in that does not tell its signature
+            pass  # a built-in without a signature
         return self.call(*arguments)
 
     def _report(self, made: object, chosen: Choices, progress: Progress | None) -> Report:
@@ -59,9 +59,8 @@ class Factory:
 
         from rnndiag import api
 
-        common: dict[str, Any] = {"settings": chosen.settings, "policy": chosen.policy, "progress": progress}
         if isinstance(made, nn.Module):
-            return api.inspect(made, probe=chosen.probe, nonlinearity=chosen["nonlinearity"], **common)
+            return chosen.inspect(made, progress=progress)
         if not isinstance(made, tuple) or len(made) != 3:
             raise ModelError(
                 f"--import {self.spec}: expected it to return an nn.Module or a tuple (step, state0, inputs), got "
@@ -71,8 +70,18 @@ class Factory:
             where = chosen.origins["probe"]
             raise SettingsError(f"{where}: a probe, but {self.spec} gives its own inputs; leave out one of the two")
         step, state0, inputs = made
-        sizes: dict[str, Any] = {name: chosen[name] for name in ("length", "batch", "scale")}
-        return api.inspect(step, state0, inputs, **sizes, **common)
+        values = chosen.values
+        return api.inspect(
+            step,
+            state0,
+            inputs,
+            length=values.length,
+            batch=values.batch,
+            scale=values.scale,
+            settings=chosen.settings,
+            policy=chosen.policy,
+            progress=progress,
+        )
 
 
 def load_factory(spec: str) -> Factory:
@@ -118,7 +127,7 @@ def _may_be_one(found: object) -> bool:
 
 @contextmanager
 def _running(spec: str) -> Iterator[None]:
-    """Run the user's code: what it prints goes to stderr, what it raises is told in a line."""
+    """Run the user's code: what it prints goes to stderr, and what it raises becomes one line."""
     try:
         with own_code():
             yield

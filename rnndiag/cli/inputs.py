@@ -6,23 +6,11 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from rnndiag.cli.paths import STDIN, UnfoundError
-
-if TYPE_CHECKING:
-    from rnndiag.cli.choices import Choices
+from rnndiag.cli.paths import STDIN
 
 Input = str | Path
 """A path, a URL, or ``-`` for stdin."""
-
-
-def read_by(chosen: Choices, models: Sequence[str | UnfoundError], *, imported: str | None = None) -> list[Input]:
-    """The models, the config file, the probe's file, and the module of ``--import``."""
-    files: list[Input] = [path for path in models if isinstance(path, str)]
-    files += [] if chosen.file is None else [chosen.file.path]
-    files += [] if chosen.probe_file is None else [chosen.probe_file]
-    return files if imported is None else [*files, *_sources(imported)]
 
 
 def input_of(file: Path, inputs: Sequence[Input]) -> Input | None:
@@ -99,8 +87,8 @@ def _consists_of(model: Path, own: os.stat_result) -> bool:
         return False
 
 
-def _sources(imported: str) -> Iterator[Path]:
-    """The places where the module of ``--import`` can be."""
+def module_files(imported: str) -> Iterator[Path]:
+    """The files in which the module of ``--import`` can be."""
     parts = imported.partition(":")[0].split(".")
     if all(part.isidentifier() for part in parts):
         for folder in ("", *sys.path):

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from functools import partial
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rnndiag.cli.destinations import Destination, acknowledge, is_stdout, same_file, write
 from rnndiag.cli.streams import plain_table, print_table, print_text
 from rnndiag.errors import OutputError, SettingsError
-from rnndiag.renderers import TEXT_FORMATS
+from rnndiag.renderers import REPORTS, SEVERAL_REPORTS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from rnndiag.report import Report
 
-FORMATS = ("table", *TEXT_FORMATS)
 STREAMED = "jsonl"
+"""The format whose lines are written as models finish."""
 
-Table = Callable[[Sequence["Report"]], "RenderableType"]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +31,98 @@ class Target:
     format: str
     file: Path | None
     option: str = "--format"
-    """that names the file"""
+    """the option that names the file"""
+
+    @property
+    def destination(self) -> Destination:
+        """The file of a target that has one."""
+        assert self.file is not None  # the caller has looked
+        return Destination(self.file, self.option)
 
 
-def parse_targets(formats: Sequence[str], output: Path | None, known: Sequence[str] = FORMATS) -> tuple[Target, ...]:
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """The checked ``OutputOptions``: each format that is wanted, and the file it goes to."""
+
+    targets: tuple[Target, ...]
+    force: bool
+    quiet: bool
+
+    @property
+    def without_stdout(self) -> bool:
+        """Whether no format goes to stdout."""
+        return _without_stdout(self.targets)
+
+    def deliver_reports(
+        self,
+        reports: Sequence[Report],
+        table: Callable[[Sequence[Report]], RenderableType],
+        *,
+        several: bool = False,
+        brief: Callable[[], None] | None = None,
+        also: Sequence[Path] = (),
+    ) -> None:
+        """Write reports to each target.
+
+        Args:
+            reports: nothing is written if there is none.
+            table: makes what rich prints for people.
+            several: whether several models were asked for, however many could be read.
+            brief: as for ``deliver``.
+            also: as for ``deliver``.
+
+        Raises:
+            OutputError: as ``deliver``.
+        """
+        outputs = self if reports else replace(self, targets=())
+        outputs.deliver(reports, SEVERAL_REPORTS if several else REPORTS, table, brief=brief, also=also)
+
+    def deliver(
+        self,
+        result: Result,
+        renderers: Mapping[str, Callable[[Result], str]],
+        table: Callable[[Result], RenderableType],
+        *,
+        brief: Callable[[], None] | None = None,
+        also: Sequence[Path] = (),
+    ) -> None:
+        """Write a result to each target, files first, so that a closed pipe or a full disk affects no other target.
+
+        Args:
+            result: the result of the command.
+            renderers: write the result in a format other than the table.
+            table: makes what rich prints for people.
+            brief: prints a short text where no format goes to stdout; None: nothing.
+            also: other files that were written.
+
+        Raises:
+            OutputError: for the first file that could not be written, after all others were.
+        """
+        failed: list[OutputError] = []
+        written: list[Path] = []
+        for target in self.targets:
+            if target.file is not None:
+                is_table = target.format == "table"
+                content = plain_table(table(result)) if is_table else renderers[target.format](result)
+                try:
+                    write(target.destination, content.encode(), force=self.force)
+                except OutputError as error:
+                    failed.append(error)
+                else:
+                    written.append(target.file)
+        for target in self.targets:
+            if target.file is None and target.format == "table":
+                print_table(table(result), quiet=self.quiet)
+            elif target.file is None:
+                print_text(renderers[target.format](result), target.format)
+        if brief is not None:
+            brief()
+        acknowledge([*written, *also], quiet=self.quiet)
+        if failed:
+            raise failed[0]
+
+
+def parse_targets(formats: Sequence[str], output: Path | None, known: Sequence[str]) -> tuple[Target, ...]:
     """What ``--format`` and ``--output`` ask for.
 
     If every format has its own file, the text report is a target too: it stays on stdout, or goes to the file of
@@ -63,7 +149,7 @@ def parse_targets(formats: Sequence[str], output: Path | None, known: Sequence[s
         targets.append(Target(name, Path(file), f"--format {name}") if file else Target(name, output, "--output"))
     if formats and all(target.option != "--output" for target in targets):
         named = {target.format for target in targets}
-        if output is not None or (named != {STREAMED} and "table" not in named and without_stdout(targets)):
+        if output is not None or (named != {STREAMED} and "table" not in named and _without_stdout(targets)):
             targets.append(Target("table", output, "--output"))
     for index, target in enumerate(targets):
         if any(_same(target.file, other.file) for other in targets[:index]):
@@ -72,23 +158,13 @@ def parse_targets(formats: Sequence[str], output: Path | None, known: Sequence[s
     return tuple(targets)
 
 
-def without_stdout(targets: Sequence[Target]) -> bool:
-    """Whether no format goes to stdout."""
-    return not any(target.file is None or is_stdout(target.file) for target in targets)
-
-
 def destinations(targets: Sequence[Target], *, resume: bool = False) -> list[Destination]:
     """The files of the targets; with ``resume`` the file of JSON lines is continued."""
-    return [_destination(target, resume=resume) for target in targets if target.file is not None]
-
-
-def _destination(target: Target, *, resume: bool = False) -> Destination:
-    assert target.file is not None  # the caller has looked
-    return Destination(target.file, target.option, "continued" if resume and target.format == STREAMED else "report")
-
-
-def _same(one: Path | None, other: Path | None) -> bool:
-    return one == other if one is None or other is None else same_file(one, other)
+    return [
+        replace(target.destination, kind="continued") if resume and target.format == STREAMED else target.destination
+        for target in targets
+        if target.file is not None
+    ]
 
 
 def full_table(reports: Sequence[Report], *, verbose: bool) -> RenderableType:
@@ -98,85 +174,9 @@ def full_table(reports: Sequence[Report], *, verbose: bool) -> RenderableType:
     return table.render(reports, verbose=verbose)
 
 
-def emit(
-    targets: Sequence[Target],
-    reports: Sequence[Report],
-    *,
-    table: Table,
-    several: bool = False,
-    brief: Callable[[], None] | None = None,
-    also: Sequence[Path] = (),
-    force: bool = False,
-    quiet: bool = False,
-) -> None:
-    """Write the reports to each target.
-
-    Args:
-        targets: formats and files.
-        reports: nothing is written where there is none.
-        table: makes what rich prints for people.
-        several: whether several models were asked for, however many could be read.
-        brief: as for ``deliver``.
-        also: as for ``deliver``.
-        force: ``--force``.
-        quiet: no color, and no lines about written files.
-    """
-    text = partial(_text, reports=reports, several=several)
-    shown = targets if reports else ()
-    deliver(shown, text, partial(table, reports), brief=brief, also=also, force=force, quiet=quiet)
+def _without_stdout(targets: Sequence[Target]) -> bool:
+    return not any(target.file is None or is_stdout(target.file) for target in targets)
 
 
-def deliver(
-    targets: Sequence[Target],
-    text: Callable[[str], str],
-    table: Callable[[], RenderableType],
-    *,
-    brief: Callable[[], None] | None = None,
-    also: Sequence[Path] = (),
-    force: bool,
-    quiet: bool,
-) -> None:
-    """Write a result to each target, files first, so that a closed pipe or a full disk affects no other target.
-
-    Args:
-        targets: formats and files.
-        text: writes a format other than the table.
-        table: makes what rich prints for people.
-        brief: prints a short text where no format goes to stdout; None: nothing.
-        also: other files that were written.
-        force: ``--force``.
-        quiet: no color, and no lines about written files.
-
-    Raises:
-        OutputError: for the first file that could not be written, after all others were.
-    """
-    failed: list[OutputError] = []
-    written: list[Path] = []
-    for target in targets:
-        if target.file is not None:
-            content = plain_table(table()) if target.format == "table" else text(target.format)
-            try:
-                write(_destination(target), content.encode(), force=force)
-            except OutputError as error:
-                failed.append(error)
-            else:
-                written.append(target.file)
-    for target in targets:
-        if target.file is None and target.format == "table":
-            print_table(table(), quiet=quiet)
-        elif target.file is None:
-            print_text(text(target.format), target.format)
-    if brief is not None:
-        brief()
-    acknowledge([*written, *also], quiet=quiet)
-    if failed:
-        raise failed[0]
-
-
-def _text(format_: str, *, reports: Sequence[Report], several: bool) -> str:
-    if format_ == "json":
-        from rnndiag.renderers import json
-
-        return json.render(reports, array=several)
-    text: str = import_module(f"rnndiag.renderers.{format_}").render(reports)
-    return text
+def _same(one: Path | None, other: Path | None) -> bool:
+    return one == other if one is None or other is None else same_file(one, other)

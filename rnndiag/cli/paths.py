@@ -13,7 +13,6 @@ from rnndiag.errors import CheckpointError
 
 if TYPE_CHECKING:
     from rnndiag.checkpoint.formats.folders import Search
-    from rnndiag.cli.choices import Choices
 
 STDIN = "-"
 """The PATH that stands for stdin."""
@@ -25,18 +24,6 @@ class UnfoundError(CheckpointError):
     def __init__(self, path: str, message: str) -> None:
         super().__init__(message)
         self.path = path
-
-
-def asked_for(chosen: Choices, imported: str | None) -> tuple[str | UnfoundError, ...]:
-    """The models of a command: its paths expanded, or as they are where the user's own code makes something of them.
-
-    Raises:
-        SettingsError: where no path is given and no code.
-    """
-    if imported is None:
-        return tuple(expand(chosen.paths))
-    # Paths of a config file are those of saved models, which no option asks to be handed to code.
-    return tuple(chosen["paths"]) if chosen.origins["paths"] == "--paths" else ()
 
 
 def expand(paths: Sequence[str]) -> Iterator[str | UnfoundError]:

@@ -1,137 +1,153 @@
 """``rnndiag prescribe``: what would help a model, tried on copies of it."""
 
-from __future__ import annotations
-
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from rnndiag.cli import options as opt
-from rnndiag.cli.choices import choose
-from rnndiag.cli.destinations import Destination, acknowledge, check_destinations
-from rnndiag.cli.inputs import read_by
+from rnndiag.cli.choices import Choices, choose
+from rnndiag.cli.destinations import Destination, acknowledge
 from rnndiag.cli.interrupts import Interrupts
-from rnndiag.cli.measuring import warn
-from rnndiag.cli.output import deliver, destinations, parse_targets
+from rnndiag.cli.option_groups import option_group, spread_options
+from rnndiag.cli.options import OUTPUT, MeasureOptions, OutputOptions, ProbeOptions, RuleOptions, format_option
+from rnndiag.cli.output import Outputs
 from rnndiag.cli.progress import progress_bar
+from rnndiag.cli.stderr import print_warning
 from rnndiag.errors import SettingsError
+from rnndiag.renderers import PRESCRIPTION
 
 if TYPE_CHECKING:
     from rnndiag.prescription import Prescription
 
-_TREATMENT = "Treatment"
-
-Treatments = Annotated[
-    str,
-    typer.Option("--treatment", metavar="GLOB", rich_help_panel=_TREATMENT, help="Try only treatments of these names."),
-]
-Take = Annotated[
-    str | None,
-    typer.Option("--take", metavar="NAME", rich_help_panel=_TREATMENT, show_default="the best",
-                 help="Choose this treatment, even for a healthy model."),
-]  # fmt: skip
-Save = Annotated[
-    Path | None,
-    typer.Option("--save", metavar="FILE", rich_help_panel=_TREATMENT,
-                 help="Write the model under the chosen treatment, in its own format."),
-]  # fmt: skip
-OldSave = Annotated[
-    Path | None,
-    typer.Option("-o", metavar="FILE", rich_help_panel=_TREATMENT, help="Deprecated name of --save."),
-]
-Layer = Annotated[
-    str | None,
-    typer.Option("--layer", metavar="GLOB", show_default="*", rich_help_panel=_TREATMENT,
-                 help="Report and treat only these layers; a stack is measured whole."),
-]  # fmt: skip
-Output = Annotated[
-    Path | None, typer.Option("--output", metavar="FILE", rich_help_panel="Output", help="Write the report to FILE.")
-]
-FORMATS = ("table", "json")
+TREATMENT = "Treatment"
+"""A panel of ``--help``."""
 
 
+@option_group
+class TreatmentOptions:
+    """Which treatments are tried, and what becomes of the chosen treatment."""
+
+    treatment: Annotated[
+        str,
+        typer.Option("--treatment", metavar="GLOB", rich_help_panel=TREATMENT,
+                     help="Try only treatments of these names."),
+    ] = "*"  # fmt: skip
+    take: Annotated[
+        str | None,
+        typer.Option("--take", metavar="NAME", rich_help_panel=TREATMENT, show_default="the best",
+                     help="Choose this treatment, even for a healthy model."),
+    ] = None  # fmt: skip
+    save: Annotated[
+        Path | None,
+        typer.Option("--save", metavar="FILE", rich_help_panel=TREATMENT,
+                     help="Write the model under the chosen treatment, in its own format."),
+    ] = None  # fmt: skip
+    old_save: Annotated[
+        Path | None,
+        typer.Option("-o", metavar="FILE", rich_help_panel=TREATMENT, help="Deprecated name of --save."),
+    ] = None
+
+    def destination(self, model: str) -> Destination | None:
+        """The file for the treated model.
+
+        Raises:
+            SettingsError: if both names of the option are given.
+        """
+        if self.save is not None and self.old_save is not None:
+            raise SettingsError("-o and --save: -o is the deprecated name of --save; leave out -o")
+        if self.save is not None:
+            return Destination(self.save, "--save", "model", model=model)
+        return None if self.old_save is None else Destination(self.old_save, "-o", "model", model=model)
+
+
+@option_group
+class PrescribeMeasureOptions(MeasureOptions):
+    """How to read the model and measure it, and which layers are treated."""
+
+    layer: Annotated[
+        str | None,
+        typer.Option("--layer", metavar="GLOB", show_default="*", rich_help_panel=TREATMENT,
+                     help="Report and treat only these layers; a stack is measured whole."),
+    ] = None  # fmt: skip
+
+
+@option_group
+class PrescribeOutputOptions(OutputOptions):
+    """Where a prescription goes."""
+
+    formats: Annotated[list[str] | None, format_option("table or json")] = None
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", rich_help_panel=OUTPUT, help="Write the report to FILE.")
+    ] = None
+
+    renderers: ClassVar[Collection[str]] = PRESCRIPTION
+
+
+@spread_options(leave_out=["treat", "fail_on"])
 def prescribe(
     path: Annotated[str, typer.Argument(metavar="PATH", help="A saved model.")],
-    treatment: Treatments = "*",
-    take: Take = None,
-    save: Save = None,
-    old_save: OldSave = None,
-    length: opt.Length = None,
-    lag: opt.Lag = None,
-    batch: opt.Batch = None,
-    seed: opt.Seed = None,
-    probe: opt.ProbeSpec = None,
-    scale: opt.Scale = None,
-    layer: Layer = None,
-    nonlinearity: opt.Nonlinearity = None,
-    map: opt.Map = None,  # noqa: A002  # the option is called so
-    exponents: opt.Exponents = None,
-    dtype: opt.Dtype = None,
-    device: opt.Device = None,
-    config: opt.Config = None,
-    select: opt.Select = None,
-    ignore: opt.Ignore = None,
-    formats: opt.TableOrJson = None,
-    output: Output = None,
-    force: opt.Force = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
+    treatment: TreatmentOptions,
+    probe: ProbeOptions,
+    measure: PrescribeMeasureOptions,
+    rules: RuleOptions,
+    output: PrescribeOutputOptions,
 ) -> int:
     """Try treatments on copies of a model, measure each copy, and rank the treatments; --save writes the best one."""
-    chosen = choose(locals(), config)
-    if save is not None and old_save is not None:
-        raise SettingsError("-o and --save: -o is the deprecated name of --save; leave out -o")
-    target = save or old_save
-    saved = [] if target is None else [Destination(target, "--save" if save else "-o", "model", model=path)]
-    targets = parse_targets(formats or (), output, FORMATS)
-    check_destinations([*destinations(targets), *saved], read_by(chosen, [path]), force=force, saves=True)
+    chosen = choose(rules, probe, measure)
+    saved = treatment.destination(path)
+    outputs = output.checked([path, *chosen.input_files], also=[] if saved is None else [saved], saves=True)
+    _prescribe(path, treatment, saved, chosen, outputs, verbose=output.verbose)
+    if treatment.old_save is not None:
+        print_warning(
+            f"-o is a deprecated name of --save in this command and will mean --output in a later release; use --save "
+            f"{treatment.old_save}"
+        )
+    return 0
+
+
+def _prescribe(
+    path: str,
+    treatment: TreatmentOptions,
+    saved: Destination | None,
+    chosen: Choices,
+    outputs: Outputs,
+    *,
+    verbose: bool,
+) -> None:
     from rnndiag import api
-    from rnndiag.renderers import prescription as rendered
+    from rnndiag.renderers import prescription_table
 
     results: list[Prescription] = []
     written: list[Path] = []
     interrupts = Interrupts()
 
-    def keep(result: Prescription) -> None:
+    def keep(result: "Prescription") -> None:
         results.append(result)
         interrupts.holds_results = True
 
     try:
-        with progress_bar(path, quiet=quiet) as progress, interrupts.active(), interrupts.waiting():
+        with progress_bar(path, quiet=outputs.quiet) as progress, interrupts.active(), interrupts.waiting():
             api.prescribe(
                 path,
                 probe=chosen.probe,
-                nonlinearity=chosen["nonlinearity"],
+                nonlinearity=chosen.values.nonlinearity,
                 mapping=chosen.maps,
                 settings=chosen.settings,
                 policy=chosen.policy,
-                treatments=treatment,
-                take=take,
-                save=target,
-                force=force,
+                treatments=treatment.treatment,
+                take=treatment.take,
+                save=None if saved is None else saved.file,
+                force=outputs.force,
                 progress=progress,
                 measured=keep,
             )
-        written += [] if target is None else [target]
+        written += [] if saved is None else [saved.file]
     finally:  # show the report even if the model could not be written, and the other way round
         try:
             for result in results:
-                text, table = partial(_json, result), partial(rendered.table, result, verbose=verbose)
-                deliver(targets, text, table, force=force, quiet=quiet)
+                outputs.deliver(result, PRESCRIPTION, partial(prescription_table.render, verbose=verbose))
         finally:
-            acknowledge(written, f": the model under {results[0].chosen}" if results else "", quiet=quiet)
-    if old_save is not None:
-        warn(
-            f"-o is a deprecated name of --save in this command and will mean --output in a later release; use --save "
-            f"{old_save}"
-        )
-    return 0
-
-
-def _json(result: Prescription, format_: str) -> str:
-    from rnndiag.renderers.prescription import as_json
-
-    del format_  # the only text format of this command
-    return as_json(result)
+            detail = f": the model under {results[0].chosen}" if results else ""
+            acknowledge(written, detail, quiet=outputs.quiet)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rnndiag.cli.streams import print_table
 
 if TYPE_CHECKING:
+    from rnndiag.cli.run_models import Each
     from rnndiag.renderers.failures import Failure
     from rnndiag.report import Report
     from rnndiag.rules.base import Finding
-
-    Each = Callable[[int, Report], Report]
 
 MAX_SHOWN = 20
 """Models whose findings are kept and shown; the others are counted."""
@@ -24,6 +23,28 @@ def counting(findings: Iterable[Finding], fail_on: str) -> list[Finding]:
     from rnndiag.cli.gate import fails
 
     return [finding for finding in findings if fails([finding], "error" if fail_on == "never" else fail_on)]
+
+
+def print_findings(subject: str, findings: Sequence[Finding], fail_on: str, last: str, *, quiet: bool) -> None:
+    """Print the short text about one subject: its findings that count, and a last line.
+
+    Args:
+        subject: what was judged, and its verdict.
+        findings: all findings.
+        fail_on: the severity at which the command fails.
+        last: the text of the last line.
+        quiet: no color.
+    """
+    from rnndiag.renderers.failures import render
+
+    print_table(render([(subject, counting(findings, fail_on))], last=last), quiet=quiet)
+
+
+def severity_counts(findings: Iterable[Finding], none: str = "nothing found") -> str:
+    """``1 error, 2 warnings``; ``none`` for no findings."""
+    from rnndiag.renderers.lines import counts_by_severity
+
+    return counts_by_severity(Counter(finding.severity for finding in findings), none)
 
 
 class ShortText:

@@ -26,13 +26,14 @@ def config_table(chosen: Choices) -> Table:
     table.add_column("setting", no_wrap=True)
     table.add_column("value", overflow="fold")
     table.add_column("from", overflow="fold", style="dim")
-    for name, value in chosen.values.items():
-        table.add_row(name.replace("_", "-"), _shown(value), escaped(chosen.origins[name]))
+    for name, origin in chosen.origins.items():
+        value = getattr(chosen.values, name)
+        table.add_row(name.replace("_", "-"), _shown(value), escaped(origin))
     file = "default" if chosen.file is None else escaped(str(chosen.file.path))
     given = None if chosen.file is None else chosen.file.config.thresholds
     for name, value in asdict(chosen.thresholds).items():
-        told = given is not None and getattr(given, name) is not None
-        table.add_row(f"thresholds.{name.replace('_', '-')}", _shown(value), file if told else "default")
+        changed = given is not None and getattr(given, name) is not None
+        table.add_row(f"thresholds.{name.replace('_', '-')}", _shown(value), file if changed else "default")
     for rule in CATALOGUE:
         for name, value in rule.thresholds.items():
             table.add_row(

@@ -1,115 +1,162 @@
 """``rnndiag sweep``: a phase diagram of random nets."""
 
-from __future__ import annotations
-
 import time
+from collections.abc import Collection
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from rnndiag.cli import options as opt
 from rnndiag.cli.choices import choose
-from rnndiag.cli.destinations import Destination, check_destinations
-from rnndiag.cli.inputs import read_by
+from rnndiag.cli.destinations import Destination
 from rnndiag.cli.interrupts import Interrupts
-from rnndiag.cli.output import deliver, destinations, parse_targets
+from rnndiag.cli.option_groups import option_group, spread_options
+from rnndiag.cli.options import (
+    MEASUREMENT,
+    OUTPUT,
+    MeasureOptions,
+    OutputOptions,
+    ProbeOptions,
+    RuleOptions,
+    format_option,
+)
 from rnndiag.cli.progress import progress_bar
+from rnndiag.cli.run_models import INTERRUPTED
+from rnndiag.renderers import SWEEP
 
 if TYPE_CHECKING:
     from rnndiag.diagnose import Progress
 
-_AXES, _NET = "Axes, at most two of which vary: 1.2 or 0,0.1,1 or 0.5:3:26 or 0.01:10:9log", "Random net"
-INTERRUPTED = 130
-FORMATS = ("table", "json", "csv")
+AXES, NET = "Axes, at most two of which vary: 1.2 or 0,0.1,1 or 0.5:3:26 or 0.01:10:9log", "Random net"
+"""Panels of ``--help``."""
 
 
-def sweep(
+@option_group
+class AxisOptions:
+    """The axes, each a value or several."""
+
     sigma: Annotated[
         str | None,
-        typer.Option("--sigma", metavar="AXIS", rich_help_panel=_AXES, show_default="0.5:3:26 if nothing varies",
+        typer.Option("--sigma", metavar="AXIS", rich_help_panel=AXES, show_default="0.5:3:26 if nothing varies",
                      help="Gain of the gaussian init: entries of W_hh are N(0, sigma^2/H)."),
-    ] = None,
+    ] = None  # fmt: skip
     input_scale: Annotated[
-        str, typer.Option("--input-scale", metavar="AXIS", rich_help_panel=_AXES, help="Multiplies W_ih.")
-    ] = "1",
+        str, typer.Option("--input-scale", metavar="AXIS", rich_help_panel=AXES, help="Multiplies W_ih.")
+    ] = "1"
     bias_scale: Annotated[
         str | None,
-        typer.Option("--bias-scale", metavar="AXIS", rich_help_panel=_AXES, show_default="0, or the init's own",
+        typer.Option("--bias-scale", metavar="AXIS", rich_help_panel=AXES, show_default="0, or the init's own",
                      help="Standard deviation of the biases."),
-    ] = None,
+    ] = None  # fmt: skip
     hidden: Annotated[
-        str, typer.Option("--hidden", "--H", metavar="AXIS", rich_help_panel=_AXES, help="Hidden units H.")
-    ] = "128",
-    length: Annotated[
+        str, typer.Option("--hidden", "--H", metavar="AXIS", rich_help_panel=AXES, help="Hidden units H.")
+    ] = "128"
+    steps: Annotated[
         str | None,
-        typer.Option("--T", "--length", metavar="AXIS", rich_help_panel=_AXES, show_default="100, or --lag",
+        typer.Option("--T", "--length", metavar="AXIS", rich_help_panel=AXES, show_default="100, or --lag",
                      help="Steps of the probe."),
-    ] = None,
+    ] = None  # fmt: skip
     cell: Annotated[
-        str, typer.Option("--cell", metavar="AXIS", rich_help_panel=_AXES, help="tanh, relu, gru or lstm.")
-    ] = "tanh",
+        str, typer.Option("--cell", metavar="AXIS", rich_help_panel=AXES, help="tanh, relu, gru or lstm.")
+    ] = "tanh"
     init: Annotated[
         str,
-        typer.Option("--init", metavar="AXIS", rich_help_panel=_AXES,
+        typer.Option("--init", metavar="AXIS", rich_help_panel=AXES,
                      help="gaussian, xavier, he, orthogonal, identity or pytorch."),
-    ] = "gaussian",
-    nets: Annotated[int, typer.Option("--nets", rich_help_panel=_NET, help="Nets a point, of seeds in a row.")] = 3,
-    input_size: Annotated[int, typer.Option("--input-size", rich_help_panel=_NET, help="Inputs D.")] = 16,
+    ] = "gaussian"  # fmt: skip
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The text of each axis that has one, by the name of the axis."""
+        texts = {
+            "sigma": self.sigma,
+            "input_scale": self.input_scale,
+            "bias_scale": self.bias_scale,
+            "hidden": self.hidden,
+            "length": self.steps,
+            "cell": self.cell,
+            "init": self.init,
+        }
+        return {name: text for name, text in texts.items() if text is not None}
+
+
+@option_group
+class EnsembleOptions:
+    """The random nets at each point."""
+
+    nets: Annotated[int, typer.Option("--nets", rich_help_panel=NET, help="Nets a point, of seeds in a row.")] = 3
+    input_size: Annotated[int, typer.Option("--input-size", rich_help_panel=NET, help="Inputs D.")] = 16
     forget_bias: Annotated[
-        float, typer.Option("--forget-bias", rich_help_panel=_NET, help="Added to an LSTM's forget biases.")
-    ] = 0.0,
-    lag: opt.Lag = None,
-    batch: opt.Batch = None,
-    seed: opt.Seed = None,
-    probe: opt.ProbeSpec = None,
-    scale: opt.Scale = None,
-    dtype: opt.Dtype = None,
-    device: opt.Device = None,
-    config: opt.Config = None,
+        float, typer.Option("--forget-bias", rich_help_panel=NET, help="Added to an LSTM's forget biases.")
+    ] = 0.0
+
+
+@option_group
+class SweepRunOptions:
+    """How a sweep runs."""
+
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=1, rich_help_panel="Measurement", show_default="all cores", help="Threads."),
-    ] = None,
+        typer.Option("--workers", min=1, rich_help_panel=MEASUREMENT, show_default="all cores", help="Threads."),
+    ] = None
     resume: Annotated[
         Path | None,
-        typer.Option("--resume", metavar="FILE", rich_help_panel="Output",
+        typer.Option("--resume", metavar="FILE", rich_help_panel=OUTPUT,
                      help="Keep each net there as it is measured, and go on from what it holds."),
-    ] = None,
-    formats: Annotated[list[str] | None, opt.format_option("table, json or csv")] = None,
-    output: opt.Output = None,
-    force: opt.Force = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
-) -> int:  # fmt: skip
+    ] = None  # fmt: skip
+
+
+@option_group
+class SweepOutputOptions(OutputOptions):
+    """Where a sweep goes."""
+
+    formats: Annotated[list[str] | None, format_option("table, json or csv")] = None
+
+    renderers: ClassVar[Collection[str]] = SWEEP
+
+
+@spread_options(
+    leave_out=["length", "layer", "nonlinearity", "map", "exponents", "select", "ignore", "treat", "fail_on"]
+)
+def sweep(
+    axis: AxisOptions,
+    ensemble: EnsembleOptions,
+    measure: MeasureOptions,
+    probe: ProbeOptions,
+    rules: RuleOptions,
+    run: SweepRunOptions,
+    output: SweepOutputOptions,
+) -> int:
     """A phase diagram of random nets: where gradients vanish and explode, with theory's critical line."""
-    del verbose  # of bugs' tracebacks only, which the caller shows
-    targets = parse_targets(formats or (), output, FORMATS)
     from rnndiag import api
-    from rnndiag.renderers.sweep import TEXTS, table
+    from rnndiag.renderers import sweep_table
     from rnndiag.sweep.axes import longest, parse_axes
 
-    told = {"sigma": sigma, "input_scale": input_scale, "bias_scale": bias_scale, "hidden": hidden, "length": length,
-            "cell": cell, "init": init}  # fmt: skip
-    axes = parse_axes({name: text for name, text in told.items() if text is not None})
-    chosen = choose({**locals(), "length": longest(axes)}, config)
-    continued = [] if resume is None else [Destination(resume, "--resume", "continued")]
-    check_destinations([*destinations(targets), *continued], read_by(chosen, ()), force=force)
-    size = _size(resume)
-    measure = partial(
-        api.sweep, axes, nets=nets, input_size=input_size, forget_bias=forget_bias, probe=chosen.probe,
-        settings=chosen.settings, workers=workers, resume=resume,
-    )  # fmt: skip
+    axes = parse_axes(axis.texts)
+    chosen = choose(rules, measure, replace(probe, length=longest(axes)))
+    continued = [] if run.resume is None else [Destination(run.resume, "--resume", "continued")]
+    outputs = output.checked(chosen.input_files, also=continued)
+    size = _size(run.resume)
+    measure_nets = partial(
+        api.sweep,
+        axes,
+        nets=ensemble.nets,
+        input_size=ensemble.input_size,
+        forget_bias=ensemble.forget_bias,
+        probe=chosen.probe,
+        settings=chosen.settings,
+        workers=run.workers,
+        resume=run.resume,
+    )
     interrupts = Interrupts()
     interrupts.holds_results = True
-    with progress_bar("sweep", quiet=quiet) as progress, interrupts.active(), interrupts.waiting():
+    with progress_bar("sweep", quiet=output.quiet) as progress, interrupts.active(), interrupts.waiting():
         shown = None if progress is None else partial(_with_speed, progress, time.monotonic())
-        result = measure(progress=shown)
-    also = [] if resume is None or _size(resume) == size else [resume]
-    deliver(
-        targets, lambda format_: TEXTS[format_](result), partial(table, result), also=also, force=force, quiet=quiet
-    )
+        result = measure_nets(progress=shown)
+    also = [] if run.resume is None or _size(run.resume) == size else [run.resume]
+    outputs.deliver(result, SWEEP, sweep_table.render, also=also)
     return 0 if result.complete else INTERRUPTED
 
 
@@ -117,6 +164,6 @@ def _size(file: Path | None) -> int:
     return file.stat().st_size if file is not None and file.exists() else -1
 
 
-def _with_speed(progress: Progress, start: float, name: str, done: int, total: int) -> None:
+def _with_speed(progress: "Progress", start: float, name: str, done: int, total: int) -> None:
     speed = done / max(time.monotonic() - start, 1e-9)
     progress(f"{name}, {speed:.1f} points/s" if name == "points" else name, done, total)

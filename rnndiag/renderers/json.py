@@ -8,8 +8,7 @@ from rnndiag.printable import json_text
 from rnndiag.report import Report, to_builtins
 
 
-def render(reports: Sequence[Report], *, array: bool = False) -> str:
-    """One report as an object; several, or with ``array``, as an array in the order given."""
+def render(reports: Sequence[Report]) -> str:
+    """One report as an object; several as an array in the order given."""
     built = [to_builtins(report) for report in reports]
-    document = built[0] if len(built) == 1 and not array else built
-    return json_text(document) + "\n"
+    return json_text(built[0] if len(built) == 1 else built) + "\n"

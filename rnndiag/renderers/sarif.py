@@ -64,12 +64,12 @@ def render(reports: Sequence[Report]) -> str:
 def _descriptor(rule: Rule) -> Json:
     page = inspect.getdoc(type(rule)) or rule.name
     title, *sections = re.split(r"\n\n(?=\S)", page)
-    told = sections[0].partition("\n")[2] if sections else title
+    description = sections[0].partition("\n")[2] if sections else title
     return {
         "id": rule.code,
         "name": "".join(word.capitalize() for word in rule.name.split("-")),
         "shortDescription": {"text": _joined(title)},
-        "fullDescription": {"text": _joined(told)},
+        "fullDescription": {"text": _joined(description)},
         "help": {"text": page, "markdown": _markdown(title, sections)},
         "defaultConfiguration": {"level": LEVELS[rule.severity]},
     }

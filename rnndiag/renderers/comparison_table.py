@@ -1,22 +1,20 @@
-"""A comparison as a table, or as JSON."""
+"""A comparison for the terminal."""
 
 from __future__ import annotations
 
-import msgspec
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from rnndiag.comparison.compare import Comparison
-from rnndiag.printable import escaped_strings, json_text
+from rnndiag.printable import escaped_strings
 from rnndiag.renderers.numbers import short
 from rnndiag.renderers.styles import SEVERITY_STYLES, VERDICT_STYLES
 from rnndiag.renderers.tables import titled_table
-from rnndiag.report import finite
 
 SIGNIFICANT = {True: "yes", False: "no", None: ""}
 
 
-def table(comparison: Comparison) -> RenderableType:
+def render(comparison: Comparison) -> RenderableType:
     """Each measure side by side, then the findings that are new or worse, and those that are gone."""
     comparison = escaped_strings(comparison)
     measures = titled_table(f"{comparison.base} against {comparison.new}")
@@ -42,9 +40,3 @@ def table(comparison: Comparison) -> RenderableType:
     if not comparison.findings.worse:
         lines.append(Text("Nothing is worse.", style="green"))
     return Group(*lines)
-
-
-def as_json(comparison: Comparison) -> str:
-    """The comparison's fields; numbers that are not finite are strings, as in a report."""
-    document = finite(msgspec.to_builtins(comparison))
-    return json_text(document) + "\n"

@@ -1,11 +1,10 @@
-"""A prescription as a table, or as JSON."""
+"""A prescription for the terminal."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 
-import msgspec
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -13,29 +12,23 @@ from rich.text import Text
 
 from rnndiag.measures.alternative import as_assumed
 from rnndiag.prescription import Prescription, Treatment
-from rnndiag.printable import escaped_strings, json_text
+from rnndiag.printable import escaped_strings
 from rnndiag.renderers.caveats import add_caveats
 from rnndiag.renderers.numbers import percent, signed
 from rnndiag.renderers.styles import VERDICT_STYLES
 from rnndiag.renderers.tables import titled_table
-from rnndiag.report import Report, finite
+from rnndiag.report import Report
 from rnndiag.rules.assumptions import NonlinearityUndecided
 
 
-def table(prescription: Prescription, *, verbose: bool = False) -> RenderableType:
+def render(prescription: Prescription, *, verbose: bool = False) -> RenderableType:
     """Before, each treatment by its effect, what would change in training, and the choice with its numbers.
 
     Args:
         prescription: any.
-        verbose: all that was passed over in reading the model, not only the first of it.
+        verbose: show every entry of the model file that was skipped, not only the first entries.
     """
     return Group(*_sections(escaped_strings(prescription), verbose))
-
-
-def as_json(prescription: Prescription) -> str:
-    """The prescription's fields; numbers that are not finite are strings, as in a report."""
-    document = finite(msgspec.to_builtins(prescription))
-    return json_text(document) + "\n"
 
 
 def _sections(prescription: Prescription, verbose: bool) -> Iterator[RenderableType]:
@@ -129,10 +122,10 @@ def _choice(prescription: Prescription) -> Iterator[RenderableType]:
     before, after = prescription.before, prescription.after
     if after is None:
         healthy = all(as_assumed(stack).verdict == "healthy" for stack in before.stacks)
-        said = "Healthy: nothing to treat." if healthy else "Nothing is chosen: no treatment of the layers helps."
+        text = "Healthy: nothing to treat." if healthy else "Nothing is chosen: no treatment of the layers helps."
         if healthy and before.verdict != "healthy":
-            said = "The model is healthy under the assumption that is noted above, so there is nothing to treat."
-        yield Text(f"\n{said}", style="bold green" if healthy else "bold yellow")
+            text = "The model is healthy under the assumption that is noted above, so there is nothing to treat."
+        yield Text(f"\n{text}", style="bold green" if healthy else "bold yellow")
         return
     (chosen,) = (each for each in prescription.treatments if each.name == prescription.chosen)
     yield Text.assemble("\nChosen: ", (chosen.name, "green"), style="bold")
