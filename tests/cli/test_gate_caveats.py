@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from rnndiag.renderers import TEXT_FORMATS
+from rnndiag.renderers import REPORTS as RENDERERS
 from tests.builders.command_line import Cli
 
 QUICK = ("--T", "20", "--batch", "4", "--no-treat")
@@ -29,7 +29,7 @@ def half_read(tmp_path: Path) -> Path:
     return tmp_path / "model.pt"
 
 
-@pytest.mark.parametrize("form", ["table", *TEXT_FORMATS])
+@pytest.mark.parametrize("form", ["table", *RENDERERS])
 def test_every_format_says_what_was_skipped_and_assumed(cli: Cli, half_read: Path, form: str) -> None:
     probe = half_read.with_name("probe.pt")
     done = cli("check", half_read, *QUICK, "--probe", probe, "--fail-on", "never", "--format", form)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rnndiag.renderers import TEXT_FORMATS
+from rnndiag.renderers import REPORTS as RENDERERS
 from rnndiag.renderers.own_reports import is_own_report
 from tests.builders.command_line import Cli
 from tests.builders.fleets import save
@@ -14,7 +14,7 @@ from tests.builders.processes import completed
 
 QUICK = ("--T", "12", "--batch", "3")
 REPORTS = [
-    *((command, format_) for command in ("inspect", "check") for format_ in ("table", *TEXT_FORMATS)),
+    *((command, format_) for command in ("inspect", "check") for format_ in ("table", *RENDERERS)),
     *(("simulate", format_) for format_ in ("table", "json")),
     *(("sweep", format_) for format_ in ("table", "json", "csv")),
     *(("trend", format_) for format_ in ("table", "json", "csv", "markdown")),

@@ -6,7 +6,6 @@ import copy
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from rnndiag.files.side_files import MAX_REPORTS_BYTES
 from rnndiag.fleet import cache
 from rnndiag.fleet.lines import known, line, take_up
 from rnndiag.random_nets import RandomNet
-from rnndiag.renderers import TEXT_FORMATS, comparison, lines, table
+from rnndiag.renderers import COMPARISON, REPORTS, comparison_table, lines, table
 from rnndiag.report import Report, from_json, to_builtins, to_json
 from rnndiag.trend import trend
 from tests.builders.command_line import Cli
@@ -66,9 +65,9 @@ def changed(tree: Any, at: tuple[Any, ...], value: Any, *, drop: bool = False) -
 
 def show(odd: Report, sound: Report) -> None:
     """Everything that reads a stored report."""
-    for format_ in TEXT_FORMATS:
+    for format_, render in REPORTS.items():
         if format_ != "jsonl":
-            import_module(f"rnndiag.renderers.{format_}").render([odd])
+            render([odd])
     console = Console(file=StringIO(), width=100)
     console.print(table.render([odd], verbose=True))
     console.print(lines.render([odd]))
@@ -77,8 +76,8 @@ def show(odd: Report, sound: Report) -> None:
             result = compare(match(new, [base], "base"), new)
         except RnndiagError:
             continue
-        console.print(comparison.table(result))
-        comparison.as_json(result)
+        console.print(comparison_table.render(result))
+        COMPARISON["json"](result)
     with suppress(RnndiagError):
         trend([odd, sound, odd])
 

@@ -17,8 +17,8 @@ import pytest
 from rich.console import Console
 
 from rnndiag import api
+from rnndiag.renderers import sweep_csv, sweep_json, sweep_table
 from rnndiag.renderers.heatmap import LETTERS
-from rnndiag.renderers.sweep import as_csv, as_json, table
 from rnndiag.sweep.axes import conditions, parse_axis
 from rnndiag.sweep.result import Sweep
 from tests.builders.command_line import Cli
@@ -30,7 +30,7 @@ MAP = ("--sigma", "0.5:3:4", "--input-scale", "0.1,1")
 
 def drawn(found: Sweep, width: int) -> list[str]:
     console = Console(width=width, file=io.StringIO(), highlight=False, markup=False, emoji=False)
-    console.print(table(found))
+    console.print(sweep_table.render(found))
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined, no-any-return]
 
 
@@ -120,7 +120,7 @@ def test_colour_says_the_rate_and_none_is_left_when_told(cli: Cli, monkeypatch: 
         console = Console(
             width=80, file=io.StringIO(), force_terminal=True, color_system="truecolor", no_color=no_color
         )
-        console.print(table(found))
+        console.print(sweep_table.render(found))
         text = console.file.getvalue()  # type: ignore[attr-defined]
         assert ("\x1b[1;30;48;2" in text or "48;2;" in text) is colours
         assert "V vanishing" in text or "· healthy" in text
@@ -198,8 +198,8 @@ def test_what_is_partial_says_so() -> None:
     axes = {"sigma": "0.5:3:40", "input_scale": "0.1,1", "hidden": 4, "length": 4}
     part = api.sweep(axes, nets=1, batch=2, workers=1, progress=interrupt)
     assert f"Partial: {len(part.points)} of 80 points." in drawn(part, 80)
-    assert json.loads(as_json(part))["complete"] is False
-    assert len(as_csv(part).splitlines()) == 1 + len(part.points)
+    assert json.loads(sweep_json.render(part))["complete"] is False
+    assert len(sweep_csv.render(part).splitlines()) == 1 + len(part.points)
 
 
 def test_a_gain_at_which_states_overflow_bounds_the_critical_one(cli: Cli) -> None:

@@ -15,7 +15,7 @@ import torch
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from rnndiag.renderers import trend as table
+from rnndiag.renderers import trend_table as table
 from rnndiag.renderers.sparkline import BARS, sparkline, verdict_strip
 from rnndiag.trend import trend
 from tests.builders.command_line import Cli

@@ -23,18 +23,20 @@ from rnndiag.fleet.lines import line
 from rnndiag.prescription import Prescription, prescribe
 from rnndiag.printable import escaped
 from rnndiag.renderers import (
-    TEXT_FORMATS,
-    comparison,
+    COMPARISON,
+    PRESCRIPTION,
+    REPORTS,
+    TREND,
+    comparison_table,
     github,
     jsonl,
     junit,
     lines,
     markdown,
-    prescription,
+    prescription_table,
     sarif,
     table,
-    trend,
-    trend_text,
+    trend_table,
 )
 from rnndiag.renderers import json as json_renderer
 from rnndiag.report import Report
@@ -80,7 +82,7 @@ def prescribed() -> Prescription:
 
 
 def test_every_text_format_is_tested() -> None:
-    assert set(TEXT) == set(TEXT_FORMATS)
+    assert set(TEXT) == set(REPORTS)
 
 
 @given(TEXTS, WIDTHS, st.booleans())
@@ -95,9 +97,9 @@ def test_tables_and_lines(name: str, width: int, sound: bool) -> None:
 @settings(deadline=None)
 def test_trends_comparisons_and_prescriptions(name: str, width: int) -> None:
     for renderable in (
-        trend.render(with_text(run(), MARKER, name)),
-        comparison.table(with_text(compared(), MARKER, name)),
-        prescription.table(with_text(prescribed(), MARKER, name), verbose=True),
+        trend_table.render(with_text(run(), MARKER, name)),
+        comparison_table.render(with_text(compared(), MARKER, name)),
+        prescription_table.render(with_text(prescribed(), MARKER, name), verbose=True),
     ):
         assert_safe(plain_table(renderable, width))
 
@@ -133,10 +135,10 @@ def test_formats_for_machines(name: str, sound: bool) -> None:
 @settings(deadline=None)
 def test_other_documents(name: str) -> None:
     documents: list[tuple[str, Any]] = [
-        (trend_text.as_json(with_text(run(), MARKER, name)), lambda document: document["points"][0]["path"]),
-        (comparison.as_json(with_text(compared(), MARKER, name)), lambda document: document["base"]),
+        (TREND["json"](with_text(run(), MARKER, name)), lambda document: document["points"][0]["path"]),
+        (COMPARISON["json"](with_text(compared(), MARKER, name)), lambda document: document["base"]),
         (
-            prescription.as_json(with_text(prescribed(), MARKER, name)),
+            PRESCRIPTION["json"](with_text(prescribed(), MARKER, name)),
             lambda document: document["before"]["source"]["path"],
         ),
         (line(name, Failure(name, 2)), lambda document: document["error"]),
@@ -144,13 +146,13 @@ def test_other_documents(name: str) -> None:
     for text, path in documents:
         assert_safe(text)
         assert path(json.loads(text)) == name
-    assert_safe(trend_text.as_markdown(with_text(run(), MARKER, name)))
+    assert_safe(TREND["markdown"](with_text(run(), MARKER, name)))
 
 
 @given(TEXTS)
 @settings(deadline=None)
 def test_no_cell_of_a_trend_is_a_formula(name: str) -> None:
-    text = trend_text.as_csv(with_text(run(), MARKER, name))
+    text = TREND["csv"](with_text(run(), MARKER, name))
     assert_safe(text)
     head, *rows = csv.reader(text.splitlines())
     assert len(rows) == 6  # three checkpoints, each with a stack and a layer

@@ -222,11 +222,12 @@ def test_codes_and_names_are_unique_in_the_whole_catalogue() -> None:
 
 def test_a_selection_that_leaves_no_rule_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     from rnndiag.cli.choices import choose
+    from rnndiag.cli.options import RuleOptions
 
     with pytest.raises(
         SettingsError, match=r"--select: the rules TRD001 are of trends alone; rnndiag trend applies them"
     ):
-        _ = choose({"select": ["TRD001"]}, None).policy
+        _ = choose(RuleOptions(select=["TRD001"])).policy
     with pytest.raises(SettingsError, match=r"--select: the rules VAN are not of trends; rnndiag check applies them"):
-        _ = choose({"select": ["VAN"]}, None, of_runs=True).policy
-    assert choose({"select": ["TRD,VAN"]}, None).policy.select == ("TRD", "VAN")
+        _ = choose(RuleOptions(select=["VAN"]), of_runs=True).policy
+    assert choose(RuleOptions(select=["TRD,VAN"])).policy.select == ("TRD", "VAN")

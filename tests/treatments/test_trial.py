@@ -20,7 +20,7 @@ from rnndiag.measures.gain import Gain
 from rnndiag.prescription import Prescription
 from rnndiag.prescription import prescribe as prescribe_model
 from rnndiag.probes import Probe
-from rnndiag.renderers.prescription import as_json
+from rnndiag.renderers.result_json import render
 from rnndiag.rules import RULES
 from rnndiag.treatments import NAMES, PAIRS, TREATMENTS
 from rnndiag.treatments.judging import helps, rank
@@ -129,7 +129,7 @@ def test_what_draws_weights_anew_says_so(prescribed: dict[str, Prescription]) ->
 
 
 def test_the_json_has_the_contracts_fields(prescribed: dict[str, Prescription]) -> None:
-    document = json.loads(as_json(prescribed["exploding_tanh"]))
+    document = json.loads(render(prescribed["exploding_tanh"]))
     assert {"before", "treatments", "chosen", "after"} <= set(document)
     assert all({"name", "log10_gain", "verdict", "helps"} <= set(each) for each in document["treatments"])
     assert document["after"]["verdict"] == "healthy"
@@ -168,11 +168,11 @@ def test_weights_that_are_no_numbers_can_only_be_drawn_anew() -> None:
     assert given.before.verdict == "invalid"
     assert {each.redraws for each in given.treatments} == {True}
     assert ("rescale", "its weights are not finite") in {(n.name, n.reason) for n in given.not_tried}
-    json.loads(as_json(given))
+    json.loads(render(given))
 
 
 def test_two_runs_say_the_same() -> None:
-    one, two = (as_json(rnndiag.prescribe(RandomNet(sigma=0.5, hidden=16), length=30)) for _ in range(2))
+    one, two = (render(rnndiag.prescribe(RandomNet(sigma=0.5, hidden=16), length=30)) for _ in range(2))
     assert one == two
 
 
