@@ -11,6 +11,7 @@ import cProfile
 import json
 import os
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -49,6 +50,10 @@ def main(folder: Path) -> None:
     for seed in SOUND:
         with contextlib.suppress(CheckpointError):  # the index's shards are elsewhere
             rnndiag.checkpoint.load(SEEDS / seed)
+    with tempfile.TemporaryDirectory() as hub:
+        shutil.copy(SEEDS / "safetensors" / "rnn", Path(hub) / "model.safetensors")
+        (Path(hub) / "config.json").write_text('{"nonlinearity": "relu"}', encoding="utf-8")
+        rnndiag.checkpoint.load(hub)
     watch = Watch(folder)
     tempfile.tempdir = str(folder)
     held = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from rnndiag.checkpoint import load
-from rnndiag.errors import CheckpointError
-from tests.parsers.hdf5_attacks import (
+from tests.builders.keras_files import (
     a_group_for_a_dataset,
+    archive_of,
     breadth,
     bulk,
     cell,
@@ -145,14 +145,6 @@ CONFIGS = {
 }
 
 
-def archive_of(path, config, weights, **options):
-    with zipfile.ZipFile(path, "w", **options) as archive:
-        archive.writestr("metadata.json", "{}")
-        archive.writestr("config.json", config)
-        archive.writestr("model.weights.h5", weights)
-    return path
-
-
 @pytest.mark.parametrize("form", ["archive", "file"])
 @pytest.mark.parametrize("config", CONFIGS)
 def test_configurations_that_make_no_sense(sandbox, tmp_path, config, form):
@@ -241,30 +233,6 @@ class TestArchives:
         data[at + 42 : at + 46] = struct.pack("<L", 1)
         path.write_bytes(data)
         assert "refused" in sandbox(path)
-
-
-@pytest.mark.parametrize("name", ["model.h5", "model.keras"])
-def test_damage_anywhere_gives_a_model_or_one_line(tmp_path, name):
-    path = tmp_path / name
-    with model(tmp_path / "weights.h5"):
-        pass
-    data = (tmp_path / "weights.h5").read_bytes()
-    if name == "model.keras":
-        data = archive_of(path, "{}", data).read_bytes()
-    rng = np.random.default_rng(0)
-    places = [*range(0, 96, 8), *rng.integers(0, len(data), 15)]
-    damaged = [data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :] for at in places]
-    damaged += [data[:stop] for stop in rng.integers(0, len(data), 6)]
-    read = 0
-    for content in damaged:
-        path.write_bytes(content)
-        try:
-            read += bool(load(path).stacks)
-        except CheckpointError as error:
-            text = str(error)
-            assert text.startswith(f"{path}: ")
-            assert text.isprintable()
-    assert 0 < read < len(damaged)
 
 
 def test_other_hdf5_files_are_no_models(refusal, tmp_path):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import numpy as np
 import onnx
 import pytest
@@ -11,8 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rnndiag.checkpoint import load
 from rnndiag.checkpoint.formats.registry import format_of
-from rnndiag.errors import CheckpointError
-from tests.builders.onnx_files import constant, graph, model, operator, weights, write
+from tests.builders.onnx_files import graph, model, operator, weights, write
 
 
 def refused(sandbox, path):
@@ -196,26 +193,6 @@ def test_other_formats_of_the_library_are_not_taken_by_name(tmp_path):
     """onnx.load goes by the end of the name."""
     for end in ("json", "textproto", "onnxtxt"):
         assert load(write(tmp_path / "model.onnx", graph([operator()], weights("LSTM"))).rename(tmp_path / f"m.{end}"))
-
-
-def test_every_cut_is_refused_with_one_line(refusal, tmp_path):
-    path = write(tmp_path / "model.onnx", graph([operator("RNN")], weights("RNN")))
-    data = path.read_bytes()
-    for stop in {*range(0, len(data), 40), len(data) - 1}:
-        path.write_bytes(data[:stop])
-        refusal(path)
-
-
-def test_flipped_bytes_bring_out_no_foreign_exception(tmp_path):
-    """Damage anywhere gives a model or a refusal."""
-    path = write(tmp_path / "model.onnx", graph([constant("x", np.zeros(1)), operator("RNN")], weights("RNN")))
-    data = path.read_bytes()
-    places, read = range(0, len(data), 25), 0  # each takes a process
-    for at in places:
-        path.write_bytes(data[:at] + bytes([data[at] ^ 0x21]) + data[at + 1 :])
-        with contextlib.suppress(CheckpointError):
-            read += bool(load(path).stacks)
-    assert 0 < read < len(places)
 
 
 def test_without_the_library(tmp_path, refusal, monkeypatch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import pickle
 import struct
 import tarfile
@@ -13,8 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-from rnndiag.checkpoint import load
-from rnndiag.errors import CheckpointError
 from tests.builders.pickles import DATA, beside_layer, number, storage, tensor, text, whole
 from tests.builders.torch_files import legacy_of, zip_of
 
@@ -186,30 +183,3 @@ class TestArchives:
         path.write_bytes(member + b"\0" * 1024)
         assert tarfile.is_tarfile(path)
         assert "opcode b'\\x00' has no place" in sandbox(path)["refused"]
-
-
-@FORMS
-def test_every_cut_is_refused_with_one_line(refusal, tmp_path, form):
-    """A download that stopped, at each length."""
-    path = tmp_path / "model.pt"
-    torch.save({"weight_ih": torch.ones(1, 1), "weight_hh": torch.ones(1, 1)}, path,
-               _use_new_zipfile_serialization=form is zip_of)  # fmt: skip
-    data = path.read_bytes()
-    for stop in {*range(0, len(data), 7), len(data) - 1}:
-        path.write_bytes(data[:stop])
-        refusal(path)
-
-
-@FORMS
-def test_flipped_bytes_bring_out_no_foreign_exception(tmp_path, form):
-    """Damage anywhere gives a model or a CheckpointError."""
-    path = tmp_path / "model.pt"
-    torch.save({"weight_ih": torch.ones(1, 1), "weight_hh": torch.ones(1, 1)}, path,
-               _use_new_zipfile_serialization=form is zip_of)  # fmt: skip
-    data = path.read_bytes()
-    read = 0
-    for at in range(len(data)):
-        path.write_bytes(data[:at] + bytes([data[at] ^ 0x21]) + data[at + 1 :])
-        with contextlib.suppress(CheckpointError):
-            read += bool(load(path).stacks)
-    assert 0 < read < len(data)

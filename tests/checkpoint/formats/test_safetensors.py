@@ -120,11 +120,3 @@ def test_headers_that_lie(sandbox, refusal, tmp_path, lie):
     outcome = sandbox(path)
     assert words in outcome["refused"]
     assert words in refusal(path)
-
-
-def test_every_cut_is_refused_with_one_line(refusal, write):
-    path = write(nn.RNN(1, 2).state_dict())
-    data = path.read_bytes()
-    for stop in {*range(0, len(data), 5), len(data) - 1}:
-        path.write_bytes(data[:stop])
-        refusal(path)

@@ -245,13 +245,3 @@ def test_programs(sandbox, write, program, cell):
 )
 def test_programs_that_are_none(refusal, write, program, words):
     assert words in refusal(write(program))
-
-
-@LAYOUTS
-def test_every_cut_is_refused_with_one_line(programs, refusal, tmp_path, layout):
-    path = tmp_path / "model.pt2"
-    layout(programs["bare"][1], path)
-    data = path.read_bytes()
-    for stop in {*range(0, len(data), 997), len(data) - 1}:
-        path.write_bytes(data[:stop])
-        refusal(path)

@@ -227,11 +227,3 @@ def test_code_is_never_compiled(sandbox, tmp_path):
     assert sandbox(path)["layers"] == ["rnn"]
     assert not sentinel.exists()
     assert load(path).stacks[0].layers[0].cell == "relu"
-
-
-def test_every_cut_is_refused_with_one_line(refusal, write):
-    path = write(torch.jit.script(nn.GRU(1, 2)))
-    data = path.read_bytes()
-    for stop in {*range(0, len(data), 97), len(data) - 1}:
-        path.write_bytes(data[:stop])
-        refusal(path)

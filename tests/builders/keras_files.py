@@ -1,8 +1,9 @@
-"""HDF5 files in Keras's layout, and what can be done to a layer in one."""
+"""HDF5 files and archives in Keras's layout, and what can be done to a layer in one."""
 
 from __future__ import annotations
 
 import contextlib
+import zipfile
 
 import numpy as np
 import pytest
@@ -28,6 +29,15 @@ def model(path, *, sound=True, **options):
         if sound:
             cell(file.create_group("layers/lstm"))
         yield file.create_group("layers/lstm_1")
+
+
+def archive_of(path, config, weights, **options):
+    """A ``.keras`` archive around an HDF5 file."""
+    with zipfile.ZipFile(path, "w", **options) as archive:
+        archive.writestr("metadata.json", "{}")
+        archive.writestr("config.json", config)
+        archive.writestr("model.weights.h5", weights)
+    return path
 
 
 def replaced(group, i=1):
