@@ -17,6 +17,7 @@ import torch
 import typer
 from torch import nn
 
+from rnndiag.bench import Bench
 from rnndiag.config.settings import Settings
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet
@@ -69,7 +70,7 @@ def main(
         for seed in range(seeds):
             net = RandomNet(hidden=HIDDEN, input_size=INPUTS, sigma=sigma, seed=seed)
             (stack,) = net.build().stacks
-            patient = Patient.of(stack, Probe(length=LENGTH, batch=BATCH), LENGTH, Settings(), torch.device("cpu"))
+            patient = Patient.of(Bench.of(stack, Probe(length=LENGTH, batch=BATCH), Settings()))
             figures = Clip().advise(patient, lambda patient=patient: sound_net(patient)).figures  # type: ignore[misc]
             without, large = (trained(net, clip, updates) for clip in (math.inf, 1000.0))
             c = figures.get("threshold")  # None if no clipping is needed

@@ -24,6 +24,7 @@ import typer
 from clock import Call, cpu_seconds, machine, table
 from rich.console import Console
 
+from rnndiag.bench import Bench
 from rnndiag.budget import cost, gemm_rate
 from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
@@ -92,7 +93,7 @@ def _slope(sizes: Sequence[int], seconds: Sequence[float]) -> float:
 WHOLE = """
 import json, re, sys, time, torch
 from pathlib import Path
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet
@@ -110,7 +111,7 @@ print(json.dumps([time.process_time() - cpu, time.perf_counter() - clock, kiloby
 def whole(hidden: int, length: int, batch: int, goal: str, *, run: bool = True) -> tuple[str, ...]:
     settings = Settings(treat=False)
     stack = RandomNet(sigma=1.2, hidden=hidden).build().stacks[0]
-    needs, rate = cost(stack, Probe(length=length, batch=batch), settings), gemm_rate(settings)
+    needs, rate = cost(Bench.of(stack, Probe(length=length, batch=batch), settings)), gemm_rate(settings)
     estimated = f"{needs.seconds(rate):.0f} s, {needs.memory / 2**30:.2f} GiB at {rate / 1e9:.0f} GFlop/s"
     what = f"H={hidden}, T={length}, B={batch}"
     if not run:

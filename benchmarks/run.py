@@ -99,7 +99,7 @@ import re, torch
 from pathlib import Path
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet
-from rnndiag.config import Settings
+from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
 def kilobytes(field):
     return int(re.search(field + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])

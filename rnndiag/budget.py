@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 
-from rnndiag.cells.layer import RecurrentLayer, Stack
+from rnndiag.bench import Bench
+from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.config.settings import Settings
 from rnndiag.errors import SettingsError
-from rnndiag.machine.device import at_once, available_memory, device_of, memory_of
+from rnndiag.machine.device import at_once, available_memory, memory_of
 from rnndiag.probes import Probe
 from rnndiag.trajectory import HELD_BYTES, WINDOW_BYTES
 
-LONG = 30.0
-"""seconds from which on the estimate is told"""
+ANNOUNCE_SECONDS = 30.0
+"""An estimate of at least this many seconds is logged before the work begins."""
+
+SLOW_FLOPS_PER_SECOND = 1e10
+"""The rate of a slow machine. The rate of this machine is measured only for work that takes long on a slow machine."""
+
+TRIALS_PER_MEASUREMENT = 4
+"""The rough time that trying treatments takes, as a multiple of one measurement."""
+
+MAX_TRIAL_SECONDS = 60.0
+"""A diagnosis tries no treatments on a stack whose measurement takes longer on a slow machine. The limit does not
+depend on the machine, so that the same model gets the same report everywhere."""
 
 STEP_SECONDS = 50e-6
-"""of a step of a small layer, whatever its size: what the few dozen short operations on its way cost"""
+"""The time of one step of a small layer, whatever its size: a few dozen short operations."""
 
-PASSES = 25
-"""times that a column of Lanczos' is read or written in one of its steps, beside the product"""
+LANCZOS_PASSES = 25
+"""How often a step of Lanczos' method reads or writes each of its columns, in addition to the product."""
 
-BYTES_A_SECOND = 8e9
-"""of these passes"""
+BYTES_PER_SECOND = 8e9
+"""The rate at which these passes move data."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +57,9 @@ class Cost:
 
     def seconds(self, rate: float) -> float:
         """At ``rate`` flops a second."""
-        return self.flops / rate + self.passes / BYTES_A_SECOND + self.steps * STEP_SECONDS
+        return self.flops / rate + self.passes / BYTES_PER_SECOND + self.steps * STEP_SECONDS
 
-    def told(self, name: str, rate: float) -> str:
+    def message(self, name: str, rate: float) -> str:
         """One line."""
         seconds = self.seconds(rate)
         time_ = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
@@ -53,12 +68,12 @@ class Cost:
         return f"{name}: about {time_} and {self.memory / 2**30:.1f} GiB, at {rate / 1e9:.3g} GFlop/s"
 
 
-def cost(stack: Stack, probe: Probe, settings: Settings) -> Cost:
-    """What ``T`` steps of ``B`` sequences cost on a stack; right to a factor of two or three."""
+def cost(bench: Bench) -> Cost:
+    """The cost of measuring a stack on its probe, right to a factor of two or three."""
+    stack, probe, settings = bench.stack, bench.probe, bench.settings
     item = 8 if settings.dtype == "float64" else 4
     maps, draws = probe.length * probe.batch, settings.draws
-    device = device_of(settings)
-    held, window = at_once(HELD_BYTES, device), at_once(WINDOW_BYTES, device)
+    held, window = at_once(HELD_BYTES, bench.device), at_once(WINDOW_BYTES, bench.device)
     flops = passes = memory = 0.0
     for layer in stack.layers:
         hidden, recurrent, size = layer.hidden_size, layer.weight_hh.numel(), _state_size(layer)
@@ -70,7 +85,7 @@ def cost(stack: Stack, probe: Probe, settings: Settings) -> Cost:
         factors = 2 * size * count**2 / max(1, 6 if count < size else 1)  # each sixth step, or each
         flops += maps * (2 * products * lanczos + 4 * through + through * draws * ways_back)
         flops += maps * (2 * recurrent * count + 2 * factors) + 100 * hidden**3 * len(layer.gates)
-        passes += maps * size * item * PASSES * lanczos
+        passes += maps * size * item * LANCZOS_PASSES * lanczos
         # Inputs twice, states, a few numbers for each draw at each step, and the linearisation of a window or of all.
         rows = len(layer.gates) * hidden
         memory += item * maps * (2 * layer.input_size + size + 9 * draws) + 8 * 9 * recurrent
@@ -79,6 +94,32 @@ def cost(stack: Stack, probe: Probe, settings: Settings) -> Cost:
         if len(stack.layers) > 1:
             memory += 3 * item * maps * draws * layer.input_size
     return Cost(flops, passes, probe.length * len(stack.layers), int(memory))
+
+
+def affordable(bench: Bench) -> bool:
+    """Whether a diagnosis also tries treatments on a stack: measuring it once takes at most a minute if it is slow."""
+    return cost(bench).seconds(SLOW_FLOPS_PER_SECOND) <= MAX_TRIAL_SECONDS
+
+
+def check_cost(bench: Bench) -> None:
+    """Refuse a stack whose measurement does not fit into memory, and log an estimate if it takes long.
+
+    Raises:
+        SettingsError: with the figures.
+    """
+    needs = cost(bench)
+    check_memory(bench.name, needs.memory, bench.probe, bench.device)
+    if needs.seconds(SLOW_FLOPS_PER_SECOND) > ANNOUNCE_SECONDS:
+        rate = gemm_rate(bench.settings)
+        if needs.seconds(rate) > ANNOUNCE_SECONDS:
+            log.info(needs.message(bench.name, rate))
+
+
+def announce_trials(benches: Iterable[Bench], measured_seconds: float) -> None:
+    """Log that trying treatments on these stacks takes long, if measuring all stacks took long enough for that."""
+    names = ", ".join(sorted(bench.name for bench in benches))
+    if names and measured_seconds > ANNOUNCE_SECONDS / TRIALS_PER_MEASUREMENT:
+        log.info(f"{names}: trying treatments takes a few times as long; --no-treat leaves them out")
 
 
 def gemm_rate(settings: Settings, size: int = 512) -> float:
@@ -93,7 +134,7 @@ def gemm_rate(settings: Settings, size: int = 512) -> float:
 
 
 def check_memory(name: str, needed: int, probe: Probe, device: torch.device) -> None:
-    """Refuse beforehand what would not fit.
+    """Refuse a measurement that needs more memory than is free, before it begins.
 
     Raises:
         SettingsError: with the figures.

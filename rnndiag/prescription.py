@@ -10,23 +10,22 @@ from difflib import get_close_matches
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.checkpoint.model import Model
 from rnndiag.config.settings import Settings, Thresholds
-from rnndiag.diagnose import Progress, diagnose, measuring_of, patients
+from rnndiag.diagnose import Examined, Progress, examine, judge, prepare
 from rnndiag.errors import SettingsError
 from rnndiag.files.globs import matches
-from rnndiag.measures.alternative import as_assumed
 from rnndiag.measures.verdict import Verdict, worst
 from rnndiag.probes import Probe
 from rnndiag.report import Report
 from rnndiag.rules.base import Checklist
 from rnndiag.rules.policy import Policy
-from rnndiag.treatments import NAMES, TRAINING
 from rnndiag.treatments.judging import distance, rank
-from rnndiag.treatments.suggest import tried as with_trials
-from rnndiag.treatments.trial import Kind, Trial, Trials, Tried
+from rnndiag.treatments.registry import NAMES, TRAINING
+from rnndiag.treatments.suggest import apply_trials
+from rnndiag.treatments.trial import Kind, NotTried, Trial, Trials, Tried
 
 
 @dataclass(frozen=True, slots=True)
-class Treatment:
+class TreatmentResult:
     """What one treatment, or a pair of them, does to the stacks of a model that are ill."""
 
     name: str
@@ -61,15 +60,6 @@ class Treatment:
 
 
 @dataclass(frozen=True, slots=True)
-class NotTried:
-    """A treatment that was not tried on a stack, and why."""
-
-    name: str
-    stack: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Prescription:
     """Every treatment that suits a model, tried on copies, the best first; changes of training last.
 
@@ -78,7 +68,7 @@ class Prescription:
     """
 
     before: Report
-    treatments: tuple[Treatment, ...]
+    treatments: tuple[TreatmentResult, ...]
     not_tried: tuple[NotTried, ...]
     chosen: str | None
     """the best that helps and keeps the architecture, or the one asked for; None: the model is healthy, or nothing
@@ -121,26 +111,26 @@ def prescribe(
     """
     settings = replace(settings or Settings(), treat=False)
     names = _named(treatments, take)
-    before = diagnose(model, probe, settings, policy=policy, progress=progress)
-    ill = {stack.name for stack in before.stacks if as_assumed(stack).verdict != "healthy"}
-    if take is not None and not ill:
-        ill = {stack.name for stack in before.stacks}  # as asked, though all are well
+    benches, unfit = prepare(model, probe, settings)
+    examined = examine(benches, settings, progress)
+    before = judge(model, examined, unfit, probe, settings, policy)
     trials: list[Trials] = []
     outcomes: dict[str, list[Tried | None]] = {name: [] for name in names}
     not_tried: list[NotTried] = []
-    for patient in patients(model, probe, settings, ill):
-        each = Trials(patient)
-        trials.append(each)
-        with measuring_of(patient.stack, patient.device):
+    for to_treat in _to_treat(examined, take):
+        with to_treat.bench.conditions():
+            each = Trials(to_treat.patient())
+            trials.append(each)
+            patient = each.patient
             for index, name in enumerate(names):
                 if progress is not None:
                     progress(f"{patient.stack.name}: {name}", index, len(names))
-                tried = each.of(name)
-                outcomes[name].append(None if isinstance(tried, str) else tried)
-                if isinstance(tried, str):
-                    not_tried.append(NotTried(name, patient.stack.name, tried))
+                outcome = each.of(name)
+                outcomes[name].append(outcome if isinstance(outcome, Tried) else None)
+                if isinstance(outcome, NotTried):
+                    not_tried.append(outcome)
             if patient.gain.verdict != "healthy":
-                before = replace(before, findings=with_trials(before.findings, each))
+                before = replace(before, findings=apply_trials(before.findings, each))
     found = [_combined(done, trials) for done in outcomes.values() if any(done)]
     ranked = _ranked(found, settings.thresholds)
     chosen = _chosen(ranked, not_tried, take)
@@ -148,9 +138,17 @@ def prescribe(
     after = None
     if chosen is not None:
         treated, changed = _treated(model, outcomes[chosen.name])
-        after = diagnose(treated, probe, settings, policy=policy, progress=progress)
+        benches, unfit = prepare(treated, probe, settings)
+        known = {each.bench.name: each.measured for each in examined if each.bench.stack in treated.stacks}
+        after = judge(treated, examine(benches, settings, progress, known), unfit, probe, settings, policy)
     taken = None if chosen is None else chosen.name
     return Prescribed(Prescription(before, tuple(ranked), tuple(not_tried), taken, after), changed)
+
+
+def _to_treat(examined: Sequence[Examined], take: str | None) -> Sequence[Examined]:
+    """The unhealthy stacks; all stacks if a treatment was asked for although every stack is healthy."""
+    unhealthy = [each for each in examined if not each.measured.healthy]
+    return unhealthy if unhealthy or take is None else examined
 
 
 def _named(treatments: str, take: str | None) -> list[str]:
@@ -168,7 +166,7 @@ def _named(treatments: str, take: str | None) -> list[str]:
     return names if take in names else [*names, take]
 
 
-def _combined(done: Sequence[Tried | None], trials: Sequence[Trials]) -> Treatment:
+def _combined(done: Sequence[Tried | None], trials: Sequence[Trials]) -> TreatmentResult:
     """One treatment over the ill stacks: applied where it helps, or, helping nowhere, wherever it suits."""
     shown = [tried.trial for tried in done if tried is not None]
     used = _used(done)
@@ -185,7 +183,7 @@ def _combined(done: Sequence[Tried | None], trials: Sequence[Trials]) -> Treatme
         (state for state in after if state[0] == verdict), key=lambda state: distance(state[1], thresholds)
     )
     one = shown[0]
-    return Treatment(
+    return TreatmentResult(
         name=one.name,
         checklist=one.checklist,
         kind=one.kind,
@@ -218,12 +216,14 @@ def _used(done: Sequence[Tried | None]) -> list[Tried]:
     return [tried for tried in suited if tried.trial.helps] or suited
 
 
-def _ranked(found: Sequence[Treatment], thresholds: Thresholds) -> list[Treatment]:
+def _ranked(found: Sequence[TreatmentResult], thresholds: Thresholds) -> list[TreatmentResult]:
     """Those that change layers first, each kind by ``rank``."""
     return sorted(found, key=lambda each: (each.kind == "training", *rank(each, thresholds)))
 
 
-def _chosen(ranked: Sequence[Treatment], not_tried: Sequence[NotTried], take: str | None) -> Treatment | None:
+def _chosen(
+    ranked: Sequence[TreatmentResult], not_tried: Sequence[NotTried], take: str | None
+) -> TreatmentResult | None:
     if take is not None:
         for each in ranked:
             if each.name == take:

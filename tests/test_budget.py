@@ -7,7 +7,8 @@ import logging
 import pytest
 import torch
 
-from rnndiag import diagnose as pipeline
+from rnndiag import budget
+from rnndiag.bench import Bench
 from rnndiag.budget import Cost, cost, gemm_rate
 from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
@@ -18,7 +19,7 @@ from rnndiag.random_nets import RandomNet
 
 def of(length: int = 100, batch: int = 16, exponents: int = 8, **net: object) -> Cost:
     stack = RandomNet(**net).build().stacks[0]  # type: ignore[arg-type]
-    return cost(stack, Probe(length=length, batch=batch), Settings(exponents=exponents))
+    return cost(Bench.of(stack, Probe(length=length, batch=batch), Settings(exponents=exponents)))
 
 
 @pytest.mark.parametrize("more", [{"length": 1000}, {"batch": 64}, {"hidden": 256}, {"layers": 2}, {"cell": "lstm"}])
@@ -34,7 +35,7 @@ def test_memory_does_not_grow_with_maps_times_weights() -> None:
 
 @pytest.mark.parametrize(("seconds", "said"), [(31, "31 s"), (1200, "20 min"), (10800, "3.0 h")])
 def test_it_is_said_in_one_line(seconds: float, said: str) -> None:
-    told = Cost(seconds * 1e9, 0, 0, 2**31).told("encoder", 1e9)
+    told = Cost(seconds * 1e9, 0, 0, 2**31).message("encoder", 1e9)
     assert told == f"encoder: about {said} and 2.0 GiB, at 1 GFlop/s"
 
 
@@ -48,7 +49,7 @@ def test_long_work_is_announced_and_short_work_is_not(caplog, monkeypatch: pytes
     model = RandomNet(hidden=8).build()
     diagnose(model, Probe(length=10, batch=2))
     assert not caplog.records
-    monkeypatch.setattr(pipeline, "LONG", 0.0)
+    monkeypatch.setattr(budget, "ANNOUNCE_SECONDS", 0.0)
     diagnose(model, Probe(length=10, batch=2))
     (record,) = caplog.records
     assert record.getMessage().startswith("rnn: about 0 s and 0.0 GiB, at ")
@@ -65,7 +66,7 @@ def test_what_would_not_fit_is_refused_before_it_begins() -> None:
 def test_that_treatments_are_tried_is_told_where_it_takes_long(
     sigma: float, told: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("rnndiag.diagnose.LONG", 0.0)
+    monkeypatch.setattr(budget, "ANNOUNCE_SECONDS", 0.0)
     model = RandomNet(sigma=sigma, hidden=8, input_scale=0.1).build()
     with caplog.at_level("INFO", logger="rnndiag"):
         diagnose(model, Probe(length=20, batch=6))
@@ -81,7 +82,7 @@ def test_what_is_long_to_measure_once_is_not_treated_unasked(monkeypatch: pytest
     report = diagnose(model, probe)
     assert tried()
     assert not report.notes
-    monkeypatch.setattr("rnndiag.diagnose.DEAR", 0.0)
+    monkeypatch.setattr(budget, "MAX_TRIAL_SECONDS", 0.0)
     report = diagnose(model, probe)
     assert not tried()
     assert report.findings

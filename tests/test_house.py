@@ -27,6 +27,7 @@ FLOORS = (
     "cells",
     "probes",
     "trajectory",
+    "bench",
     "budget",
     "measures",
     "parsers",

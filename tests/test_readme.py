@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rnndiag.treatments import NAMES
+from rnndiag.treatments.registry import NAMES
 from tests.builders.command_line import Cli
 from tests.paths import ROOT
 

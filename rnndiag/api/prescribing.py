@@ -19,7 +19,7 @@ from rnndiag.errors import OutputError
 from rnndiag.prescription import Prescription
 from rnndiag.random_nets import RandomNet
 from rnndiag.rules.policy import Policy
-from rnndiag.treatments import TREATMENTS
+from rnndiag.treatments.registry import TREATMENTS
 
 
 def prescribe(

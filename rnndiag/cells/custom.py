@@ -11,7 +11,7 @@ from torch import Tensor
 from rnndiag.cells.cell import Linearisation
 from rnndiag.cells.layer import Direction, RecurrentLayer
 from rnndiag.cells.step import State, Step, StepFunction, name_of
-from rnndiag.cells.step_trial import tried
+from rnndiag.cells.step_trial import probe_step
 from rnndiag.operators.derivative import Derivative
 
 
@@ -91,5 +91,5 @@ def step_layer(step: Step, state: State, initial: Tensor, inputs: Tensor) -> Ste
         ModelError: for a step that cannot be measured, with what to do.
     """
     name = name_of(step)
-    function, forward = tried(StepFunction(name, step, state.structure, state.sizes), initial, inputs)
+    function, forward = probe_step(StepFunction(name, step, state.structure, state.sizes), initial, inputs)
     return StepLayer(name, function, initial, state.dtype, inputs.shape[-1], forward)

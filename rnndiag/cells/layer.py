@@ -112,6 +112,11 @@ class Stack:
         """All layers, bottom up, forward before reverse."""
         return tuple(layer for level in self.levels for layer in level)
 
+    def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> Stack:
+        """The same stack with its layers in another dtype or on another device."""
+        levels = tuple(tuple(layer.to(dtype, device) for layer in level) for level in self.levels)
+        return replace(self, levels=levels)
+
     @property
     def input_size(self) -> int:
         """``D`` of the lowest level."""

@@ -16,8 +16,8 @@ NUDGE = 0.01
 """By which the rows' states are told apart, relative to the largest entry."""
 
 
-def tried(function: StepFunction, states: Tensor, inputs: Tensor) -> tuple[StepFunction, bool]:
-    """The step as it wants to be called, and whether forward-mode differentiation works on it.
+def probe_step(function: StepFunction, states: Tensor, inputs: Tensor) -> tuple[StepFunction, bool]:
+    """Try a step function: the step in the form that it accepts, and whether forward-mode differentiation works on it.
 
     Args:
         function: taken to work on a batch; where it does not, one row at a time is tried.

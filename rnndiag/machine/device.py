@@ -110,14 +110,14 @@ def measuring(entries: int, device: torch.device) -> Iterator[None]:
     if entries < PARALLEL_FROM:
         torch.set_num_threads(1)
     try:
-        with told_in_a_line(device), single_is_single() if device.type == "cuda" else nullcontext():
+        with wrap_device_errors(device), single_is_single() if device.type == "cuda" else nullcontext():
             yield
     finally:
         torch.set_num_threads(threads)
 
 
 @contextmanager
-def told_in_a_line(device: torch.device) -> Iterator[None]:
+def wrap_device_errors(device: torch.device) -> Iterator[None]:
     """What a device lacks, and memory that is full, are no bugs.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The gain of a stack and nothing else: what a treatment is judged by, a tenth of a whole diagnosis."""
+"""The gain of a stack and nothing else: treatments are judged by it, at a tenth of the cost of a diagnosis."""
 
 from __future__ import annotations
 
@@ -8,30 +8,29 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rnndiag.cells.layer import RecurrentLayer, Stack
+from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.config.settings import Settings
 from rnndiag.measures.adjoint import Adjoint, layer_adjoint, stack_adjoint
 from rnndiag.measures.gradient import GradientThroughTime, through_time
+from rnndiag.measures.layer import LayerMeasures, StackMeasures
 from rnndiag.measures.lyapunov import lyapunov
 from rnndiag.measures.saturation import saturation_rate
 from rnndiag.measures.statistics import median
 from rnndiag.measures.verdict import Verdict
 from rnndiag.seeds import generator
-from rnndiag.trajectory import Trajectory, run_layer, run_stack
+from rnndiag.trajectory import Trajectory, run_layer
 
 LEADING = 8
 """As many exponents as a report holds by default."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Gain:
     """A stack on one probe."""
 
     verdict: Verdict
     gradient: GradientThroughTime | None
     """None where a state is not finite"""
-    hidden: tuple[Tensor, ...]
-    """``h_1 .. h_T`` of each layer: ``[T, B, R]``"""
     saturated: float
     """the largest ``saturation.rate`` of the report's layers; of a ReLU layer, the share of inactive units"""
     squashed: float
@@ -40,7 +39,9 @@ class Gain:
     """log10 gain at the last input: how much the last state depends on the input of the same step"""
     live: float | None = None
     """the share of the ``LEADING`` directions in which a gradient survives the lag, of the layer with the most; None
-    where the verdict is not healthy"""
+    where the verdict is not healthy, and for a stack that was not treated"""
+    by_layer: tuple[float, ...] | None = None
+    """the log10 gain of each layer on its own; None: not measured yet"""
 
     @property
     def log10(self) -> float:
@@ -48,25 +49,40 @@ class Gain:
         return math.nan if self.gradient is None else self.gradient.log10_gain
 
 
-def stack_gain(stack: Stack, inputs: Tensor, lag: int, settings: Settings) -> Gain:
-    """Drive a stack with ``inputs [T, B, D]``, and carry gradients back through it: the numbers of its report."""
-    levels = run_stack(stack, inputs)
+def stack_gain(levels: Sequence[Sequence[Trajectory]], lag: int, settings: Settings) -> Gain:
+    """Carry gradients back through the trajectories of a stack: the same numbers as in its report."""
     runs = [run for level in levels for run in level]
-    hidden = tuple(run.hidden for run in runs)
     if any(run.first_nonfinite_step() is not None for run in runs):
-        return Gain("invalid", None, hidden, math.nan, math.nan)
+        return Gain("invalid", None, math.nan, math.nan)
     adjoint = _adjoint(levels, settings)
     gradient, verdict = through_time(adjoint, lag, settings.thresholds)
     rates = [(run.layer.cell, saturation_rate(run, settings.thresholds)) for run in runs]
     return Gain(
         verdict,
         gradient,
-        hidden,
         saturated=max(rate for _, rate in rates),
         squashed=max((rate for cell, rate in rates if cell != "relu"), default=0.0),
-        input_now=float(median(adjoint.inputs[0].mean(0))) / math.log(10),
+        input_now=_input_now(adjoint),
         live=max(_live(run, lag, settings) for run in runs) if verdict == "healthy" else None,
     )
+
+
+def measured_gain(stack: StackMeasures, layers: Sequence[LayerMeasures], adjoint: Adjoint) -> Gain:
+    """The gain of a stack that was measured for a report, from these measures and the adjoint through the stack."""
+    rates = [(layer.cell, layer.saturation.rate) for layer in layers if layer.saturation is not None]
+    gradients = [layer.gradient for layer in layers if layer.gradient is not None]
+    return Gain(
+        stack.verdict,
+        stack.gradient,
+        saturated=max(rate for _, rate in rates),
+        squashed=max((rate for cell, rate in rates if cell != "relu"), default=0.0),
+        input_now=_input_now(adjoint),
+        by_layer=tuple(gradient.log10_gain for gradient in gradients),
+    )
+
+
+def _input_now(adjoint: Adjoint) -> float:
+    return float(median(adjoint.inputs[0].mean(0))) / math.log(10)
 
 
 def layer_gain(layer: RecurrentLayer, inputs: Tensor, lag: int, settings: Settings) -> float:

@@ -119,73 +119,86 @@ def measure_layer(
         numerics = parameter_health(stored, run, embedding)
     else:
         numerics = state_health(stored, run)
-    measured: dict[str, object] = {
-        "name": layer.name,
-        "cell": layer.cell,
-        "input_size": layer.input_size,
-        "hidden_size": layer.hidden_size,
-        "state_size": run.state_jacobians.shape[0],
-        "proj_size": layer.proj_size,
-        "direction": layer.direction,
-        "nonlinearity_assumed": layer.nonlinearity_assumed,
-        "numerics": numerics,
-    }
-    adjoint = None
+    measures = _unmeasured(run, numerics)
     broken = set(numerics.nonfinite_parameters or ())
     stage("spectrum")
     if isinstance(layer, RecurrentLayer):
         dtype = stored.weight_hh.dtype if isinstance(stored, RecurrentLayer) else None
-        measured |= _of_weights(layer, dtype, finite=not broken - {"embedding"})
-    if not broken and numerics.inputs_finite:
-        measured["states"] = state_size(run)
-    if not broken and numerics.inputs_finite and numerics.first_nonfinite_step is None:
-        thresholds, jacobian = settings.thresholds, run.state_jacobians
-        stage("step norms")
-        norms_summary, log10_norms = step_norms(jacobian, generator=generator(settings.seed, "step norms"))
-        undefined = log10_norms.isnan().any(-1)
-        if bool(undefined.any()):
-            measured["numerics"] = replace(numerics, first_nonfinite_jacobian=int(undefined.nonzero()[0]) + 1)
-            return LayerMeasures(**(_NOT_MEASURED | measured)), None  # type: ignore[arg-type]  # keys are fields
-        stage("gradient")
-        adjoint = layer_adjoint(run, draws=settings.draws, generator=generator(settings.seed, "gradient"))
-        gradient, verdict = layer_through_time(layer, adjoint, log10_norms, lag, thresholds)
-        stage("exponents")
-        spectrum = lyapunov(
-            jacobian,
-            run.inputs,
-            settings.exponents,
-            lag,
-            thresholds.vanishing,
-            generator=generator(settings.seed, "exponents"),
-        )
-        measured |= {"jacobian": norms_summary, "gradient": gradient, "verdict": verdict, "lyapunov": spectrum}
-        if isinstance(layer, RecurrentLayer):
-            measured |= {"saturation": saturation(run, thresholds), "gates": gates(run, thresholds)}
-    return LayerMeasures(**(_NOT_MEASURED | measured)), adjoint  # type: ignore[arg-type]  # keys are fields
+        measures = _with_weights(measures, layer, dtype, finite=not broken - {"embedding"})
+    if broken or not numerics.inputs_finite:
+        return measures, None
+    measures = replace(measures, states=state_size(run))
+    if numerics.first_nonfinite_step is not None:
+        return measures, None
+    return _with_dynamics(measures, run, lag, settings, stage)
 
 
-def _of_weights(layer: RecurrentLayer, stored: torch.dtype | None, *, finite: bool) -> dict[str, object]:
-    """What follows from the weights alone, by field."""
-    return {
-        "recurrent_weight": recurrent_weight(layer, stored) if finite else None,
-        "gates": {},
-        "bias_scale": _bias_scale(layer),
-        "forget_bias": _forget_bias(layer),
-        "reset_after": layer.reset_after if layer.cell == "gru" else None,
-    }
+def _with_dynamics(
+    measures: LayerMeasures, run: Trajectory, lag: int, settings: Settings, stage: Callable[[str], None]
+) -> tuple[LayerMeasures, Adjoint | None]:
+    """Add what follows from the Jacobians along a trajectory of finite states; also return the adjoint."""
+    thresholds, jacobian = settings.thresholds, run.state_jacobians
+    stage("step norms")
+    norms_summary, log10_norms = step_norms(jacobian, generator=generator(settings.seed, "step norms"))
+    undefined = log10_norms.isnan().any(-1)
+    if bool(undefined.any()):
+        numerics = replace(measures.numerics, first_nonfinite_jacobian=int(undefined.nonzero()[0]) + 1)
+        return replace(measures, numerics=numerics), None
+    stage("gradient")
+    adjoint = layer_adjoint(run, draws=settings.draws, generator=generator(settings.seed, "gradient"))
+    gradient, verdict = layer_through_time(run.layer, adjoint, log10_norms, lag, thresholds)
+    stage("exponents")
+    spectrum = lyapunov(
+        jacobian,
+        run.inputs,
+        settings.exponents,
+        lag,
+        thresholds.vanishing,
+        generator=generator(settings.seed, "exponents"),
+    )
+    measures = replace(measures, jacobian=norms_summary, gradient=gradient, verdict=verdict, lyapunov=spectrum)
+    if isinstance(run.layer, RecurrentLayer):
+        measures = replace(measures, saturation=saturation(run, thresholds), gates=gates(run, thresholds))
+    return measures, adjoint
 
 
-_NOT_MEASURED: dict[str, object] = {
-    "verdict": "invalid",
-    "recurrent_weight": None,
-    "jacobian": None,
-    "gradient": None,
-    "lyapunov": None,
-    "saturation": None,
-    "gates": None,
-    "bias_scale": None,
-    "forget_bias": None,
-}
+def _unmeasured(run: Trajectory, numerics: Numerics) -> LayerMeasures:
+    """A layer of which only the shape and the health of its numbers are known."""
+    layer = run.layer
+    return LayerMeasures(
+        name=layer.name,
+        cell=layer.cell,
+        input_size=layer.input_size,
+        hidden_size=layer.hidden_size,
+        state_size=run.state_jacobians.shape[0],
+        proj_size=layer.proj_size,
+        direction=layer.direction,
+        nonlinearity_assumed=layer.nonlinearity_assumed,
+        verdict="invalid",
+        recurrent_weight=None,
+        jacobian=None,
+        gradient=None,
+        lyapunov=None,
+        saturation=None,
+        gates=None,
+        bias_scale=None,
+        forget_bias=None,
+        numerics=numerics,
+    )
+
+
+def _with_weights(
+    measures: LayerMeasures, layer: RecurrentLayer, stored: torch.dtype | None, *, finite: bool
+) -> LayerMeasures:
+    """Add what follows from the weights alone."""
+    return replace(
+        measures,
+        recurrent_weight=recurrent_weight(layer, stored) if finite else None,
+        gates={},
+        bias_scale=_bias_scale(layer),
+        forget_bias=_forget_bias(layer),
+        reset_after=layer.reset_after if layer.cell == "gru" else None,
+    )
 
 
 def measure_stack(
@@ -195,14 +208,26 @@ def measure_stack(
     lone: Adjoint | None,
     lag: int,
     settings: Settings,
-) -> StackMeasures:
-    """Judge the stack of that name; ``lone`` is the adjoint of its only layer, where it has but one."""
+) -> tuple[StackMeasures, Adjoint | None]:
+    """Judge a stack.
+
+    Args:
+        name: the name of the stack.
+        levels: its trajectories.
+        layers: its layers as measured on their own.
+        lone: the adjoint of its only layer; None if it has several layers.
+        lag: at most the length of the trajectories.
+        settings: draws, seed, thresholds.
+
+    Returns:
+        The measures, and the adjoint through the whole stack; None where a layer has no gradient.
+    """
     names = tuple(layer.name for layer in layers)
     if any(layer.gradient is None for layer in layers):
-        return StackMeasures(name, names, "invalid", lag, None)
+        return StackMeasures(name, names, "invalid", lag, None), None
     adjoint = lone or stack_adjoint(levels, draws=settings.draws, generator=generator(settings.seed, "gradient"))
     gradient, verdict = through_time(adjoint, lag, settings.thresholds)
-    return StackMeasures(name, names, verdict, lag, gradient)
+    return StackMeasures(name, names, verdict, lag, gradient), adjoint
 
 
 def _bias_scale(layer: RecurrentLayer) -> float:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rnndiag.measures.alternative import as_assumed
-from rnndiag.prescription import Prescription, Treatment
+from rnndiag.prescription import Prescription, TreatmentResult
 from rnndiag.printable import escaped_strings
 from rnndiag.renderers.caveats import add_caveats
 from rnndiag.renderers.numbers import percent, signed
@@ -66,7 +66,7 @@ def _header(before: Report, verbose: bool) -> RenderableType:
     return grid
 
 
-def _layers(treatments: list[Treatment], chosen: str | None) -> RenderableType:
+def _layers(treatments: list[TreatmentResult], chosen: str | None) -> RenderableType:
     made = titled_table("Treatments, each tried on a copy and measured on the same probe")
     made.add_column("treatment", overflow="fold")
     made.add_column("log10\ngain", justify="right")
@@ -91,7 +91,7 @@ def _layers(treatments: list[Treatment], chosen: str | None) -> RenderableType:
     return made
 
 
-def _short_cost(treatment: Treatment) -> str:
+def _short_cost(treatment: TreatmentResult) -> str:
     """The cost in a few words, for a narrow column."""
     if not treatment.same_architecture:
         return "new architecture: train from scratch"
@@ -104,7 +104,7 @@ def _change(change: float | None) -> str:
     return f"{change:.0%}" if change < 10 else f"{change:.0f}x"
 
 
-def _training(treatments: list[Treatment]) -> RenderableType:
+def _training(treatments: list[TreatmentResult]) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")

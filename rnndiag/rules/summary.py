@@ -10,7 +10,7 @@ from rnndiag.measures.verdict import WORST_FIRST, Alternative
 from rnndiag.rules.words import power, steps
 
 
-def summarise(stacks: Sequence[StackMeasures], layers: Sequence[LayerMeasures]) -> str:
+def summarize_verdict(stacks: Sequence[StackMeasures], layers: Sequence[LayerMeasures]) -> str:
     """One sentence on the worst stack, and how many more there are."""
     subject = min(stacks, key=lambda stack: WORST_FIRST.index(stack.verdict))
     members = [layer for layer in layers if layer.name in subject.layers]

@@ -15,7 +15,7 @@ from rnndiag.sweep.plan import Plan
 from rnndiag.sweep.result import NetMeasure, SweepPoint
 
 
-def summarise(plan: Plan, condition: Condition, nets: Sequence[NetMeasure]) -> SweepPoint:
+def summarize_point(plan: Plan, condition: Condition, nets: Sequence[NetMeasure]) -> SweepPoint:
     """Medians over nets, and the verdict on them.
 
     Several nets are judged like several sequences of one: ``mixed`` where they truly differ, ``inconclusive`` where

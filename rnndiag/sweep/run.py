@@ -19,7 +19,7 @@ from rnndiag.sweep.critical import critical_gains
 from rnndiag.sweep.ensemble import measure_nets
 from rnndiag.sweep.log import Key, Log, Measured
 from rnndiag.sweep.plan import Plan
-from rnndiag.sweep.points import summarise
+from rnndiag.sweep.points import summarize_point
 from rnndiag.sweep.result import NetMeasure, Sweep
 
 END_SECONDS = 2.0
@@ -70,7 +70,7 @@ def run(
         except KeyboardInterrupt:
             pass  # what is done is kept, and the result says that it is not all
     points = tuple(
-        summarise(plan, condition, [known[condition, seed] for seed in plan.seeds])
+        summarize_point(plan, condition, [known[condition, seed] for seed in plan.seeds])
         for condition in grid
         if all((condition, seed) in known for seed in plan.seeds)
     )

@@ -13,7 +13,6 @@ from rnndiag.measures.update_norms import Learner, UpdateNorms, mean_loss, updat
 from rnndiag.seeds import generator
 from rnndiag.treatments.base import Advised, SoundNet, Training
 from rnndiag.treatments.patient import Patient
-from rnndiag.treatments.storage_dtypes import measurable
 
 BATCHES = 20
 """Updates whose gradient is measured."""
@@ -138,17 +137,17 @@ def _loss(loss: float) -> str:
 
 def measured_norms(patient: Patient) -> UpdateNorms:
     """``||g||`` over 20 batches of the probe's kind, or resampled from its own sequences."""
-    return update_norms(patient.measured, batches(patient, BATCHES), generator=_stream(patient))
+    return update_norms(patient.working, batches(patient, BATCHES), generator=_stream(patient))
 
 
 def sound_norms(patient: Patient, sound: Patient) -> UpdateNorms:
     """``||g||`` of a sound net on the first batches of a patient."""
-    return update_norms(sound.measured, batches(patient, SOUND_BATCHES), generator=_stream(patient))
+    return update_norms(sound.working, batches(patient, SOUND_BATCHES), generator=_stream(patient))
 
 
 def descent(patient: Patient, clip: float) -> Descent:
     """Train a copy on the CPU, so that the numbers do not depend on the device that measures the rest."""
-    copy = measurable(patient.stack, patient.measured.layers[0].weight_hh.dtype, torch.device("cpu"))
+    copy = patient.stack.to(patient.bench.dtype)
     losses = Learner(copy, _stream(patient)).descend(
         (inputs.cpu() for inputs in batches(patient, UPDATES)), SGD_RATE, clip, stop=HOPELESS
     )
@@ -162,11 +161,11 @@ def _stream(patient: Patient) -> torch.Generator:
 
 def batches(patient: Patient, count: int) -> Iterator[Tensor]:
     """Inputs ``[T, B, D]`` of that many updates: fresh draws, or sequences of an array drawn with replacement."""
-    probe, like = patient.probe, patient.measured.layers[0].weight_hh
+    probe = patient.probe
     stream = generator(patient.settings.seed, "batches")
     for index in range(count):
         if probe.array is None:
-            yield replace(probe, seed=probe.seed + 1 + index).inputs(patient.stack).to(like)
+            yield replace(probe, seed=probe.seed + 1 + index).inputs(patient.stack).to(patient.inputs)
         else:
             rows = torch.randint(probe.batch, (probe.batch,), generator=stream)
             yield patient.inputs[:, rows]

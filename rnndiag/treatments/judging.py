@@ -9,12 +9,14 @@ from rnndiag.config.settings import Thresholds
 from rnndiag.measures.gain import Gain
 from rnndiag.measures.verdict import Verdict
 from rnndiag.rules.words import power
-from rnndiag.treatments.patient import MOSTLY
 
-DECIDEDLY = 0.5
+MAX_SATURATED_SHARE = 0.5
+"""A net with a larger share of saturated slopes is unhealthy, whatever its gain; rule SAT001 has the same threshold."""
+
+MAX_DISTANCE_LEFT = 0.5
 """A treatment without a healthy verdict helps if at most this share of the distance to the healthy band is left."""
 
-HEARS_LESS = 0.5
+MAX_INPUT_LOSS_DECADES = 0.5
 """If the gain at the last input falls by more decades than this, the treatment is the reason why the input is lost."""
 
 
@@ -33,14 +35,14 @@ def helps(before: Gain, after: Gain, thresholds: Thresholds, reach: float | None
         return False
     if after.verdict == "healthy":
         lost = reach is not None and reach < thresholds.vanishing
-        return not lost or before.input_now <= after.input_now + HEARS_LESS
+        return not lost or before.input_now <= after.input_now + MAX_INPUT_LOSS_DECADES
     if before.gradient is None or after.gradient is None:
         return False
     if {before.verdict, after.verdict} == {"vanishing", "exploding"}:
         return False
     was = min(distance(gain, thresholds) for gain in before.gradient.log10_gain_interval)
     now = max(distance(gain, thresholds) for gain in after.gradient.log10_gain_interval)
-    return now < math.inf and now <= DECIDEDLY * was and was > 0
+    return now < math.inf and now <= MAX_DISTANCE_LEFT * was and was > 0
 
 
 def input_reach(after: Gain, sound: Gain) -> float | None:
@@ -121,7 +123,7 @@ def rank(trial: Ranked, thresholds: Thresholds) -> tuple[float, ...]:
 def note(saturated: float, reach: float | None, thresholds: Thresholds) -> str:
     """What a user should know next to the numbers: what stays saturated, and whether the input reaches the top."""
     notes = []
-    if saturated > MOSTLY:
+    if saturated > MAX_SATURATED_SHARE:
         notes.append(f"{saturated:.0%} of the slopes stay saturated")
     if reach is not None and reach < thresholds.vanishing / 2:
         heard = "is lost on its way to the top" if reach < thresholds.vanishing else "reaches the top faintly"

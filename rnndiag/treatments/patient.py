@@ -3,66 +3,75 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from rnndiag.bench import Bench
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.config.settings import Settings, Thresholds
 from rnndiag.files.globs import matches
 from rnndiag.measures.gain import Gain, layer_gain, stack_gain
 from rnndiag.probes import Probe
-from rnndiag.trajectory import run_layer
-from rnndiag.treatments.storage_dtypes import Types, exact, in_types, measurable, types_of
+from rnndiag.trajectory import Trajectory, run_layer, run_stack
+from rnndiag.treatments.storage_dtypes import rounded
 
 SAMPLE = 4
-"""Sequences on which a scale is looked for before it is settled on all of them."""
+"""The number of sequences on which a scale is searched before it is settled on all sequences."""
 
 ByScale = Callable[[float], float]
-
-MOSTLY = 0.5
-"""The share of saturated slopes over which a net is not well, whatever its gain; that of rule SAT001."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patient:
-    """A stack on its probe."""
+    """A stack on its bench, before or after treatments."""
 
+    bench: Bench
+    """the untreated stack on its probe"""
     stack: Stack
-    """in float64 on the processor, whatever it is measured in: what no treatment touches keeps all its digits"""
-    measured: Stack
-    """the same in the precision and on the device of the measurement"""
-    types: Types
-    """in which the file holds each parameter"""
-    probe: Probe
-    lag: int
-    settings: Settings
+    """in float64 on the CPU, whatever the dtype of the measurement: layers that no treatment changes keep all digits"""
+    working: Stack
+    """the same stack in the dtype and on the device of the measurement"""
+    inputs: Tensor
+    """the probe's inputs ``[T, B, D]``, likewise"""
+    hidden: tuple[Tensor, ...]
+    """``h_1 .. h_T`` of each layer: ``[T, B, R]``"""
     gain: Gain
 
     @classmethod
-    def of(cls, stack: Stack, probe: Probe, lag: int, settings: Settings, device: torch.device) -> Patient:
-        """Measure a stack as it is stored."""
-        measured = measurable(stack, getattr(torch, settings.dtype), device)
-        inputs = probe.inputs(stack).to(measured.layers[0].weight_hh)
-        gain = stack_gain(measured, inputs, lag, settings)
-        return cls(exact(stack), measured, types_of(stack), probe, lag, settings, gain)
+    def of(cls, bench: Bench, gain: Gain | None = None) -> Patient:
+        """A stack before any treatment.
+
+        Args:
+            bench: the stack on its probe.
+            gain: its gain, if it was measured on the bench before; None: the gain is measured now.
+        """
+        working, inputs = bench.working(), bench.inputs()
+        levels = run_stack(working, inputs)
+        gain = stack_gain(levels, bench.lag, bench.settings) if gain is None else gain
+        return cls(bench, bench.stack.to(torch.float64), working, inputs, _hidden(levels), gain)
 
     @property
-    def inputs(self) -> Tensor:
-        """``[T, B, D]``."""
-        return self.probe.inputs(self.stack).to(self.measured.layers[0].weight_hh)
+    def probe(self) -> Probe:
+        """The probe that drives the stack."""
+        return self.bench.probe
 
     @property
-    def device(self) -> torch.device:
-        """Where it is measured."""
-        return self.measured.layers[0].weight_hh.device
+    def lag(self) -> int:
+        """The lag of the verdict."""
+        return self.bench.lag
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the measurement."""
+        return self.bench.settings
 
     @property
     def as_stored(self) -> Stack:
-        """Its layers in their file's own types, which hold their numbers exactly."""
-        return in_types(self.stack, self.types)
+        """The stack in the dtypes of its file, which represent its numbers exactly."""
+        return rounded(self.stack, self.bench.stack)
 
     @property
     def thresholds(self) -> Thresholds:
@@ -97,12 +106,13 @@ class Patient:
             lambda scale: layer_gain(self._as_measured(scaled(scale)), few, self.lag, quick),
         )
 
-    def treated(self, stack: Stack) -> Patient:
-        """The same with other layers, rounded as their file would hold them, and measured again."""
-        rounded = exact(in_types(stack, self.types))
-        measured = measurable(rounded, self.measured.layers[0].weight_hh.dtype, self.device)
-        gain = stack_gain(measured, self.inputs, self.lag, self.settings)
-        return replace(self, stack=rounded, measured=measured, gain=gain)
+    def with_stack(self, stack: Stack) -> Patient:
+        """The patient with other layers, which are rounded as the file would store them and measured again."""
+        exact = rounded(stack, self.bench.stack).to(torch.float64)
+        working = exact.to(self.bench.dtype, self.bench.device)
+        levels = run_stack(working, self.inputs)
+        gain = stack_gain(levels, self.lag, self.settings)
+        return replace(self, stack=exact, working=working, hidden=_hidden(levels), gain=gain)
 
     def outputs(self, level: tuple[RecurrentLayer, ...], inputs: Tensor) -> Tensor:
         """What a level sends up, given ``[T, B, D]``."""
@@ -110,16 +120,20 @@ class Patient:
         return torch.cat([r.hidden.flip(0) if r.layer.direction == "reverse" else r.hidden for r in runs], dim=-1)
 
     def _as_measured(self, layer: RecurrentLayer) -> RecurrentLayer:
-        return layer.to(self.measured.layers[0].weight_hh.dtype, self.device)
+        return layer.to(self.bench.dtype, self.bench.device)
 
     def change(self, before: Patient) -> float:
         """``||s' - s|| / ||s||`` over the hidden states of all layers, steps and sequences; NaN where not finite."""
-        pairs = list(zip(self.gain.hidden, before.gain.hidden, strict=True))
+        pairs = list(zip(self.hidden, before.hidden, strict=True))
         largest = max(float(state.abs().max()) for pair in pairs for state in pair)
         unit = 2.0 ** min(math.frexp(largest)[1], 1023) if math.isfinite(largest) else 1.0  # keeps squares in range
         moved = sum(float((new / unit - old / unit).square().sum()) for new, old in pairs)
         size = sum(float((old / unit).square().sum()) for _, old in pairs)
         return (moved / size) ** 0.5 if size else (0.0 if moved == 0 else float("inf"))
+
+
+def _hidden(levels: Sequence[Sequence[Trajectory]]) -> tuple[Tensor, ...]:
+    return tuple(run.hidden for level in levels for run in level)
 
 
 LayerTreatment = Callable[[RecurrentLayer, Tensor], RecurrentLayer]
@@ -149,6 +163,8 @@ def _own_gains(patient: Patient) -> list[float]:
     """The log10 gain of each layer by itself."""
     if len(patient.stack.layers) == 1:
         return [patient.gain.log10]
+    if patient.gain.by_layer is not None:
+        return list(patient.gain.by_layer)
     return [layer_gain(layer, inputs, patient.lag, patient.settings) for layer, inputs in driven(patient)]
 
 
@@ -166,7 +182,7 @@ def every_layer(patient: Patient, treat: Callable[[RecurrentLayer], RecurrentLay
 def driven(patient: Patient) -> Iterator[tuple[RecurrentLayer, Tensor]]:
     """Each layer, in the precision of the measurement, with its inputs ``[T, B, D]``, bottom up."""
     inputs = patient.inputs
-    for level in patient.measured.levels:
+    for level in patient.working.levels:
         for layer in level:
             yield layer, inputs
         inputs = patient.outputs(level, inputs)

@@ -46,7 +46,7 @@ LAWS: dict[str, Laws] = {
 of standard deviation 0.001: Le, Jaitly & Hinton 2015."""
 
 
-class Reinitialise(Treatment):
+class Reinitialize(Treatment):
     """Draw ``W_hh`` (each gate block by itself) and ``W_ih`` anew by one law, and set the biases to zero.
 
     For a net that has not been trained yet, or that is to be trained again: whatever it learnt is gone.

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.treatments.base import Applied, Treatment
-from rnndiag.treatments.patient import MOSTLY, Patient, each_layer
-from rnndiag.treatments.search import ROUGHLY, find_scale, grid
+from rnndiag.treatments.judging import MAX_SATURATED_SHARE
+from rnndiag.treatments.patient import Patient, each_layer
+from rnndiag.treatments.search import SAMPLE_TOLERANCE, find_scale, grid
 
 DOWN, UP = grid(1 / 256), grid(16.0)
 
@@ -31,7 +32,11 @@ class ScaleInputs(Treatment):
             return "its weights are not finite"
         if any(layer.cell == "relu" for layer in patient.stack.layers):
             return "one factor on all that drives a ReLU net changes none of its slopes"
-        if not patient.elman and patient.gain.verdict != "exploding" and not patient.gain.saturated > MOSTLY:
+        if (
+            not patient.elman
+            and patient.gain.verdict != "exploding"
+            and not patient.gain.saturated > MAX_SATURATED_SHARE
+        ):
             return "few of its slopes are saturated, and its gates decide what it keeps"
         return None
 
@@ -54,7 +59,7 @@ class ScaleInputs(Treatment):
                 sample,
                 (band.vanishing if own < 0 else band.exploding) / 2,
                 (DOWN,) if own < 0 else (UP,),
-                tolerance=ROUGHLY,  # anywhere about half-way will do
+                tolerance=SAMPLE_TOLERANCE,  # anywhere about half-way will do
             )
             told.append(
                 f"scale W_ih and biases of {layer.name} by {found.scale:.4g}"

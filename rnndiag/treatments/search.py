@@ -6,16 +6,16 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-STEP = 2.0
-"""Ratio of neighbouring factors of the grid."""
+GRID_RATIO = 2.0
+"""The ratio of neighboring factors of the grid."""
 TOLERANCE = 0.05
-"""Decades of the gain."""
-ROUGHLY = 0.2
-"""The same, where a sample of the sequences only shows where to look."""
-NEAR = (1.02, 1.1, 1.5, 4.0)
-"""Factors around the sample's root within which that of all sequences is looked for."""
-MOST = 24
-"""Evaluations within a bracket; each at worst halves it every other time."""
+"""Decades by which the gain may miss the target."""
+SAMPLE_TOLERANCE = 0.2
+"""The same tolerance for a sample of the sequences, which only shows where to look."""
+NEAR_FACTORS = (1.02, 1.1, 1.5, 4.0)
+"""The root on all sequences is searched within these factors of the sample's root."""
+MAX_EVALUATIONS = 24
+"""The largest number of evaluations within a bracket. In the worst case every second evaluation halves the bracket."""
 
 Gain = Callable[[float], float]
 """log10 gain at a scale; infinite where states overflow, NaN nowhere."""
@@ -35,7 +35,7 @@ class Found:
 
 def grid(limit: float) -> tuple[float, ...]:
     """Factors from 1 (left out) to ``limit``, which may lie above or below 1, ever further from 1."""
-    count = math.ceil(abs(math.log(limit)) / math.log(STEP))
+    count = math.ceil(abs(math.log(limit)) / math.log(GRID_RATIO))
     return tuple(limit ** ((i + 1) / count) for i in range(count))
 
 
@@ -51,12 +51,12 @@ def find_scale(
         ways: factors to try, outward from 1; a later way is taken only if those before have no root.
         tolerance: of the gain, in decades.
     """
-    rough = _search(sample, 1.0, target, ways, max(tolerance, ROUGHLY))
+    rough = _search(sample, 1.0, target, ways, max(tolerance, SAMPLE_TOLERANCE))
     if not rough.met and not rough.crossed:
         there = gain(rough.scale)
         return Found(rough.scale, there, abs(there - target) <= tolerance)
-    up = tuple(rough.scale * factor for factor in NEAR)
-    down = tuple(rough.scale / factor for factor in NEAR)
+    up = tuple(rough.scale * factor for factor in NEAR_FACTORS)
+    down = tuple(rough.scale / factor for factor in NEAR_FACTORS)
     return _search(gain, rough.scale, target, (up, down), tolerance)
 
 
@@ -86,7 +86,7 @@ def _search(gain: Gain, start: float, target: float, ways: Iterable[tuple[float,
 def _within(gain: Gain, a: tuple[float, float], b: tuple[float, float], target: float, tolerance: float) -> Found:
     (low, f), (high, g) = ((math.log(scale), _bounded(value - target)) for scale, value in (a, b))
     best = min(((low, f), (high, g)), key=lambda pair: abs(pair[1]))
-    for _ in range(MOST):
+    for _ in range(MAX_EVALUATIONS):
         if abs(best[1]) <= tolerance:
             break
         middle = (low * g - high * f) / (g - f)

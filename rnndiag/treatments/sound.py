@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rnndiag.treatments.chrono import Chrono
 from rnndiag.treatments.patient import SAMPLE, Patient
-from rnndiag.treatments.reinitialize import Reinitialise
+from rnndiag.treatments.reinitialize import Reinitialize
 from rnndiag.treatments.rescale import Rescale
 from rnndiag.treatments.scale_inputs import ScaleInputs
 
@@ -26,9 +26,10 @@ def sound_net(patient: Patient) -> Patient:
     array = patient.probe.array
     probe = replace(patient.probe, batch=few, array=None if array is None else array[:, :few])
     settings = replace(patient.settings, layers="*", draws=1)
-    fresh = replace(patient, probe=probe, settings=settings)
-    fresh = fresh.treated(Reinitialise("orthogonal").apply(fresh).stack)
+    bench = replace(patient.bench, probe=probe, settings=settings)
+    fresh = replace(patient, bench=bench, inputs=bench.inputs())
+    fresh = fresh.with_stack(Reinitialize("orthogonal").apply(fresh).stack)
     if fresh.gain.verdict == "healthy":
         return fresh
     suited = next((treatment for treatment in _THEN if treatment.unsuited(fresh) is None), None)
-    return fresh if suited is None else fresh.treated(suited.apply(fresh).stack)
+    return fresh if suited is None else fresh.with_stack(suited.apply(fresh).stack)

@@ -9,10 +9,10 @@ from dataclasses import replace
 from rnndiag.rules.base import Finding, Suggestion
 from rnndiag.treatments.evidence import OwnEvidence, own_evidence
 from rnndiag.treatments.judging import rank
-from rnndiag.treatments.trial import Trial, Trials
+from rnndiag.treatments.trial import NotTried, Trial, Trials
 
 
-def tried(findings: Sequence[Finding], trials: Trials) -> tuple[Finding, ...]:
+def apply_trials(findings: Sequence[Finding], trials: Trials) -> tuple[Finding, ...]:
     """Replace suggestions by treatments that were tried.
 
     A suggestion that names a treatment is applied to a copy of the stack and measured. It stays, with its numbers, if
@@ -27,12 +27,12 @@ def tried(findings: Sequence[Finding], trials: Trials) -> tuple[Finding, ...]:
     stack = trials.patient.stack
     of_stack = {stack.name, *(layer.name for layer in stack.layers)}
     return tuple(
-        replace(finding, suggestions=_tried(finding, trials)) if finding.layer in of_stack else finding
+        replace(finding, suggestions=_tested(finding, trials)) if finding.layer in of_stack else finding
         for finding in findings
     )
 
 
-def _tried(finding: Finding, trials: Trials) -> tuple[Suggestion, ...]:
+def _tested(finding: Finding, trials: Trials) -> tuple[Suggestion, ...]:
     ranked: list[tuple[tuple[float, ...], Suggestion]] = []
     others: list[Suggestion] = []
     for suggestion in finding.suggestions:
@@ -41,12 +41,12 @@ def _tried(finding: Finding, trials: Trials) -> tuple[Suggestion, ...]:
             continue
         name = suggestion.treatment
         outcome = trials.of(name)
-        if isinstance(outcome, str):  # a pair is not tried if its first treatment is enough
+        if isinstance(outcome, NotTried):  # a pair is not tried if its first treatment is enough
             name = name.partition("+")[0]
             outcome = trials.of(name)
-        if isinstance(outcome, str) or not outcome.trial.helps:
+        if isinstance(outcome, NotTried) or not outcome.trial.helps:
             continue
-        own = None if outcome.stack is None else own_evidence(finding, trials.treated(name))
+        own = None if outcome.stack is None else own_evidence(finding, trials.patient_after(name))
         if own is None or own.improves:
             effect = (outcome.trial.kind == "training", *rank(outcome.trial, trials.patient.thresholds)[:5])
             ranked.append((effect, _with(suggestion, outcome.trial, own, trials)))

@@ -10,9 +10,9 @@ from typing import Literal
 from rnndiag.cells.layer import Stack
 from rnndiag.measures.verdict import Verdict
 from rnndiag.rules.base import Checklist
-from rnndiag.treatments import TRAINING, TREATMENTS
-from rnndiag.treatments.judging import helps, input_reach, note
-from rnndiag.treatments.patient import MOSTLY, Patient
+from rnndiag.treatments.judging import MAX_SATURATED_SHARE, helps, input_reach, note
+from rnndiag.treatments.patient import Patient
+from rnndiag.treatments.registry import TRAINING, TREATMENTS
 from rnndiag.treatments.sound import sound_net
 
 Kind = Literal["weights", "architecture", "training"]
@@ -76,6 +76,15 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True)
+class NotTried:
+    """A treatment that was not tried on a stack, and the reason."""
+
+    name: str
+    stack: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Step:
     """A patient after the treatments so far, with what was done."""
 
@@ -85,16 +94,16 @@ class _Step:
 
 
 class Trials:
-    """All that is tried on one stack, each treatment once."""
+    """All trials on one stack; each treatment is tried once."""
 
     def __init__(self, patient: Patient) -> None:
         self.patient = patient
-        self._steps: dict[str, _Step | str] = {}
-        self._done: dict[str, Tried | str] = {}
+        self._steps: dict[str, _Step | NotTried] = {}
+        self._done: dict[str, Tried | NotTried] = {}
         self._sound: dict[tuple[str, ...], Patient] = {}
 
-    def of(self, name: str) -> Tried | str:
-        """A treatment, pair or change of training by name: what came of it, or why it was not tried."""
+    def of(self, name: str) -> Tried | NotTried:
+        """The outcome of a treatment, a pair of treatments or a change of training, by name."""
         if name not in self._done:
             self._done[name] = self._of(name)
         return self._done[name]
@@ -106,40 +115,46 @@ class Trials:
             self._sound[cells] = sound_net(patient)
         return self._sound[cells]
 
-    def treated(self, name: str) -> Patient:
-        """The patient after a treatment of layers, or a pair of them, that was tried."""
+    def patient_after(self, name: str) -> Patient:
+        """The patient after a treatment of layers, or a pair of treatments, that was tried."""
         step = self._step(tuple(name.split("+")))
-        assert not isinstance(step, str)  # it was tried
+        assert isinstance(step, _Step)  # it was tried
         return step.patient
 
-    def _of(self, name: str) -> Tried | str:
+    def _not_tried(self, name: str, reason: str) -> NotTried:
+        return NotTried(name, self.patient.stack.name, reason)
+
+    def _of(self, name: str) -> Tried | NotTried:
         if name in TRAINING:
             return self._training(name)
         members = tuple(name.split("+"))
         step = self._step(members)
-        return step if isinstance(step, str) else Tried(self._judged(name, members, step), step.patient.as_stored)
+        if isinstance(step, NotTried):
+            return step
+        return Tried(self._judged(name, members, step), step.patient.as_stored)
 
-    def _step(self, members: tuple[str, ...]) -> _Step | str:
+    def _step(self, members: tuple[str, ...]) -> _Step | NotTried:
         name = "+".join(members)
         if name not in self._steps:
             self._steps[name] = self._applied(members)
         return self._steps[name]
 
-    def _applied(self, members: tuple[str, ...]) -> _Step | str:
+    def _applied(self, members: tuple[str, ...]) -> _Step | NotTried:
         *first, last = members
-        before: _Step | str = self._step(tuple(first)) if first else _Step(self.patient, (), {})
-        if isinstance(before, str):
-            return before
+        name = "+".join(members)
+        before = self._step(tuple(first)) if first else _Step(self.patient, (), {})
+        if isinstance(before, NotTried):
+            return self._not_tried(name, before.reason)
         if first and before.patient.gain.verdict == "healthy":
-            return f"{first[0]} alone heals it"
+            return self._not_tried(name, f"{first[0]} alone heals it")
         treatment = TREATMENTS[last]
         reason = treatment.unsuited(before.patient)
         if reason is not None:
-            return reason
+            return self._not_tried(name, reason)
         applied = treatment.apply(before.patient)
         if not _changed(before.patient.stack, applied.stack):
-            return "it changes nothing here: no other value is better"
-        patient = before.patient.treated(applied.stack)
+            return self._not_tried(name, "it changes nothing here: no other value is better")
+        patient = before.patient.with_stack(applied.stack)
         figures = {f"{last}.{name}": value for name, value in applied.figures.items()}
         return _Step(patient, (*before.actions, applied.action), {**before.figures, **figures})
 
@@ -165,7 +180,7 @@ class Trials:
             input_log10_gain=after.gain.gradient.input_log10_gain if after.gain.gradient else None,
             input_reach=reach,
             saturated=None if math.isnan(after.gain.saturated) else after.gain.saturated,
-            mostly_saturated=after.gain.squashed > MOSTLY,
+            mostly_saturated=after.gain.squashed > MAX_SATURATED_SHARE,
             live=after.gain.live,
             helps=helps(before.gain, after.gain, before.thresholds, reach),
             change=after.change(before),
@@ -175,11 +190,11 @@ class Trials:
             figures=step.figures,
         )
 
-    def _training(self, name: str) -> Tried | str:
+    def _training(self, name: str) -> Tried | NotTried:
         treatment, patient = TRAINING[name], self.patient
         reason = treatment.unsuited(patient)
         if reason is not None:
-            return reason
+            return self._not_tried(name, reason)
         advised = treatment.advise(patient, lambda: self.sound(patient))
         trial = Trial(
             name=name,

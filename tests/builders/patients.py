@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
+from rnndiag.bench import Bench
 from rnndiag.cells.layer import Stack
 from rnndiag.config.settings import Settings
 from rnndiag.probes import Probe
@@ -18,4 +17,4 @@ LENGTH = 50
 def patient(stack: Stack | None = None, *, length: int = LENGTH, **net: Any) -> Patient:
     """A given stack, or a random net of 24 units, at the lag of a probe of 8 sequences."""
     (built,) = (stack,) if stack is not None else RandomNet(**{"hidden": 24, "input_size": 3, **net}).build().stacks
-    return Patient.of(built, Probe(length=length, batch=8), length, Settings(), torch.device("cpu"))
+    return Patient.of(Bench.of(built, Probe(length=length, batch=8), Settings()))

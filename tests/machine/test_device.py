@@ -13,7 +13,7 @@ import torch
 from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
 from rnndiag.errors import SettingsError
-from rnndiag.machine.device import at_once, device_of, measuring, single_is_single, told_in_a_line
+from rnndiag.machine.device import at_once, device_of, measuring, single_is_single, wrap_device_errors
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet
 from tests.oracles.same_report import assert_same
@@ -44,7 +44,7 @@ def test_a_bug_stays_a_bug() -> None:
 
 def test_an_error_without_a_word_is_told_by_its_name() -> None:
     told = "^--device cuda: NotImplementedError; use cpu$"
-    with pytest.raises(SettingsError, match=told), told_in_a_line(torch.device("cuda")):
+    with pytest.raises(SettingsError, match=told), wrap_device_errors(torch.device("cuda")):
         raise NotImplementedError
 
 

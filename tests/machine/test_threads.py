@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from rnndiag.bench import Bench
 from rnndiag.cells.layer import Stack
-from rnndiag.diagnose import measuring_of
+from rnndiag.config.settings import Settings
+from rnndiag.probes import Probe
 from tests.builders.processes import completed
 from tests.oracles.nets import layer
 
@@ -32,7 +34,7 @@ def test_the_limit_is_the_same_width_for_every_cell(cell: str) -> None:
     try:
         for hidden, threads in ((255, 1), (256, 2)):
             stack = Stack("s", ((layer(cell, 2, hidden),),))  # type: ignore[arg-type]
-            with measuring_of(stack, torch.device("cpu")):
+            with Bench.of(stack, Probe(), Settings()).conditions():
                 assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)

@@ -13,7 +13,7 @@ from rnndiag.checkpoint.model import Model, Source
 from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
 from rnndiag.measures.state_size import growth, state_size
-from rnndiag.measures.thinning import LONGEST
+from rnndiag.measures.thinning import MAX_WHOLE_STEPS
 from rnndiag.probes import Probe
 from rnndiag.report import Report
 from rnndiag.trajectory import run_layer
@@ -173,12 +173,12 @@ def test_a_step_function_and_bounded_cells() -> None:
 
 
 def test_long_arrays_are_thinned_and_overflowing_ones_too() -> None:
-    found = report(relu(0.5), Probe(length=LONGEST + 1, batch=2)).layers[0].states
+    found = report(relu(0.5), Probe(length=MAX_WHOLE_STEPS + 1, batch=2)).layers[0].states
     assert found is not None
     assert found.steps is not None
     assert len(found.steps) == len(found.norm_per_step) == len(found.largest_per_step) < 1500
-    assert (found.steps[0], found.steps[-1]) == (1, LONGEST + 1)
-    broken = report(relu(1.5), Probe(length=LONGEST + 1, batch=2)).layers[0]
+    assert (found.steps[0], found.steps[-1]) == (1, MAX_WHOLE_STEPS + 1)
+    broken = report(relu(1.5), Probe(length=MAX_WHOLE_STEPS + 1, batch=2)).layers[0]
     assert broken.states is not None
     assert len(broken.states.norm_per_step) < 1500
     assert broken.states.growth is None

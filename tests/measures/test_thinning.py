@@ -26,7 +26,7 @@ def test_a_thinned_report_has_the_points_of_the_whole_one(monkeypatch: pytest.Mo
         return simulate(RandomNet(hidden=6, input_size=2), length=2500, batch=2, settings=Settings(exponents=1))
 
     whole = measured()
-    monkeypatch.setattr(thinning, "LONGEST", 2000)
+    monkeypatch.setattr(thinning, "MAX_WHOLE_STEPS", 2000)
     thin = measured()
     (one,), (two,) = whole.layers, thin.layers
     steps, lags = two.jacobian.steps, thin.stacks[0].gradient.lags

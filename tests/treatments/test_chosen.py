@@ -9,7 +9,7 @@ import pytest
 from rnndiag import Settings
 from rnndiag.cells.layer import Stack
 from rnndiag.checkpoint.model import Model, Source
-from rnndiag.prescription import Treatment, prescribe
+from rnndiag.prescription import TreatmentResult, prescribe
 from rnndiag.probes import Probe
 from tests.builders.patients import patient
 from tests.oracles.nets import layer
@@ -45,7 +45,7 @@ def test_of_cells_only_those_asked_for_are_replaced(take: str) -> None:
     assert set(done.changed) == {deep.layers[0].name}
 
 
-def told(done: Treatment) -> dict[str, Any]:
+def told(done: TreatmentResult) -> dict[str, Any]:
     return {name: getattr(done, name) for name in ("log10_gain", "verdict", "saturated", "change", "layers", "helps")}
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import rnndiag
 from rnndiag import RandomNet
+from rnndiag.bench import Bench
 from rnndiag.cells.layer import Stack
 from rnndiag.config.settings import Settings, Thresholds
 from rnndiag.measures.gain import stack_gain
@@ -19,6 +20,7 @@ from rnndiag.measures.statistics import median
 from rnndiag.prescription import Prescription
 from rnndiag.probes import Probe
 from rnndiag.seeds import generator
+from rnndiag.trajectory import run_stack
 from rnndiag.treatments.judging import helps, input_reach, rank
 from rnndiag.treatments.sound import sound_net
 from rnndiag.treatments.trial import Trials, Tried
@@ -112,16 +114,17 @@ def patient_of(net: nn.RNN):  # type: ignore[no-untyped-def]
 
     (stack,) = load(net).stacks
     probe = Probe.from_array(sequences(16, torch.Generator().manual_seed(1))[0].transpose(0, 1))
-    return Patient.of(stack, probe, LENGTH, Settings(), torch.device("cpu"))
+    return Patient.of(Bench.of(stack, probe, Settings(lag=LENGTH)))
 
 
 def test_the_gain_at_the_last_input_is_that_of_the_jacobian() -> None:
     net, settings = layer("tanh", hidden=6), Settings()
     inputs = torch.randn(9, 5, net.input_size, dtype=torch.float64, generator=generator(0, "x"))
-    gain = stack_gain(Stack("s", ((net,),)), inputs, 9, settings)
+    levels = run_stack(Stack("s", ((net,),)), inputs)
+    gain = stack_gain(levels, 9, settings)
     seeds = torch.randn(settings.draws, 5, 6, dtype=torch.float64, generator=generator(settings.seed, "gradient"))
     seeds /= seeds.norm(dim=-1, keepdim=True)
-    slopes = 1 - gain.hidden[0][-1].square()
+    slopes = 1 - levels[0][0].hidden[-1].square()
     norms = ((seeds * slopes) @ net.weight_ih).norm(dim=-1)
     assert gain.input_now == pytest.approx(float(median(norms.log10().mean(0))))
 

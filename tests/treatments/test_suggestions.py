@@ -12,7 +12,7 @@ import rnndiag
 from rnndiag import RandomNet, Report
 from rnndiag.renderers.json import render
 from rnndiag.rules import RULES
-from rnndiag.treatments import TREATMENTS
+from rnndiag.treatments.registry import TREATMENTS
 
 NETS = {
     "saturated by its inputs": RandomNet(hidden=32, input_size=3, init="orthogonal", input_scale=8.0),

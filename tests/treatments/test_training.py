@@ -13,11 +13,11 @@ from torch import Tensor
 from rnndiag.cells.layer import Stack
 from rnndiag.measures.update_norms import Learner, UpdateNorms, update_norms
 from rnndiag.seeds import generator
-from rnndiag.treatments import TRAINING
 from rnndiag.treatments.attention import wins_from
 from rnndiag.treatments.base import Advised
 from rnndiag.treatments.clip import BATCHES, batches, sound_norms
 from rnndiag.treatments.patient import Patient
+from rnndiag.treatments.registry import TRAINING
 from rnndiag.treatments.sound import sound_net
 from tests.builders.patients import patient
 from tests.oracles.nets import FORMS, layer, module, stack
@@ -165,7 +165,7 @@ def test_it_says_where_clipping_alone_is_not_enough() -> None:
     assert given.figures["loss_unclipped"] > 100 * given.figures["loss"]
     assert given.figures["loss_clipped"] < 2 * given.figures["loss"]
     assert "Without clipping, training diverges" in given.action
-    for word in ("mean squared error", "SGD at 0.1", "targets of unit variance"):
+    for word in ("mean squared error", "SGD with learning rate 0.1", "targets of unit variance"):
         assert word in given.action
 
 

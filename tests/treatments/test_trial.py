@@ -22,9 +22,9 @@ from rnndiag.prescription import prescribe as prescribe_model
 from rnndiag.probes import Probe
 from rnndiag.renderers.result_json import render
 from rnndiag.rules import RULES
-from rnndiag.treatments import NAMES, PAIRS, TREATMENTS
 from rnndiag.treatments.judging import helps, rank
-from rnndiag.treatments.trial import Trials, Tried
+from rnndiag.treatments.registry import NAMES, PAIRS, TREATMENTS
+from rnndiag.treatments.trial import NotTried, Trials, Tried
 from tests.builders.patients import patient
 from tests.oracles.nets import layer
 from tests.paths import SAMPLES
@@ -71,7 +71,8 @@ def test_a_pair_is_tried_only_on_what_the_first_leaves_ill() -> None:
     assert both.trial.members == ("scale-inputs", "rescale")
     assert both.trial.action.startswith(f"{first.trial.action}; then scale W_hh")
     healed = Trials(patient(init="orthogonal", input_scale=3.0))
-    assert healed.of("scale-inputs+rescale") == "scale-inputs alone heals it"
+    untried = healed.of("scale-inputs+rescale")
+    assert untried == NotTried("scale-inputs+rescale", "rnn", "scale-inputs alone heals it")
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from torch import Tensor
 from rnndiag.cells.layer import GATES, RecurrentLayer, Stack
 from rnndiag.measures.statistics import median
 from rnndiag.seeds import generator
-from rnndiag.treatments import TREATMENTS
 from rnndiag.treatments.nearest_orthogonal import polar_factor
 from rnndiag.treatments.patient import Patient
+from rnndiag.treatments.registry import TREATMENTS
 from tests.builders.patients import LENGTH, patient
 from tests.oracles import autograd
 from tests.oracles.nets import layer, module
@@ -36,7 +36,7 @@ DRIVEN = {
 
 def treated(name: str, ill: Patient) -> Patient:
     assert TREATMENTS[name].unsuited(ill) is None
-    return ill.treated(TREATMENTS[name].apply(ill).stack)
+    return ill.with_stack(TREATMENTS[name].apply(ill).stack)
 
 
 def gain_by_autograd(one: Patient) -> float:
