@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from rnndiag.bench import Bench, lag_of
 from rnndiag.budget import affordable, announce_trials, check_memory
@@ -14,8 +14,9 @@ from rnndiag.config.settings import Settings
 from rnndiag.errors import ProbeError, SettingsError
 from rnndiag.files.globs import matches
 from rnndiag.machine.device import measuring
-from rnndiag.measures.layer import STAGES, measure_layer, measure_stack
-from rnndiag.measures.measure import Measured, measure, stage_count
+from rnndiag.measures.layer import STAGES, measure_layer
+from rnndiag.measures.measure import MeasuredStack, measure, stage_count
+from rnndiag.measures.stack import measure_stack
 from rnndiag.measures.step_norms import VECTORS, estimates_rms
 from rnndiag.measures.thinning import thinned_layer, thinned_stack
 from rnndiag.measures.verdict import worst
@@ -37,18 +38,6 @@ RMS_ESTIMATED = f"rms_gain_median of {{}} is estimated from {VECTORS} random vec
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of the next piece of work, the number of pieces that are done, and the number of all pieces."""
-
-
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """A stack on its bench, and what was measured there."""
-
-    bench: Bench
-    measured: Measured
-
-    def patient(self) -> Patient:
-        """The stack before any treatment."""
-        return Patient.of(self.bench, self.measured.gain)
 
 
 def diagnose(
@@ -76,10 +65,10 @@ def diagnose(
     settings = settings or Settings()
     benches, unfit = prepare(model, probe, settings)
     start = time.monotonic()
-    examined = examine(benches, settings, progress)
+    measured = measure_all(benches, settings, progress)
     seconds = time.monotonic() - start
-    report = judge(model, examined, unfit, probe, settings, policy)
-    return suggest(report, examined, seconds) if settings.treat else report
+    report = build_report(model, measured, unfit, probe, settings, policy)
+    return try_suggestions(report, measured, seconds) if settings.treat else report
 
 
 def prepare(model: Model, probe: Probe, settings: Settings) -> tuple[list[Bench], list[Skipped]]:
@@ -105,36 +94,36 @@ def prepare(model: Model, probe: Probe, settings: Settings) -> tuple[list[Bench]
     return fitting, unfit
 
 
-def examine(
+def measure_all(
     benches: Sequence[Bench],
     settings: Settings,
     progress: Progress | None = None,
-    known: Mapping[str, Measured] | None = None,
-) -> list[Examined]:
+    known: Mapping[str, MeasuredStack] | None = None,
+) -> list[MeasuredStack]:
     """Measure each stack on its bench.
 
     Args:
         benches: the stacks.
         settings: whether treatments follow.
         progress: called before each piece of work.
-        known: measures of stacks that do not need to be measured again, by the name of the stack.
+        known: stacks that were measured before and have not changed since, by name.
     """
     known = known or {}
     pieces = _Pieces(progress, sum(stage_count(bench.stack) for bench in benches if bench.name not in known))
-    examined = []
+    measured = []
     for bench in benches:
         if bench.name in known:
-            examined.append(Examined(bench, known[bench.name]))
+            measured.append(known[bench.name])
             continue
         with bench.conditions():
-            examined.append(Examined(bench, measure(bench, pieces)))
+            measured.append(measure(bench, pieces))
     pieces.last("rules and treatments" if settings.treat else "rules")
-    return examined
+    return measured
 
 
-def judge(
+def build_report(
     model: Model,
-    examined: Iterable[Examined],
+    measured: Iterable[MeasuredStack],
     unfit: Iterable[Skipped],
     probe: Probe,
     settings: Settings,
@@ -142,23 +131,23 @@ def judge(
 ) -> Report:
     """Apply the rules to the measures, and write the report."""
     source = replace(model.source, skipped=(*model.source.skipped, *unfit))
-    subjects = [Subject(each.measured.stack, each.measured.layers) for each in examined]
+    subjects = [Subject(each.stack, each.layers) for each in measured]
     return _report(source, model.notes, probe, settings, subjects, policy or Policy())
 
 
-def suggest(report: Report, examined: Sequence[Examined], measured_seconds: float) -> Report:
+def try_suggestions(report: Report, measured: Sequence[MeasuredStack], measured_seconds: float) -> Report:
     """Try the suggestions for unhealthy stacks, and keep the suggestions that help.
 
     A stack whose measurement takes long keeps its suggestions untried, and a note says so.
     """
-    unhealthy = [each for each in examined if not each.measured.healthy]
+    unhealthy = [each for each in measured if not each.healthy]
     to_treat = [each for each in unhealthy if affordable(each.bench)]
     untried = tuple(UNTRIED.format(each.bench.name) for each in unhealthy if not affordable(each.bench))
     announce_trials([each.bench for each in to_treat], measured_seconds)
     findings = report.findings
     for each in to_treat:
         with each.bench.conditions():
-            findings = apply_trials(findings, Trials(each.patient()))
+            findings = apply_trials(findings, Trials(Patient.of(each.bench, each.gain)))
     return replace(report, findings=findings, notes=(*report.notes, *untried))
 
 

@@ -10,15 +10,17 @@ from difflib import get_close_matches
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.checkpoint.model import Model
 from rnndiag.config.settings import Settings, Thresholds
-from rnndiag.diagnose import Examined, Progress, examine, judge, prepare
+from rnndiag.diagnose import Progress, build_report, measure_all, prepare
 from rnndiag.errors import SettingsError
 from rnndiag.files.globs import matches
+from rnndiag.measures.measure import MeasuredStack
 from rnndiag.measures.verdict import Verdict, worst
 from rnndiag.probes import Probe
 from rnndiag.report import Report
 from rnndiag.rules.base import Checklist
 from rnndiag.rules.policy import Policy
 from rnndiag.treatments.judging import distance, rank
+from rnndiag.treatments.patient import Patient
 from rnndiag.treatments.registry import NAMES, TRAINING
 from rnndiag.treatments.suggest import apply_trials
 from rnndiag.treatments.trial import Kind, NotTried, Trial, Trials, Tried
@@ -112,14 +114,14 @@ def prescribe(
     settings = replace(settings or Settings(), treat=False)
     names = _named(treatments, take)
     benches, unfit = prepare(model, probe, settings)
-    examined = examine(benches, settings, progress)
-    before = judge(model, examined, unfit, probe, settings, policy)
+    measured = measure_all(benches, settings, progress)
+    before = build_report(model, measured, unfit, probe, settings, policy)
     trials: list[Trials] = []
     outcomes: dict[str, list[Tried | None]] = {name: [] for name in names}
     not_tried: list[NotTried] = []
-    for to_treat in _to_treat(examined, take):
+    for to_treat in _to_treat(measured, take):
         with to_treat.bench.conditions():
-            each = Trials(to_treat.patient())
+            each = Trials(Patient.of(to_treat.bench, to_treat.gain))
             trials.append(each)
             patient = each.patient
             for index, name in enumerate(names):
@@ -139,16 +141,16 @@ def prescribe(
     if chosen is not None:
         treated, changed = _treated(model, outcomes[chosen.name])
         benches, unfit = prepare(treated, probe, settings)
-        known = {each.bench.name: each.measured for each in examined if each.bench.stack in treated.stacks}
-        after = judge(treated, examine(benches, settings, progress, known), unfit, probe, settings, policy)
+        known = {each.bench.name: each for each in measured if each.bench.stack in treated.stacks}
+        after = build_report(treated, measure_all(benches, settings, progress, known), unfit, probe, settings, policy)
     taken = None if chosen is None else chosen.name
     return Prescribed(Prescription(before, tuple(ranked), tuple(not_tried), taken, after), changed)
 
 
-def _to_treat(examined: Sequence[Examined], take: str | None) -> Sequence[Examined]:
+def _to_treat(measured: Sequence[MeasuredStack], take: str | None) -> Sequence[MeasuredStack]:
     """The unhealthy stacks; all stacks if a treatment was asked for although every stack is healthy."""
-    unhealthy = [each for each in examined if not each.measured.healthy]
-    return unhealthy if unhealthy or take is None else examined
+    unhealthy = [each for each in measured if not each.healthy]
+    return unhealthy if unhealthy or take is None else measured
 
 
 def _named(treatments: str, take: str | None) -> list[str]:

@@ -14,7 +14,8 @@ import msgspec
 from rnndiag.checkpoint.model import Source
 from rnndiag.config.settings import Thresholds
 from rnndiag.measures.gradient import GradientThroughTime
-from rnndiag.measures.layer import LayerMeasures, StackMeasures
+from rnndiag.measures.layer import LayerMeasures
+from rnndiag.measures.stack import StackMeasures
 from rnndiag.measures.verdict import Verdict
 from rnndiag.rules import CATALOGUE
 from rnndiag.rules.base import Finding, NotAssessed

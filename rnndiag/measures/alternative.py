@@ -17,7 +17,8 @@ from rnndiag.cells.layer import Stack
 from rnndiag.config.settings import Settings
 from rnndiag.measures.adjoint import layer_adjoint, stack_adjoint
 from rnndiag.measures.gradient import gain_at
-from rnndiag.measures.layer import LayerMeasures, StackMeasures
+from rnndiag.measures.layer import LayerMeasures
+from rnndiag.measures.stack import StackMeasures
 from rnndiag.measures.verdict import Alternative, NonlinearityName, Verdict
 from rnndiag.seeds import generator
 from rnndiag.trajectory import run_stack

@@ -12,9 +12,10 @@ from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.config.settings import Settings
 from rnndiag.measures.adjoint import Adjoint, layer_adjoint, stack_adjoint
 from rnndiag.measures.gradient import GradientThroughTime, through_time
-from rnndiag.measures.layer import LayerMeasures, StackMeasures
+from rnndiag.measures.layer import LayerMeasures
 from rnndiag.measures.lyapunov import lyapunov
 from rnndiag.measures.saturation import saturation_rate
+from rnndiag.measures.stack import StackMeasures
 from rnndiag.measures.statistics import median
 from rnndiag.measures.verdict import Verdict
 from rnndiag.seeds import generator

@@ -1,9 +1,9 @@
-"""Everything that is measured on one layer, and on one stack of layers."""
+"""Everything that is measured on one layer."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from rnndiag.cells.custom import Layer
 from rnndiag.cells.layer import CellKind, Direction, RecurrentLayer
 from rnndiag.config.settings import Settings
-from rnndiag.measures.adjoint import Adjoint, layer_adjoint, stack_adjoint
-from rnndiag.measures.gradient import GradientThroughTime, LayerGradient, layer_through_time, through_time
+from rnndiag.measures.adjoint import Adjoint, layer_adjoint
+from rnndiag.measures.gradient import LayerGradient, layer_through_time
 from rnndiag.measures.lyapunov import Lyapunov, lyapunov
 from rnndiag.measures.numerics import Numerics, parameter_health, state_health
 from rnndiag.measures.saturation import Gate, Saturation, gates, saturation
@@ -67,29 +67,6 @@ class LayerMeasures:
     where the two differ"""
     states: StateSize | None = None
     """the size of the states over the steps; None where weights or inputs are not finite"""
-
-
-@dataclass(frozen=True, slots=True)
-class Trainability:
-    """How likely a net like this one learns a dependency at the lag."""
-
-    probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class StackMeasures:
-    """Layers that feed one another, judged by the adjoint through all of them."""
-
-    name: str
-    layers: tuple[str, ...]
-    verdict: Verdict
-    lag: int
-    gradient: GradientThroughTime | None
-    trainability: Trainability | None = None
-    """None: not determined"""
-    alternative: Alternative | None = None
-    """the verdict under the other nonlinearity, where one was assumed; ``verdict`` is ``inconclusive`` where the two
-    differ"""
 
 
 def measure_layer(
@@ -199,35 +176,6 @@ def _with_weights(
         forget_bias=_forget_bias(layer),
         reset_after=layer.reset_after if layer.cell == "gru" else None,
     )
-
-
-def measure_stack(
-    name: str,
-    levels: Sequence[Sequence[Trajectory]],
-    layers: Sequence[LayerMeasures],
-    lone: Adjoint | None,
-    lag: int,
-    settings: Settings,
-) -> tuple[StackMeasures, Adjoint | None]:
-    """Judge a stack.
-
-    Args:
-        name: the name of the stack.
-        levels: its trajectories.
-        layers: its layers as measured on their own.
-        lone: the adjoint of its only layer; None if it has several layers.
-        lag: at most the length of the trajectories.
-        settings: draws, seed, thresholds.
-
-    Returns:
-        The measures, and the adjoint through the whole stack; None where a layer has no gradient.
-    """
-    names = tuple(layer.name for layer in layers)
-    if any(layer.gradient is None for layer in layers):
-        return StackMeasures(name, names, "invalid", lag, None), None
-    adjoint = lone or stack_adjoint(levels, draws=settings.draws, generator=generator(settings.seed, "gradient"))
-    gradient, verdict = through_time(adjoint, lag, settings.thresholds)
-    return StackMeasures(name, names, verdict, lag, gradient), adjoint
 
 
 def _bias_scale(layer: RecurrentLayer) -> float:

@@ -13,16 +13,20 @@ from rnndiag.cells.layer import Stack
 from rnndiag.errors import SettingsError
 from rnndiag.measures.alternative import as_assumed, with_alternative
 from rnndiag.measures.gain import Gain, measured_gain
-from rnndiag.measures.layer import STAGES, LayerMeasures, StackMeasures, measure_layer, measure_stack
+from rnndiag.measures.layer import STAGES, LayerMeasures, measure_layer
+from rnndiag.measures.stack import StackMeasures, measure_stack
 from rnndiag.trajectory import run_stack
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """A stack and its layers as measured."""
+class MeasuredStack:
+    """A stack that was measured on its bench."""
 
+    bench: Bench
     stack: StackMeasures
+    """the measures of the whole stack"""
     layers: tuple[LayerMeasures, ...]
+    """the measures of each layer on its own"""
     gain: Gain | None
     """what treatments start from, under the nonlinearity that was assumed; None where the stack has no gradient"""
 
@@ -37,7 +41,7 @@ def stage_count(stack: Stack) -> int:
     return 2 + len(STAGES) * len(stack.layers)
 
 
-def measure(bench: Bench, report_stage: Callable[[str], None]) -> Measured:
+def measure(bench: Bench, report_stage: Callable[[str], None]) -> MeasuredStack:
     """Measure a stack.
 
     Args:
@@ -55,10 +59,10 @@ def measure(bench: Bench, report_stage: Callable[[str], None]) -> Measured:
     # The trajectories take most of the memory. They are released when the function returns.
     measured = _as_assumed(bench, working, inputs, report_stage)
     stack, layers = with_alternative(measured.stack, measured.layers, working, inputs, bench.lag, bench.settings)
-    return Measured(stack, tuple(layers), measured.gain)
+    return MeasuredStack(bench, stack, tuple(layers), measured.gain)
 
 
-def _as_assumed(bench: Bench, working: Stack, inputs: Tensor, report_stage: Callable[[str], None]) -> Measured:
+def _as_assumed(bench: Bench, working: Stack, inputs: Tensor, report_stage: Callable[[str], None]) -> MeasuredStack:
     """Measure a stack with the nonlinearity that is stored or assumed."""
     levels = run_stack(working, inputs)
     runs = [run for level in levels for run in level]
@@ -78,7 +82,7 @@ def _as_assumed(bench: Bench, working: Stack, inputs: Tensor, report_stage: Call
     lone = adjoint if len(runs) == 1 else None
     judged, through_stack = measure_stack(bench.name, levels, layers, lone, bench.lag, bench.settings)
     gain = None if through_stack is None else measured_gain(judged, layers, through_stack)
-    return Measured(judged, tuple(layers), gain)
+    return MeasuredStack(bench, judged, tuple(layers), gain)
 
 
 def _check_range(bench: Bench, working: Stack) -> None:

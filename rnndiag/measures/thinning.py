@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import TypeVar
 
 from rnndiag.measures.gradient import GradientThroughTime
-from rnndiag.measures.layer import LayerMeasures, StackMeasures
+from rnndiag.measures.layer import LayerMeasures
+from rnndiag.measures.stack import StackMeasures
 from rnndiag.measures.state_size import StateSize
 
 MAX_WHOLE_STEPS = 5000

@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from rnndiag.measures.gradient import GradientThroughTime
-from rnndiag.measures.layer import StackMeasures
+from rnndiag.measures.stack import StackMeasures
 from rnndiag.measures.verdict import WORST_FIRST
 from rnndiag.renderers.charts import chart_width
 

@@ -9,7 +9,8 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from rnndiag.measures.layer import LayerMeasures, StackMeasures
+from rnndiag.measures.layer import LayerMeasures
+from rnndiag.measures.stack import StackMeasures
 from rnndiag.measures.statistics import FEWEST
 from rnndiag.printable import escaped_strings
 from rnndiag.renderers.caveats import add_caveats

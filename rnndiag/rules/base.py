@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:  # the catalogue is printed without torch; only annotations need these
-    from rnndiag.measures.layer import LayerMeasures, StackMeasures
+    from rnndiag.measures.layer import LayerMeasures
     from rnndiag.measures.series import Course
+    from rnndiag.measures.stack import StackMeasures
 
 Severity = Literal["error", "warning", "info"]
 

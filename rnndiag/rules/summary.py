@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rnndiag.measures.gradient import GradientThroughTime
-from rnndiag.measures.layer import LayerMeasures, StackMeasures
+from rnndiag.measures.layer import LayerMeasures
+from rnndiag.measures.stack import StackMeasures
 from rnndiag.measures.verdict import WORST_FIRST, Alternative
 from rnndiag.rules.words import power, steps
 

@@ -18,10 +18,10 @@ from rnndiag.sweep.axes import Axes, Condition, conditions, varying
 from rnndiag.theory.mean_field import critical_sigma, mean_field
 
 BATCH_BYTES = 1 << 27
-"""Of one batch of nets: large enough to be fast, small enough for points to come in one after another."""
+"""The memory of one batch of nets: large enough to be fast, small enough for points to arrive one after another."""
 
-MOST_NETS = 32
-"""in a batch"""
+MAX_BATCH_NETS = 32
+"""The largest number of nets in a batch."""
 
 DEFAULT_NETS = 3
 
@@ -164,4 +164,4 @@ class Plan:
             yield batch
 
     def _together(self, condition: Condition) -> int:
-        return max(1, min(MOST_NETS, BATCH_BYTES // self.bytes_of(condition)))
+        return max(1, min(MAX_BATCH_NETS, BATCH_BYTES // self.bytes_of(condition)))

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from rnndiag.diagnose import Progress
 from rnndiag.machine.device import device_of, measuring
 from rnndiag.sweep.axes import Condition, conditions, varying
 from rnndiag.sweep.critical import critical_gains
@@ -24,9 +25,6 @@ from rnndiag.sweep.result import NetMeasure, Sweep
 
 END_SECONDS = 2.0
 """The time in which running batches may finish after an interrupt; results of slower batches are lost."""
-
-Progress = Callable[[str, int, int], None]
-"""Told what is under way, and how many of how many points are done."""
 
 
 def run(
@@ -58,15 +56,15 @@ def run(
         if resume is not None:
             log, known = Log.open(resume, describe(plan))
             stack.enter_context(log)
-        bench = _Bench(plan, known, log, min(workers or _cores(), plan.at_once()))
+        pool = _NetPool(plan, known, log, min(workers or _cores(), plan.at_once()))
         critical: tuple[Any, ...] = ()
         try:
             missing = [key for condition in grid for seed in plan.seeds if (key := (condition, seed)) not in known]
-            bench.measure(missing, None if progress is None else _Tally(progress, grid, missing))
+            pool.measure(missing, None if progress is None else _Tally(progress, grid, missing))
             if "sigma" in varying(plan.axes):
                 if progress is not None:
                     progress("critical sigma", len(grid), len(grid))
-                critical = critical_gains(plan, known, bench.measure)
+                critical = critical_gains(plan, known, pool.measure)
         except KeyboardInterrupt:
             pass  # what is done is kept, and the result says that it is not all
     points = tuple(
@@ -108,8 +106,8 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _Bench:
-    """Measures nets that are not known yet, and keeps them."""
+class _NetPool:
+    """Measures nets that are not known yet in a pool of threads, and stores the results."""
 
     def __init__(self, plan: Plan, known: dict[Key, NetMeasure], log: Log | None, workers: int) -> None:
         self._plan, self._known, self._log, self._workers = plan, known, log, workers

@@ -12,7 +12,8 @@ from rnndiag.rules import RULES
 from rnndiag.rules.base import Finding
 from rnndiag.seeds import generator
 from rnndiag.trajectory import Trajectory, run_layer
-from rnndiag.treatments.patient import Patient, driven
+from rnndiag.treatments.layerwise import driven
+from rnndiag.treatments.patient import Patient
 
 _NAMES = {rule.code: rule.grows_worse for rule in RULES if rule.grows_worse}
 

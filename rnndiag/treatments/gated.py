@@ -11,7 +11,8 @@ from rnndiag.cells.layer import GATES, RecurrentLayer
 from rnndiag.rules.base import Checklist
 from rnndiag.seeds import generator
 from rnndiag.treatments.base import Applied, Treatment
-from rnndiag.treatments.patient import Patient, every_layer
+from rnndiag.treatments.layerwise import every_layer
+from rnndiag.treatments.patient import Patient
 from rnndiag.treatments.reinitialize import torch_default
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.treatments.base import Applied, Treatment
-from rnndiag.treatments.patient import Patient, every_layer
+from rnndiag.treatments.layerwise import every_layer
+from rnndiag.treatments.patient import Patient
 
 
 class NearestOrthogonal(Treatment):

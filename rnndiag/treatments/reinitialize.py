@@ -14,7 +14,8 @@ from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.rules.base import Checklist
 from rnndiag.seeds import generator
 from rnndiag.treatments.base import Applied, Treatment
-from rnndiag.treatments.patient import Patient, every_layer
+from rnndiag.treatments.layerwise import every_layer
+from rnndiag.treatments.patient import Patient
 
 Law = Callable[[Tensor, torch.Generator], Tensor]
 """Fills one block ``[H, n]`` in place."""

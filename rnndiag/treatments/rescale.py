@@ -8,7 +8,8 @@ from torch import Tensor
 
 from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.treatments.base import Applied, Treatment
-from rnndiag.treatments.patient import Patient, each_layer
+from rnndiag.treatments.layerwise import each_layer
+from rnndiag.treatments.patient import Patient
 from rnndiag.treatments.search import find_scale, grid
 
 UP, DOWN = grid(16.0), grid(1 / 64)

@@ -9,7 +9,8 @@ from torch import Tensor
 from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.treatments.base import Applied, Treatment
 from rnndiag.treatments.judging import MAX_SATURATED_SHARE
-from rnndiag.treatments.patient import Patient, each_layer
+from rnndiag.treatments.layerwise import each_layer
+from rnndiag.treatments.patient import Patient
 from rnndiag.treatments.search import SAMPLE_TOLERANCE, find_scale, grid
 
 DOWN, UP = grid(1 / 256), grid(16.0)

@@ -9,8 +9,9 @@ from itertools import groupby, pairwise
 from typing import Literal
 
 from rnndiag.errors import SettingsError
-from rnndiag.measures.layer import LayerMeasures, StackMeasures
+from rnndiag.measures.layer import LayerMeasures
 from rnndiag.measures.series import Course, Series
+from rnndiag.measures.stack import StackMeasures
 from rnndiag.measures.verdict import WORST_FIRST
 from rnndiag.report import Report
 from rnndiag.rules import SEVERITIES

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rnndiag.config.settings import Thresholds
-from rnndiag.measures.layer import LayerMeasures, StackMeasures
+from rnndiag.measures.layer import LayerMeasures
+from rnndiag.measures.stack import StackMeasures
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from rnndiag.measures.gain import layer_gain, stack_gain
 from rnndiag.measures.measure import measure
 from rnndiag.probes import Probe
 from rnndiag.trajectory import run_stack
-from rnndiag.treatments.patient import Patient, driven
+from rnndiag.treatments.layerwise import driven
+from rnndiag.treatments.patient import Patient
 from tests.oracles.nets import FORMS, layer, stack
 
 

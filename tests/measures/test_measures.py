@@ -9,7 +9,8 @@ import torch
 
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.config.settings import Settings
-from rnndiag.measures.layer import LayerMeasures, StackMeasures, measure_layer, measure_stack
+from rnndiag.measures.layer import LayerMeasures, measure_layer
+from rnndiag.measures.stack import StackMeasures, measure_stack
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet
 from rnndiag.trajectory import run_layer, run_stack
@@ -232,8 +233,8 @@ def test_a_stack_of_one_layer_shares_its_adjoint() -> None:
     inputs, settings = noise(net), Settings()
     levels = run_stack(Stack("s", ((net,),)), inputs)
     measured, adjoint = measure_layer(levels[0][0], net, 60, settings)
-    shared = measure_stack("s", levels, [measured], adjoint, 60, settings)
-    apart: StackMeasures = measure_stack("s", levels, [measured], None, 60, settings)
+    shared, _ = measure_stack("s", levels, [measured], adjoint, 60, settings)
+    apart: StackMeasures = measure_stack("s", levels, [measured], None, 60, settings)[0]
     assert shared.gradient is not None
     assert apart.gradient is not None
     assert shared.gradient.log10_by_lag == pytest.approx(apart.gradient.log10_by_lag, abs=1e-9)

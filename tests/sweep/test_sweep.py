@@ -120,7 +120,7 @@ def test_the_result_hangs_on_neither_workers_nor_batches(
 ) -> None:
     axes = {"sigma": "0.3:4:5", "hidden": (10, 12), "length": 12, "input_scale": 0.3}
     usual = api.sweep(axes, nets=2)
-    monkeypatch.setattr("rnndiag.sweep.plan.MOST_NETS", cores)
+    monkeypatch.setattr("rnndiag.sweep.plan.MAX_BATCH_NETS", cores)
     again = api.sweep(axes, nets=2, workers=workers)
     assert [p.verdict for p in again.points] == [p.verdict for p in usual.points]
     assert rates(again) == pytest.approx(rates(usual), rel=1e-10)
@@ -204,7 +204,7 @@ def test_a_damaged_line_is_told_by_its_number(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnndiag.sweep.plan.MOST_NETS", 2)
+    monkeypatch.setattr("rnndiag.sweep.plan.MAX_BATCH_NETS", 2)
     file = tmp_path / "sweep.jsonl"
 
     def interrupt(name: str, done: int, total: int) -> None:
