@@ -21,7 +21,7 @@ LIBRARIES = {
 ALWAYS = {"cli", "errors", "files", "printable", "process", "renderers", "version"}
 RULES = ALWAYS | {"measures", "rules"}
 MEASURING = RULES | {
-    "api", "budget", "cells", "checkpoint", "config", "diagnose", "machine", "operators", "parsers", "probes",
+    "api", "bench", "budget", "cells", "checkpoint", "config", "diagnose", "machine", "operators", "parsers", "probes",
     "random_nets", "report", "seeds", "theory", "trajectory", "treatments",
 }  # fmt: skip
 FILES = MEASURING | {"fleet"}
