@@ -43,6 +43,14 @@ class NotAModelError(CheckpointError):
         self.reason = reason
 
 
+class UnfitError(Exception):
+    """Something that looks like a recurrent layer and cannot be measured; the message is the reason."""
+
+
+class UnreadableError(Exception):
+    """Stored numbers that are not read; the message is the reason."""
+
+
 class ModelError(RnndiagError):
     """A module or step function given from Python that cannot be measured, or the code that should make one."""
 

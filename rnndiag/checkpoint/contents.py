@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from rnndiag.checkpoint.location import Location
     from rnndiag.checkpoint.model import Skipped
+    from rnndiag.parsers.parsed import Convention
 
 Nonlinearity: TypeAlias = Literal["tanh", "relu"]
 
@@ -147,6 +148,8 @@ class Container:
     """By dotted name, as in a state_dict: ``encoder.rnn.weight_hh_l0``."""
     facts: Mapping[str, ModuleFacts] = field(default_factory=dict)
     """By module path (the dotted name without its last component); empty for a state_dict."""
+    conventions: Mapping[str, Convention] = field(default_factory=dict)
+    """How modules are stored whose tensors are named by role, as ``Parsed`` names them; by module path."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from rnndiag.checkpoint.contents import Contents, Unusable, value_of
 from rnndiag.checkpoint.formats.base import Candidate
 from rnndiag.checkpoint.formats.numpy import check_member, is_npz
 from rnndiag.checkpoint.load import read_contents
-from rnndiag.errors import CheckpointError, ProbeError
-from rnndiag.files.npy import SIGNATURE, Header, UnreadableError, read_header, read_leading
+from rnndiag.errors import CheckpointError, ProbeError, UnreadableError
+from rnndiag.files.npy import SIGNATURE, Header, read_header, read_leading
 from rnndiag.files.text import listing, shape_of
 from rnndiag.printable import printable
 from rnndiag.probes import check_fits, check_lengths

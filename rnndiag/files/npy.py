@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Final
 import numpy as np
 from numpy.lib import format as npy
 
+from rnndiag.errors import UnreadableError
 from rnndiag.files.text import shape_of
 from rnndiag.printable import printable
 
@@ -22,10 +23,6 @@ MAX_HEADER: Final = 16 * 2**10
 """Bytes in which a header must end; NumPy itself reads none beyond 10,000."""
 
 OBJECTS: Final = "an object array is a pickle, which is not run: save with np.savez(**arrays)"
-
-
-class UnreadableError(Exception):
-    """Not an array of plain numbers; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 import h5py
 import numpy as np
 
+from rnndiag.errors import UnreadableError
 from rnndiag.parsers.parsed import BFLOAT16, RefusedError
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ RATIO: Final = 2
 
 _FLOATS: Final = (2, 4, 8)
 """Bytes of float16, float32 and float64."""
-
-
-class UnreadableError(Exception):
-    """A dataset that is not read; the message is the reason."""
 
 
 class Hdf5:

@@ -1,35 +1,45 @@
-"""What a parser hands over: recurrent modules as named arrays, in PyTorch's own names, layout and gate order."""
+"""What a parser hands over: the arrays of recurrent modules as the file stores them, and how it stores them.
+
+A parser converts nothing. ``rnndiag.checkpoint.layers.convention`` brings every module into PyTorch's form.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
-from safetensors.numpy import save
 
 BFLOAT16: Final = np.dtype("V2")
 """NumPy has no bfloat16: its bytes are carried as they are."""
+
+ROLES: Final[tuple[str, ...]] = ("hh", "ih", "bias_hh", "bias_ih", "bias")
+"""What a tensor of a recurrent module is: recurrent weight, input weight, the biases next to each, or one tensor that
+stands for both biases."""
+
+Layout: TypeAlias = Literal["rows", "columns", "cudnn"]
+"""``rows``: a weight's rows are the units that it feeds (``W x``, PyTorch and ONNX). ``columns``: its columns are
+(``x W``, Keras). ``cudnn``: the shape is that of ``columns``, and each gate's block holds the numbers of ``rows``."""
 
 
 class RefusedError(Exception):
     """A file that is not read; the message, one line without the path, says why and what to do."""
 
 
-class UnfitError(Exception):
-    """Something recurrent that cannot be measured; the message is the reason."""
-
-
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What the file says of a recurrent module that its arrays do not."""
+class Convention:
+    """How a recurrent module is stored, and what its tensors do not show; None: not known."""
 
+    cell: Literal["rnn", "gru", "lstm"] | None = None
     nonlinearity: Literal["tanh", "relu"] | None = None
-    reset_after: bool = True
+    layout: Layout | None = None
+    order: str | None = None
+    """The gate blocks in the file's order, by letter, for example ``zrh``; None: PyTorch's order."""
+    reset_after: bool | None = None
     """False: a GRU whose reset gate multiplies the state, not its product with ``W_hn``."""
     backwards: bool = False
-    """True: one direction, from the end of the sequence to its start; ``_reverse`` stays out of its arrays' names."""
+    """True: one direction, from the end of the sequence to its start; ``_reverse`` stays out of its tensors' names."""
 
 
 @dataclass(slots=True)
@@ -37,11 +47,11 @@ class Parsed:
     """All of a file that matters, filled while it is parsed."""
 
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
-    """float16, ``BFLOAT16``, float32 or float64 by dotted name, as in a state_dict, in the order in which the
-    modules are to be shown: ``encoder.rnn.weight_hh_l0_reverse``; an embedding that a module reads as
-    ``<its name>.weight``"""
-    facts: dict[str, Facts] = field(default_factory=dict)
-    """by module: the dotted name without its last component"""
+    """float16, ``BFLOAT16``, float32 or float64 as stored, in the order in which the modules are to be shown. The name
+    is that of the module, a role, the level and the direction: ``encoder.rnn.hh_l0_reverse``. An embedding that a
+    module reads is ``<its name>.weight``."""
+    conventions: dict[str, Convention] = field(default_factory=dict)
+    """By the name of the module."""
     skipped: list[tuple[str, str, bool]] = field(default_factory=list)
     """what was skipped: its name, the reason, and whether it is a recurrent layer that was not measured"""
     framework: str = ""
@@ -51,8 +61,11 @@ class Parsed:
 
     def encode(self) -> tuple[bytes, bytes]:
         """A line of JSON, and the tensors as safetensors."""
+        # Not at the top: what describes a convention needs no library.
+        from safetensors.numpy import save
+
         header: dict[str, Any] = {
-            "facts": {name: asdict(facts) for name, facts in self.facts.items()},
+            "conventions": {name: asdict(convention) for name, convention in self.conventions.items()},
             "skipped": self.skipped,
             "notes": self.notes,
             "framework": self.framework,

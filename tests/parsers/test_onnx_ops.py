@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from rnndiag.errors import UnfitError
 from rnndiag.parsers.onnx.constants import Budget, Values
 from rnndiag.parsers.onnx.graph import Graphs
 from rnndiag.parsers.onnx.ops import OPERATIONS
 from rnndiag.parsers.onnx.tensors import Tensors
-from rnndiag.parsers.parsed import UnfitError
 from tests.builders.onnx_files import by_onnxruntime, graph, model
 
 pytest.importorskip("onnxruntime")

@@ -14,8 +14,8 @@ from rnndiag.checkpoint.contents import MAX_NAME, Container, Contents, KeyPath, 
 from rnndiag.checkpoint.formats.base import Candidate, Format
 from rnndiag.checkpoint.location import Location, contiguous
 from rnndiag.checkpoint.model import Skipped
-from rnndiag.errors import CheckpointError
-from rnndiag.files.npy import SIGNATURE, UnreadableError, read_header, read_numbers
+from rnndiag.errors import CheckpointError, UnreadableError
+from rnndiag.files.npy import SIGNATURE, read_header, read_numbers
 from rnndiag.files.zip import members, stored_member
 from rnndiag.printable import printable
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from rnndiag.checkpoint.contents import Container, Contents, KeyPath, ModuleFacts, in_memory
+from rnndiag.checkpoint.contents import Container, Contents, KeyPath, in_memory
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.errors import CheckpointError
 from rnndiag.parsers import worker
+from rnndiag.parsers.parsed import Convention
 from rnndiag.printable import printable
 from rnndiag.process.cleanup import cleanup
 
@@ -56,11 +57,11 @@ def parse(format_: str, path: pathlib.Path, *, extra: str) -> Contents:
         name: held[name].view(torch.bfloat16) if dtype == "bfloat16" else held[name]
         for name, dtype in header["dtypes"].items()
     }
-    facts = {name: ModuleFacts(**told) for name, told in header["facts"].items()}
+    conventions = {name: Convention(**told) for name, told in header["conventions"].items()}
     leaves = {name: in_memory(tensor) for name, tensor in tensors.items()}
     return Contents(
         sum(tensor.nbytes for tensor in tensors.values()),
-        (Container(KeyPath(), leaves, facts),),
+        (Container(KeyPath(), leaves, conventions=conventions),),
         tuple(Skipped(printable(name), printable(reason), lost) for name, reason, lost in header["skipped"]),
         notes=tuple(printable(note) for note in header["notes"]),
         framework=header["framework"],

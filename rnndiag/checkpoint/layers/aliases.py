@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from rnndiag.checkpoint.contents import Unusable
-from rnndiag.checkpoint.layers.convention import CANONICAL, AmbiguousError, Convention
-from rnndiag.checkpoint.layers.gate_tensors import gate_sets, join
+from rnndiag.checkpoint.layers.convention import CANONICAL, AmbiguousError
+from rnndiag.checkpoint.layers.gate_tensors import gate_sets
 from rnndiag.checkpoint.layers.hints import MAX_TENSORS, option_for
-from rnndiag.checkpoint.layers.shapes import UnfitError
+from rnndiag.errors import UnfitError
 from rnndiag.files.text import listing
+from rnndiag.parsers.parsed import Convention
 from rnndiag.printable import printable
 
 if TYPE_CHECKING:
@@ -84,14 +85,14 @@ def respell(container: Renamed, taken: Container_[str]) -> None:
                 rivals = listing([printable(name, 80) for name in module.rivals], 3)
                 raise AmbiguousError(f"more tensors may be parts of it: {rivals}")
             known = _convention(module, keras, container.tensors)
-            arranged = container.take(module.names, known, path, suffix)
+            converted = container.take(module.names, known, path, suffix)
         except UnfitError as error:
             option = option_for(module.names, container.tensors) if isinstance(error, AmbiguousError) else ""
             hint = f"; say how with {option}" if option else ""
             container.misfits.append((path, f"recurrent, but {error}{hint}"))
-            container.drop(module.names)
+            container.drop(module.names.values())
         else:
-            taken_as[arranged.kind, keras, known.layout == "rows"].append(shown)
+            taken_as[converted.kind, keras, known.layout == "rows"].append(shown)
     container.notes += _notes(taken_as)
 
 
@@ -106,14 +107,13 @@ def _join_gates(container: Renamed, modules: dict[tuple[str, str], _Module]) -> 
         try:
             if any(part.rivals for part in parts):
                 raise UnfitError("several tensors may be the same part of a gate")
-            whole, known = join(container, names, Convention(cell=kind, order=order))
-            container.take(whole, known, path)
+            container.take_gates(names, Convention(cell=kind, order=order), path)
         except UnfitError as error:
             told = ",".join(f"{role}={_with_gate(each[0], tails[order[0]])}" for role, each in names.items())
             spelt = "".join(tails[gate].strip("_") for gate in order)
             hint = f'; say how with --map "{printable(told, 200)},cell={kind},order={spelt},layout=rows" (or columns)'
             container.misfits.append((path, f"recurrent, but {error}{hint if len(spelt) == len(order) else ''}"))
-            container.drop({name: name for each in names.values() for name in each})
+            container.drop([name for each in names.values() for name in each])
         else:
             each = ", ".join(f"{gate} from {printable(parts[i].names['hh'], 80)}" for i, gate in enumerate(order))
             container.notes.append(

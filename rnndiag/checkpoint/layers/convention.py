@@ -1,28 +1,23 @@
-"""Parameters of one recurrent module under any layout and gate order, brought into PyTorch's."""
+"""The one place that converts a recurrent module from any layout and gate order into PyTorch's."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
 
 from rnndiag.checkpoint.contents import Leaf, ModuleFacts, StoredTensor, Unusable, value_of
-from rnndiag.checkpoint.layers.shapes import GATES_OF, UnfitError
+from rnndiag.checkpoint.layers.shapes import GATES_OF
+from rnndiag.errors import UnfitError
 from rnndiag.files.text import shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from rnndiag.checkpoint.contents import Nonlinearity
-
-Layout: TypeAlias = Literal["rows", "columns"]
-"""Whether a weight's rows are the units that it feeds (``W x``, PyTorch) or its columns are (``x W``, Keras)."""
-
-ROLES: Final[tuple[str, ...]] = ("hh", "ih", "bias_hh", "bias_ih", "bias")
-"""Recurrent weight, input weight, the biases beside each, and one that may stand for both."""
+    from rnndiag.parsers.parsed import Convention, Layout
 
 GATE_COUNT: Final = {kind: count for count, kind in GATES_OF.items()}
 CANONICAL: Final = {"lstm": "ifgo", "gru": "rzn", "rnn": "h"}
@@ -36,19 +31,7 @@ _LETTERS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Convention:
-    """What is known of a module before its shapes are looked at; None: not known."""
-
-    cell: Literal["rnn", "gru", "lstm"] | None = None
-    nonlinearity: Nonlinearity | None = None
-    layout: Layout | None = None
-    order: str | None = None
-    """Its gate blocks in the file's order, by letter, e.g. ``zrh``; None: PyTorch's."""
-    reset_after: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Arranged:
+class ConvertedModule:
     """One module under PyTorch's names."""
 
     parameters: dict[str, Leaf]
@@ -73,7 +56,7 @@ def canonical_order(kind: str, order: str) -> str | None:
     return translated if sorted(translated) == sorted(CANONICAL[kind]) else None
 
 
-def arrange(held: Mapping[str, Leaf], known: Convention) -> Arranged:
+def to_pytorch_layout(held: Mapping[str, Leaf], known: Convention) -> ConvertedModule:
     """Bring one module's tensors, given by role, into PyTorch's names, layout and gate order.
 
     Nothing is read from the file for that, and nothing before a layer needs it.
@@ -96,14 +79,14 @@ def arrange(held: Mapping[str, Leaf], known: Convention) -> Arranged:
     blocks = [order.index(letter) for letter in CANONICAL[kind]]
 
     def matrix(role: str) -> Leaf:
-        turned = layout == "columns"
-        shape = shapes[role][::-1] if turned else shapes[role]
-        return _converted(held[role], shape, lambda value: _permuted(value.T if turned else value, blocks))
+        shape = shapes[role] if layout == "rows" else shapes[role][::-1]
+        return _converted(held[role], shape, lambda value: _permuted(_as_rows(value, layout, len(blocks)), blocks))
 
     parameters = {"weight_ih": matrix("ih"), "weight_hh": matrix("hh")}
     reset_after = True if known.reset_after is None else known.reset_after
     biases = _biases(held, shapes, rows, blocks)
-    return Arranged(parameters | biases, ModuleFacts(nonlinearity=known.nonlinearity, reset_after=reset_after), kind)
+    facts = ModuleFacts(nonlinearity=known.nonlinearity, reset_after=reset_after, backwards=known.backwards)
+    return ConvertedModule(parameters | biases, facts, kind)
 
 
 def _reading(shapes: Mapping[str, tuple[int, ...]], known: Convention) -> tuple[str, Layout, int]:
@@ -111,8 +94,9 @@ def _reading(shapes: Mapping[str, tuple[int, ...]], known: Convention) -> tuple[
     recurrent, feeding = shapes["hh"], shapes["ih"]
     if len(recurrent) != 2 or len(feeding) != 2 or 0 in recurrent + feeding:
         raise UnfitError(f"expected two matrices, got hh {shape_of(recurrent)} and ih {shape_of(feeding)}")
+    wanted_layout = "columns" if known.layout == "cudnn" else known.layout  # the shapes are the same
     fits = readings(recurrent, feeding)
-    fits = [fit for fit in fits if known.cell in (None, fit[0]) and known.layout in (None, fit[1])]
+    fits = [fit for fit in fits if known.cell in (None, fit[0]) and wanted_layout in (None, fit[1])]
     if not fits:
         wanted = f"a {known.cell}" if known.cell else "1, 3 or 4 gates"
         raise UnfitError(
@@ -121,7 +105,8 @@ def _reading(shapes: Mapping[str, tuple[int, ...]], known: Convention) -> tuple[
         )
     if len(fits) > 1:
         raise AmbiguousError(f"hh {shape_of(recurrent)} and ih {shape_of(feeding)} may be used as W h or as h W")
-    return fits[0]
+    kind, layout, hidden = fits[0]
+    return kind, known.layout or layout, hidden
 
 
 def readings(recurrent: tuple[int, ...], feeding: tuple[int, ...]) -> list[tuple[str, Layout, int]]:
@@ -172,7 +157,7 @@ def _zeros(size: int, dtype: torch.dtype) -> Tensor:
 
 
 def _converted(leaf: Leaf, shape: tuple[int, ...], convert: Callable[[Tensor], Tensor]) -> Leaf:
-    assert not isinstance(leaf, Unusable)  # arrange() has looked
+    assert not isinstance(leaf, Unusable)  # to_pytorch_layout() has looked
 
     def read() -> Tensor | Unusable:
         value = value_of(leaf)
@@ -181,9 +166,78 @@ def _converted(leaf: Leaf, shape: tuple[int, ...], convert: Callable[[Tensor], T
     return StoredTensor(shape, leaf.dtype, read)
 
 
+def _as_rows(value: Tensor, layout: Layout, gates: int) -> Tensor:
+    """A weight whose rows are the units that it feeds."""
+    if layout == "rows":
+        return value
+    if layout == "columns":
+        return value.T
+    return torch.cat([block.reshape(block.shape[::-1]) for block in value.chunk(gates, dim=1)])
+
+
 def _permuted(value: Tensor, blocks: list[int]) -> Tensor:
     """The row blocks in the order ``blocks``; the value itself where that is theirs already."""
     if blocks == sorted(blocks):
         return value
     pieces = value.chunk(len(blocks), dim=0)
     return torch.cat([pieces[block] for block in blocks])
+
+
+def join_gates(blocks: Mapping[str, Sequence[Leaf]], known: Convention) -> tuple[dict[str, Leaf], Convention]:
+    """Put the blocks of each role together: the whole tensors by role, and the convention with their layout.
+
+    Args:
+        blocks: by role, the blocks of the gates in the order of ``known``.
+        known: of the module; where it has no layout, the shape of the input weight's blocks shows it.
+
+    Raises:
+        UnfitError: a block is missing, or blocks of one role have different shapes.
+        AmbiguousError: the shapes do not show the layout.
+    """
+    gates = len(known.order or "")
+    if missing := [role for role, each in blocks.items() if len(each) != gates]:
+        raise UnfitError(f"{missing[0]}: expected a tensor for each of the gates {known.order}")
+    shapes = {role: _shape_of_blocks(role, each) for role, each in blocks.items()}
+    layout = known.layout or _layout_of_blocks(shapes["hh"], shapes["ih"])
+    axes = {role: 1 if layout == "columns" and len(shape) == 2 else 0 for role, shape in shapes.items()}
+    whole = {role: _whole(each, shapes[role], axes[role]) for role, each in blocks.items()}
+    return whole, replace(known, layout=layout)
+
+
+def _shape_of_blocks(role: str, blocks: Sequence[Leaf]) -> tuple[int, ...]:
+    for leaf in blocks:
+        if isinstance(leaf, Unusable):
+            raise UnfitError(f"{role}: {leaf.reason}")
+    shapes = {tuple(leaf.shape) for leaf in blocks if not isinstance(leaf, Unusable)}
+    if len(shapes) > 1:
+        raise UnfitError(f"{role}: its gates have different shapes")
+    (shape,) = shapes
+    if role not in ("hh", "ih"):
+        return (torch.Size(shape).numel(),)
+    if len(shape) != 2:
+        raise UnfitError(f"{role}: expected a matrix for each gate")
+    return shape
+
+
+def _layout_of_blocks(recurrent: tuple[int, ...], feeding: tuple[int, ...]) -> Layout:
+    units = recurrent[0]
+    if feeding[0] == feeding[1] == units:
+        raise AmbiguousError("its square gate blocks may be used as W h or as h W")
+    return "columns" if feeding[1] == units else "rows"
+
+
+def _whole(blocks: Sequence[Leaf], shape: tuple[int, ...], axis: int) -> Leaf:
+    usable = [leaf for leaf in blocks if not isinstance(leaf, Unusable)]  # all of them: _shape() has looked
+    size = list(shape)
+    size[axis] *= len(usable)
+
+    def read() -> Tensor | Unusable:
+        pieces = []
+        for leaf in usable:
+            value = value_of(leaf)
+            if isinstance(value, Unusable):
+                return value
+            pieces.append(value.reshape(shape))
+        return torch.cat(pieces, dim=axis)
+
+    return StoredTensor(tuple(size), usable[0].dtype, read)

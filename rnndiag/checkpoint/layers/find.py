@@ -17,8 +17,9 @@ from rnndiag.checkpoint.layers.embedding import Tables, is_table
 from rnndiag.checkpoint.layers.nonlinearity import Choice
 from rnndiag.checkpoint.layers.renamed import Renamed
 from rnndiag.checkpoint.layers.reparametrized import effective
-from rnndiag.checkpoint.layers.shapes import PARAMETER, RecurrentModule, SharedError, UnfitError, read_module
+from rnndiag.checkpoint.layers.shapes import PARAMETER, RecurrentModule, SharedError, read_module
 from rnndiag.checkpoint.model import Skipped
+from rnndiag.errors import UnfitError
 from rnndiag.files.text import listing, shape_of
 from rnndiag.printable import printable
 
@@ -145,6 +146,7 @@ class _Search:
         """The container with its parametrised weights evaluated, and PyTorch's names where others tell the roles."""
         tensors, notes = effective(container.tensors)
         renamed = Renamed(tensors, dict(container.facts), notes=list(notes))
+        renamed.take_described(container.conventions)
         for each in self._maps:
             try:
                 if each.apply(renamed):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from rnndiag.checkpoint.contents import Leaf
-    from rnndiag.checkpoint.layers.convention import Layout
+    from rnndiag.parsers.parsed import Layout
 
 Shapes = dict[str, tuple[int, ...]]
 

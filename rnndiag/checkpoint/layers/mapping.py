@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from rnndiag.checkpoint.contents import MAX_NAME
-from rnndiag.checkpoint.layers.convention import CANONICAL, ROLES, Convention, canonical_order
-from rnndiag.checkpoint.layers.gate_tensors import join
+from rnndiag.checkpoint.layers.convention import CANONICAL, canonical_order
 from rnndiag.errors import SettingsError
 from rnndiag.files.globs import Pieces
+from rnndiag.parsers.parsed import ROLES, Convention
 from rnndiag.printable import shortened
 
 if TYPE_CHECKING:
@@ -72,8 +72,9 @@ class RoleMap:
                 in_order = {
                     role: [each[gate] for gate in known.order or "" if gate in each] for role, each in names.items()
                 }
-                first, known = join(container, in_order, known)
-            container.take(first, known, path)
+                container.take_gates(in_order, known, path)
+            else:
+                container.take(first, known, path)
         return len(whole)
 
 

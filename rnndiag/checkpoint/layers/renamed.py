@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from rnndiag.checkpoint.layers.convention import Arranged, Convention, arrange
-from rnndiag.checkpoint.layers.shapes import UnfitError
+from rnndiag.checkpoint.layers.convention import ConvertedModule, join_gates, to_pytorch_layout
+from rnndiag.errors import UnfitError
+from rnndiag.parsers.parsed import ROLES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rnndiag.checkpoint.contents import Leaf, ModuleFacts
+    from rnndiag.parsers.parsed import Convention
+
+_BY_ROLE: Final = re.compile(rf"(?P<role>{'|'.join(ROLES)})(?P<suffix>_l\d+(?:_reverse)?)")
+"""The name of a tensor in a module whose convention the file describes."""
 
 
 @dataclass(slots=True)
@@ -26,26 +33,58 @@ class Renamed:
     """By path, modules that look recurrent and do not fit together, and why."""
     notes: list[str] = field(default_factory=list)
 
-    def take(self, names: Mapping[str, str], known: Convention, path: str, suffix: str = "") -> Arranged:
+    def take(self, names: Mapping[str, str], known: Convention, path: str, suffix: str = "") -> ConvertedModule:
         """Bring the tensors ``names``, given by role, under PyTorch's names in the module ``path``.
 
         Raises:
             UnfitError: they do not fit each other, or others have the names that they would get.
         """
-        arranged = arrange({role: self.tensors[name] for role, name in names.items()}, known)
-        new = {f"{path}.{own}{suffix}" if path else own + suffix: leaf for own, leaf in arranged.parameters.items()}
-        others = self.tensors.keys() - set(names.values())
-        if not new.keys().isdisjoint(others):
-            raise UnfitError(f"other tensors have the names {', '.join(new)}")
-        self.drop(names)
-        self.tensors |= new
-        told = self.facts.get(path, arranged.facts)
-        self.facts[path] = replace(
-            arranged.facts, class_path=told.class_path, nonlinearity=arranged.facts.nonlinearity or told.nonlinearity
+        return self._enter(
+            {role: self.tensors[name] for role, name in names.items()}, names.values(), known, path, suffix
         )
-        return arranged
 
-    def drop(self, names: Mapping[str, str]) -> None:
+    def take_gates(self, names: Mapping[str, Sequence[str]], known: Convention, path: str) -> ConvertedModule:
+        """The same for a module that keeps each gate in a tensor of its own, in the order of ``known``.
+
+        Raises:
+            UnfitError: likewise, or a gate is missing.
+        """
+        blocks = {role: [self.tensors[name] for name in each] for role, each in names.items()}
+        whole, known = join_gates(blocks, known)
+        return self._enter(whole, [name for each in names.values() for name in each], known, path)
+
+    def take_described(self, conventions: Mapping[str, Convention]) -> None:
+        """Convert the modules whose form the file describes; those that do not fit go to ``misfits``."""
+        modules: defaultdict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+        for name in self.tensors:
+            module, _, own = name.rpartition(".")
+            match = _BY_ROLE.fullmatch(own) if module in conventions else None
+            if match:
+                modules[module, match["suffix"]][match["role"]] = name
+        for (module, suffix), names in modules.items():
+            try:
+                self.take(names, conventions[module], module, suffix)
+            except UnfitError as error:
+                self.misfits.append((module, f"recurrent, but {error}"))
+                self.drop(names.values())
+
+    def _enter(
+        self, held: Mapping[str, Leaf], names: Iterable[str], known: Convention, path: str, suffix: str = ""
+    ) -> ConvertedModule:
+        converted = to_pytorch_layout(held, known)
+        new = {f"{path}.{own}{suffix}" if path else own + suffix: leaf for own, leaf in converted.parameters.items()}
+        replaced = set(names)
+        if any(name in self.tensors and name not in replaced for name in new):
+            raise UnfitError(f"other tensors have the names {', '.join(new)}")
+        self.drop(replaced)
+        self.tensors |= new
+        told = self.facts.get(path, converted.facts)
+        self.facts[path] = replace(
+            converted.facts, class_path=told.class_path, nonlinearity=converted.facts.nonlinearity or told.nonlinearity
+        )
+        return converted
+
+    def drop(self, names: Iterable[str]) -> None:
         """Leave out tensors that are accounted for elsewhere."""
-        for name in names.values():
+        for name in names:
             self.tensors.pop(name, None)

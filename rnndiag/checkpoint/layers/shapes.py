@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rnndiag.checkpoint.contents import Leaf, Unusable, value_of
+from rnndiag.errors import UnfitError
 from rnndiag.files.text import shape_of
 
 if TYPE_CHECKING:
@@ -28,10 +29,6 @@ DTYPES: Final = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 Slot: TypeAlias = "dict[str, Tensor]"
 """The parameters of one level in one direction, by kind."""
-
-
-class UnfitError(Exception):
-    """Parameters that look recurrent and do not fit together; the message is the reason."""
 
 
 class SharedError(UnfitError):

@@ -1,7 +1,7 @@
-"""A Keras cell's variables as PyTorch's parameters: kind verified by shapes, kernels transposed, gates in order.
+"""A Keras cell's variables: the kind and the layout, verified by their shapes.
 
-Keras keeps a kernel ``[D, G*H]``, a recurrent kernel ``[H, G*H]`` and a bias, with the gates in the order z, r, h
-(GRU) and i, f, c, o (LSTM: PyTorch's i, f, g, o).
+Keras keeps a kernel ``[D, G*H]``, a recurrent kernel ``[H, G*H]`` and a bias. Cells of cuDNN have the same shapes, but
+each gate's block holds a matrix ``[H, D]`` row by row (keras 2, legacy/saving/hdf5_format.py).
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
-from rnndiag.parsers.parsed import UnfitError
+from rnndiag.errors import UnfitError
+from rnndiag.parsers.parsed import Convention
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rnndiag.parsers.keras.layers import Cell, Kind
+    from rnndiag.parsers.parsed import Layout
 
-_GATES: Final[dict[Kind, int]] = {"rnn": 1, "gru": 3, "lstm": 4}
+_ORDERS: Final[dict[Kind, str]] = {"rnn": "h", "gru": "zrh", "lstm": "ifco"}
+"""The gate blocks of each cell, by Keras's letters."""
 
 
 def resolve(cell: Cell, shapes: Sequence[tuple[int, ...]]) -> Cell:
@@ -35,8 +36,8 @@ def resolve(cell: Cell, shapes: Sequence[tuple[int, ...]]) -> Cell:
     if len(shapes) not in (2, 3) or any(len(shape) != 2 or 0 in shape for shape in shapes[:2]):
         raise UnfitError(f"expected a kernel, a recurrent kernel and perhaps a bias, got {shown}")
     (_, width), (hidden, rows) = shapes[:2]
-    kinds = [cell.kind] if cell.kind else list(_GATES)
-    kind = next((kind for kind in kinds if _GATES[kind] * hidden == rows == width), None)
+    kinds = [cell.kind] if cell.kind else list(_ORDERS)
+    kind = next((kind for kind in kinds if len(_ORDERS[kind]) * hidden == rows == width), None)
     if kind is None:
         raise UnfitError(f"kernel and recurrent kernel are not those of one {cell.kind or 'cell'}: got {shown}")
     bias = shapes[2] if len(shapes) == 3 else None
@@ -54,31 +55,8 @@ def resolve(cell: Cell, shapes: Sequence[tuple[int, ...]]) -> Cell:
     return replace(cell, kind=kind, reset_after=reset_after, is_cudnn=is_cudnn)
 
 
-def parameters(cell: Cell, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """``weight_ih [G*H, D]``, ``weight_hh [G*H, H]`` and the biases ``[G*H]`` of a cell that was resolved.
-
-    A bias that Keras does not have is zero; a cell without any has none.
-    """
+def convention_of(cell: Cell, *, backwards: bool) -> Convention:
+    """How a cell that ``resolve`` returned is stored."""
     assert cell.kind
-    gates = _GATES[cell.kind]
-    kernel, recurrent = arrays[:2]
-    if cell.is_cudnn:
-        # A flat matrix [H, D] a gate in the place of [D, H], and W_hh as it is (keras 2, legacy/saving/hdf5_format.py).
-        inputs = np.concatenate([block.reshape(block.shape[::-1]) for block in np.split(kernel, gates, axis=1)])
-        states = np.concatenate(np.split(recurrent, gates, axis=1))
-    else:
-        inputs, states = kernel.T, recurrent.T
-    named = {"weight_ih": inputs, "weight_hh": states}
-    if len(arrays) == 3:
-        biases = arrays[2].reshape(-1, inputs.shape[0])
-        named["bias_ih"] = biases[0]
-        named["bias_hh"] = biases[1] if len(biases) == 2 else np.zeros_like(biases[0])
-    if cell.kind == "gru":
-        named = {name: _reset_first(array) for name, array in named.items()}
-    return {name: np.ascontiguousarray(array) for name, array in named.items()}
-
-
-def _reset_first(array: np.ndarray) -> np.ndarray:
-    """Rows z, r, h as r, z, n."""
-    update, reset, new = np.split(array, 3)
-    return np.concatenate((reset, update, new))
+    layout: Layout = "cudnn" if cell.is_cudnn else "columns"
+    return Convention(cell.kind, cell.nonlinearity, layout, _ORDERS[cell.kind], cell.reset_after, backwards)

@@ -1,17 +1,16 @@
-"""Keras's recurrent layers as modules in PyTorch's names: ``bi.weight_ih_l0``, ``bi.weight_ih_l0_reverse``."""
+"""Keras's recurrent layers as modules with levels and directions: ``bi.ih_l0``, ``bi.ih_l0_reverse``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
+from rnndiag.errors import UnfitError, UnreadableError
+from rnndiag.files.text import listing
 from rnndiag.parsers import hdf5
-from rnndiag.parsers.keras.cells import parameters, resolve
+from rnndiag.parsers.keras.cells import convention_of, resolve
 from rnndiag.parsers.keras.layers import Cell, Part, Recurrent, Table, dotted
-from rnndiag.parsers.parsed import Facts, UnfitError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
 
     from rnndiag.parsers.parsed import Parsed
@@ -57,7 +56,7 @@ class Modules:
         elif isinstance(part, Recurrent):
             try:
                 self._recurrent(part, name)
-            except (UnfitError, hdf5.UnreadableError) as fault:
+            except (UnfitError, UnreadableError) as fault:
                 self._skip(name, f"recurrent, but {fault}", recurrent=True)
         elif isinstance(part, Table):
             self._table(part, name)
@@ -66,7 +65,7 @@ class Modules:
 
     def finish(self) -> None:
         """Write down what was noted."""
-        self._parsed.notes += [sentence.format(_listing(names)) for sentence, names in self._said.items()]
+        self._parsed.notes += [sentence.format(listing(names)) for sentence, names in self._said.items()]
 
     def _recurrent(self, part: Recurrent, name: str) -> None:
         cells = [[self._resolved(cell) for cell in track.cells] for track in part.tracks]
@@ -98,17 +97,19 @@ class Modules:
         return resolved
 
     def _read(self, cell: Cell) -> dict[str, np.ndarray]:
-        return parameters(cell, [self._file.read(dataset) for dataset in self._weights.variables(cell.path)])
+        """The cell's variables by role; Keras has them in this order."""
+        arrays = [self._file.read(dataset) for dataset in self._weights.variables(cell.path)]
+        return dict(zip(("ih", "hh", "bias"), arrays, strict=False))
 
     def _module(
         self, name: str, cell: Cell, levels: dict[str, dict[str, np.ndarray]], part: Recurrent, backwards: bool = False
     ) -> None:
         name = self._unique(name)
         for suffix, named in levels.items():
-            self._parsed.tensors |= {f"{name}.{kind}{suffix}": array for kind, array in named.items()}
-        self._parsed.facts[name] = Facts(cell.nonlinearity, cell.reset_after is not False, backwards)
+            self._parsed.tensors |= {f"{name}.{role}{suffix}": array for role, array in named.items()}
+        self._parsed.conventions[name] = convention_of(cell, backwards=backwards)
         first = next(iter(levels.values()))
-        self._widths.add(first["weight_ih"].shape[1])
+        self._widths.add(first["ih"].shape[0])
         if cell.kind == "gru":
             self._say("Keras's gate order z, r, h was rearranged to PyTorch's r, z, n in {}", name)
         if cell.kind == "gru" and cell.reset_after is None:
@@ -131,7 +132,7 @@ class Modules:
         try:
             self._file.check(datasets[0])
             array = self._file.read(datasets[0])
-        except hdf5.UnreadableError as error:
+        except UnreadableError as error:
             self._skip(name, f"embedding, but {error}", recurrent=False)
             return
         # The finder knows a table by its name.
@@ -156,13 +157,5 @@ class Modules:
 
 def _alike(cell: Cell, arrays: dict[str, np.ndarray], other: Cell, others: dict[str, np.ndarray]) -> bool:
     """Whether two cells can be levels or directions of one module of PyTorch's."""
-    facts = (cell.kind, cell.nonlinearity, cell.reset_after)
-    same_width = arrays["weight_hh"].shape == others["weight_hh"].shape
-    return (
-        facts == (other.kind, other.nonlinearity, other.reset_after) and same_width and arrays.keys() == others.keys()
-    )
-
-
-def _listing(names: Sequence[str], limit: int = 8) -> str:
-    shown = ", ".join(names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+    same_form = convention_of(cell, backwards=False) == convention_of(other, backwards=False)
+    return same_form and arrays["hh"].shape == others["hh"].shape and arrays.keys() == others.keys()

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 from onnx import TensorProto
 
+from rnndiag.errors import UnfitError
 from rnndiag.parsers.onnx.graph import STANDARD, Ref
 from rnndiag.parsers.onnx.ops import OPERATIONS, size_of_result
 from rnndiag.parsers.onnx.tensors import element_type
 from rnndiag.parsers.onnx.types import NONE, types_of
-from rnndiag.parsers.parsed import UnfitError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

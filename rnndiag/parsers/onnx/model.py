@@ -1,4 +1,4 @@
-"""ONNX models: the operators RNN, GRU and LSTM, put together as PyTorch would hold them."""
+"""ONNX models: the operators RNN, GRU and LSTM, with the weights that they are given."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
+from rnndiag.errors import UnfitError
 from rnndiag.parsers.onnx import operators, stacks
 from rnndiag.parsers.onnx.constants import Budget, Values
 from rnndiag.parsers.onnx.decomposed import ADVICE, written_out
@@ -19,7 +20,7 @@ from rnndiag.parsers.onnx.names import name_of, scope_of
 from rnndiag.parsers.onnx.stacks import Operator
 from rnndiag.parsers.onnx.tensors import Tensors
 from rnndiag.parsers.onnx.types import NONE, as_held
-from rnndiag.parsers.parsed import BFLOAT16, Parsed, RefusedError, UnfitError
+from rnndiag.parsers.parsed import BFLOAT16, Parsed, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sized
@@ -118,10 +119,10 @@ class _Reading:
         if W is None or R is None:
             raise UnfitError("its weights are missing: expected the inputs X, W and R")
         arrays = (W.array, R.array, B.array if B else None, P.array if P else None)
-        layer = operators.convert(site.node.op_type, site.scope.attributes(site.node), arrays)
+        layer = operators.layer_of(site.node.op_type, site.scope.attributes(site.node), arrays)
         self._check_initial_states(site, layer.hidden_size)
         biases = B.held if B else NONE
-        held = {"weight_ih": W.held, "weight_hh": R.held, "bias_ih": biases, "bias_hh": biases}
+        held = {"ih": W.held, "hh": R.held, "bias": biases}
         self._quantised |= W.quantised or R.quantised
         return replace(layer, types=held), W.origins | R.origins | (B.origins if B else frozenset())
 
@@ -148,11 +149,11 @@ class _Reading:
         name = self._unique(lowest.name.path)
         prefix = f"{name}." if name else ""
         for level, operator in enumerate(chain):
-            for reverse, parameters in enumerate(operator.layer.parameters):
+            for reverse, stored in enumerate(operator.layer.directions):
                 suffix = f"_l{level}" + "_reverse" * reverse
-                for own, array in parameters.items():
-                    self.parsed.tensors[f"{prefix}{own}{suffix}"] = self._as_held(array, operator.layer.types[own])
-        self.parsed.facts[name] = lowest.layer.facts
+                for role, array in stored.items():
+                    self.parsed.tensors[f"{prefix}{role}{suffix}"] = self._as_held(array, operator.layer.types[role])
+        self.parsed.conventions[name] = lowest.layer.convention
         if len(chain) > 1 and not all(operator.name.is_module for operator in chain):
             names = ", ".join(operator.name.path for operator in chain[:8])
             self.parsed.notes.append(
@@ -205,7 +206,7 @@ class _Reading:
 
     def _unique(self, path: str) -> str:
         name = path
-        while name in self.parsed.facts:
+        while name in self.parsed.conventions:
             self._names[path] += 1
             name = f"{path}#{self._names[path] + 1}"
         return name
@@ -239,8 +240,8 @@ def _digest(layer: Layer) -> Hashable:
     """Equal for layers with the same numbers."""
     digest = hashlib.sha256()
     shapes: list[Any] = []
-    for parameters in layer.parameters:
-        for name, array in parameters.items():
-            shapes.append((name, array.shape, str(array.dtype)))
+    for stored in layer.directions:
+        for role, array in stored.items():
+            shapes.append((role, array.shape, str(array.dtype)))
             digest.update(array.reshape(-1).view(np.uint8).data)
-    return layer.kind, layer.facts, tuple(shapes), digest.digest()
+    return layer.convention, tuple(shapes), digest.digest()

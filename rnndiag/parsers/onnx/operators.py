@@ -1,24 +1,25 @@
-"""From the weights and settings of an ONNX recurrent operator to PyTorch's names, layout and gate order.
+"""The weights and settings of an ONNX recurrent operator: verified, and described as they are stored.
 
 Source: the operators RNN, GRU and LSTM in https://onnx.ai/onnx/operators/.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import numpy as np
 
-from rnndiag.parsers.parsed import Facts, UnfitError
+from rnndiag.errors import UnfitError
+from rnndiag.parsers.parsed import Convention
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rnndiag.parsers.onnx.types import Types
 
-GATES: Final = {"RNN": (0,), "GRU": (1, 0, 2), "LSTM": (0, 2, 3, 1)}
-"""For each of PyTorch's row blocks, which of ONNX's it is: h; r, z, n from z, r, h; i, f, g, o from i, o, f, c."""
+ORDERS: Final = {"RNN": "h", "GRU": "zrh", "LSTM": "iofc"}
+"""The gate blocks of each operator, by the letters of ONNX's documentation."""
+_CELLS: Final[Mapping[str, Literal["rnn", "gru", "lstm"]]] = {"RNN": "rnn", "GRU": "gru", "LSTM": "lstm"}
 
 NOTES: Final = {
     "GRU": "ONNX holds the gates of a GRU as update, reset, new: they were put in PyTorch's order, reset, update, new",
@@ -39,43 +40,43 @@ class Layer:
 
     kind: str
     """``RNN``, ``GRU`` or ``LSTM``"""
-    parameters: tuple[dict[str, np.ndarray], ...]
-    """By direction, forward first, the arrays by PyTorch's names: ``weight_ih``, ``bias_hh``"""
-    facts: Facts
+    directions: tuple[dict[str, np.ndarray], ...]
+    """By direction, forward first, the arrays by role: ``ih``, ``hh`` and, if there is one, ``bias``"""
+    convention: Convention
     types: Mapping[str, Types] = field(default_factory=dict)
-    """In which the model holds each, by the same names."""
+    """In which the model stores each, by role."""
 
     @property
     def input_size(self) -> int:
         """``D``."""
-        return int(self.parameters[0]["weight_ih"].shape[1])
+        return int(self.directions[0]["ih"].shape[1])
 
     @property
     def hidden_size(self) -> int:
         """``H``."""
-        return int(self.parameters[0]["weight_hh"].shape[1])
+        return int(self.directions[0]["hh"].shape[1])
 
     @property
     def output_size(self) -> int:
         """The width of what a level above reads."""
-        return self.hidden_size * len(self.parameters)
+        return self.hidden_size * len(self.directions)
 
 
-def convert(
+def layer_of(
     kind: str,
     settings: Mapping[str, Any],
     weights: tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None],
 ) -> Layer:
-    """The operator as PyTorch would hold it.
+    """The operator as it is stored.
 
     Args:
-        kind: one of ``GATES``.
+        kind: one of ``ORDERS``.
         settings: the node's attributes.
         weights: ``W [directions, G*H, D]``, ``R [directions, G*H, H]``, ``B [directions, 2*G*H]`` or None for zero,
             and the LSTM's peepholes ``P [directions, 3*H]`` or None for zero.
 
     Raises:
-        UnfitError: shapes that do not fit together, or a variant that PyTorch has not.
+        UnfitError: shapes that do not fit together, or a variant that PyTorch does not have.
     """
     W, R, B, P = weights
     direction = settings.get("direction", b"forward")
@@ -89,13 +90,16 @@ def convert(
     dtypes = {str(array.dtype) for array in (W, R, B) if array is not None}
     if len(dtypes) > 1 or not dtypes <= set(_DTYPES):
         raise UnfitError(f"its weights are {', '.join(sorted(dtypes))}: expected one of float16, float32, float64")
-    facts = Facts(
-        nonlinearity=_nonlinearity(kind, count, settings),
-        reset_after=kind != "GRU" or bool(settings.get("linear_before_reset", 0)),
+    convention = Convention(
+        _CELLS[kind],
+        _nonlinearity(kind, count, settings),
+        "rows",
+        ORDERS[kind],
+        reset_after=bool(settings.get("linear_before_reset", 0)) if kind == "GRU" else None,
         backwards=direction == b"reverse",
     )
-    parameters = [_reordered(kind, hidden, W[i], R[i], None if B is None else B[i]) for i in range(count)]
-    return Layer(kind, tuple(parameters), facts)
+    stored = {"ih": W, "hh": R} | ({} if B is None else {"bias": B})
+    return Layer(kind, tuple({role: array[i] for role, array in stored.items()} for i in range(count)), convention)
 
 
 def _refuse_variants(settings: Mapping[str, Any]) -> None:
@@ -111,12 +115,12 @@ def _hidden_size(
 ) -> int:
     """``H``, on which all shapes agree."""
     hidden = int(R.shape[-1]) if R.ndim else 0
-    rows = len(GATES[kind]) * hidden
+    rows = len(ORDERS[kind]) * hidden
     shapes = f"W {list(W.shape)}, R {list(R.shape)}" + ("" if B is None else f", B {list(B.shape)}")
     if W.ndim != 3 or W.shape[:2] != (count, rows) or R.shape != (count, rows, hidden) or 0 in (hidden, W.shape[2]):
         raise UnfitError(
-            f"its weights do not fit together: expected W [{count}, {len(GATES[kind])}*H, D] and"
-            f" R [{count}, {len(GATES[kind])}*H, H], got {shapes}"
+            f"its weights do not fit together: expected W [{count}, {len(ORDERS[kind])}*H, D] and"
+            f" R [{count}, {len(ORDERS[kind])}*H, H], got {shapes}"
         )
     if B is not None and B.shape != (count, 2 * rows):
         raise UnfitError(f"its bias does not fit: expected B [{count}, {2 * rows}], got {shapes}")
@@ -140,14 +144,3 @@ def _nonlinearity(kind: str, count: int, settings: Mapping[str, Any]) -> Literal
     if len(names) != count or len(set(names)) > 1 or names[0] not in ("tanh", "relu"):
         raise UnfitError(f"its activations are {shown or 'none'}: expected tanh, or relu, in every direction")
     return cast("Literal['tanh', 'relu']", names[0])
-
-
-def _reordered(kind: str, hidden: int, W: np.ndarray, R: np.ndarray, B: np.ndarray | None) -> dict[str, np.ndarray]:
-    order = list(GATES[kind])
-    named = {"weight_ih": W, "weight_hh": R}
-    if B is not None:
-        named["bias_ih"], named["bias_hh"] = np.split(B, 2)
-    return {
-        name: array.reshape(len(order), hidden, *array.shape[1:])[order].reshape(array.shape)
-        for name, array in named.items()
-    }

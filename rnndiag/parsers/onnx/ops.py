@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 from onnx import TensorProto
 
+from rnndiag.errors import UnfitError
 from rnndiag.parsers.onnx.tensors import element_type
-from rnndiag.parsers.parsed import BFLOAT16, UnfitError
+from rnndiag.parsers.parsed import BFLOAT16
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from rnndiag.errors import UnfitError
 from rnndiag.parsers.onnx.constants import Values
 from rnndiag.parsers.onnx.graph import Ref
-from rnndiag.parsers.parsed import UnfitError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -119,8 +119,8 @@ def _below(operator: Operator, by_output: Mapping[Ref, Operator], budget: Budget
 def _alike(below: Operator, above: Operator) -> bool:
     one, other = below.layer, above.layer
     return (
-        (one.kind, one.facts, one.hidden_size, len(one.parameters), len(one.parameters[0]))
-        == (other.kind, other.facts, other.hidden_size, len(other.parameters), len(other.parameters[0]))
+        (one.convention, one.hidden_size, len(one.directions), len(one.directions[0]))
+        == (other.convention, other.hidden_size, len(other.directions), len(other.directions[0]))
         and one.output_size == other.input_size
         and not (below.name.is_module and above.name.is_module and below.name.path != above.name.path)
     )
@@ -162,7 +162,7 @@ def _sizes(operator: Operator, budget: Budget) -> Iterator[tuple[int, int]]:
 def _reads(above: Operator, below: Operator, source: Ref, sizes: tuple[int, int], budget: Budget) -> bool:
     """Whether the input of one operator is the output of the other, its directions side by side."""
     steps, sequences = sizes
-    directions, hidden = len(below.layer.parameters), below.layer.hidden_size
+    directions, hidden = len(below.layer.directions), below.layer.hidden_size
     count = steps * sequences * directions * hidden
     if count > MAX_ENTRIES:
         return False

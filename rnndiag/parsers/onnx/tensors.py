@@ -16,8 +16,9 @@ from typing import BinaryIO, Final
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from rnndiag.errors import UnfitError
 from rnndiag.parsers.limits import allow
-from rnndiag.parsers.parsed import BFLOAT16, UnfitError
+from rnndiag.parsers.parsed import BFLOAT16
 
 _DTYPES: Final[dict[int, np.dtype]] = {
     TensorProto.FLOAT: np.dtype("<f4"),
