@@ -81,7 +81,7 @@ def _norms(run: Trajectory, found: list[Tensor]) -> None:
     """From scratch: linearisation, then Lanczos."""
     layer = run.layer
     assert isinstance(layer, RecurrentLayer)
-    jacobian = CELLS[layer.cell].linearise(layer, run.inputs, shifted(run.hidden)).state_jacobian
+    jacobian = CELLS[layer.cell].linearize(layer, run.inputs, shifted(run.hidden)).state_jacobian
     found.append(spectral_norms(jacobian, generator=stream()).flatten())
 
 

@@ -26,7 +26,7 @@ SLOW_FLOPS_PER_SECOND = 1e10
 TRIALS_PER_MEASUREMENT = 4
 """The rough time that trying treatments takes, as a multiple of one measurement."""
 
-MAX_TRIAL_SECONDS = 60.0
+MAX_MEASURING_SECONDS = 60.0
 """A diagnosis tries no treatments on a stack whose measurement takes longer on a slow machine. The limit does not
 depend on the machine, so that the same model gets the same report everywhere."""
 
@@ -86,7 +86,7 @@ def cost(bench: Bench) -> Cost:
         flops += maps * (2 * products * lanczos + 4 * through + through * draws * ways_back)
         flops += maps * (2 * recurrent * count + 2 * factors) + 100 * hidden**3 * len(layer.gates)
         passes += maps * size * item * LANCZOS_PASSES * lanczos
-        # Inputs twice, states, a few numbers for each draw at each step, and the linearisation of a window or of all.
+        # Inputs twice, states, a few numbers for each draw at each step, and the linearization of a window or of all.
         rows = len(layer.gates) * hidden
         memory += item * maps * (2 * layer.input_size + size + 9 * draws) + 8 * 9 * recurrent
         along = item * maps * rows
@@ -97,8 +97,8 @@ def cost(bench: Bench) -> Cost:
 
 
 def affordable(bench: Bench) -> bool:
-    """Whether a diagnosis also tries treatments on a stack: measuring it once takes at most a minute if it is slow."""
-    return cost(bench).seconds(SLOW_FLOPS_PER_SECOND) <= MAX_TRIAL_SECONDS
+    """Whether a diagnosis tries treatments on a stack: one measurement takes at most a minute on a slow machine."""
+    return cost(bench).seconds(SLOW_FLOPS_PER_SECOND) <= MAX_MEASURING_SECONDS
 
 
 def check_cost(bench: Bench) -> None:

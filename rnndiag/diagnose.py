@@ -22,7 +22,7 @@ from rnndiag.measures.thinning import thinned_layer, thinned_stack
 from rnndiag.measures.verdict import worst
 from rnndiag.probes import Probe
 from rnndiag.report import SCHEMA_VERSION, ProbeReport, Report
-from rnndiag.rules import assess
+from rnndiag.rules.assess import assess
 from rnndiag.rules.base import Subject
 from rnndiag.rules.policy import Policy
 from rnndiag.rules.summary import summarize_verdict

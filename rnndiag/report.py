@@ -17,15 +17,15 @@ from rnndiag.measures.gradient import GradientThroughTime
 from rnndiag.measures.layer import LayerMeasures
 from rnndiag.measures.stack import StackMeasures
 from rnndiag.measures.verdict import Verdict
-from rnndiag.rules import CATALOGUE
 from rnndiag.rules.base import Finding, NotAssessed
+from rnndiag.rules.registry import CATALOG
 from rnndiag.theory.comparison import Theory
 
 T = TypeVar("T")
 
 SCHEMA_VERSION: Literal["1"] = "1"
 
-_CODES = frozenset(rule.code for rule in CATALOGUE)
+_CODES = frozenset(rule.code for rule in CATALOG)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rnndiag.api.inspecting import Inputs, Step, inspect
 from rnndiag.printable import escaped, without_commands
-from rnndiag.rules import SEVERITIES
-from rnndiag.rules.base import Severity
+from rnndiag.rules.base import SEVERITIES, Severity
 
 if TYPE_CHECKING:
     from torch import nn

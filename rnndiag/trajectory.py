@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rnndiag.cells import cell_of
-from rnndiag.cells.cell import Linearisation
+from rnndiag.cells.cell import Linearization
 from rnndiag.cells.custom import Layer, StepLayer
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.cells.lstm import LSTM
@@ -18,17 +18,17 @@ from rnndiag.operators.base import BatchedOperator
 from rnndiag.operators.chain import Chain
 
 HELD_BYTES = 32 << 20
-"""Preactivations of a trajectory up to which its linearisation is held; one has five to ten tensors of their size."""
+"""Preactivations of a trajectory up to which its linearization is held; one has five to ten tensors of their size."""
 
 WINDOW_BYTES = 8 << 20
-"""Preactivations of the steps that are linearised at a time where it is not held."""
+"""Preactivations of the steps that are linearized at a time where it is not held."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trajectory:
     """One layer driven by inputs, in the layer's own order of time.
 
-    A reverse layer's first step is the last element of the sequence. States are held for all steps; the linearisation
+    A reverse layer's first step is the last element of the sequence. States are held for all steps; the linearization
     of a long trajectory is made again, a window of steps at a time, for each measure that asks for it.
     """
 
@@ -37,7 +37,7 @@ class Trajectory:
     """``[T, B, D]``"""
     hidden: Tensor
     """``h_1 .. h_T``: ``[T, B, R]``"""
-    held: Linearisation | None
+    held: Linearization | None
     """of all steps; None where the trajectory is long"""
     cell_state: Tensor | None = None
     """What the states hold beside ``h``: ``[T, B, S-R]``, the LSTM's ``c``"""
@@ -54,7 +54,7 @@ class Trajectory:
 
     @property
     def span(self) -> int:
-        """Steps that are linearised at a time: all of them where that is held."""
+        """Steps that are linearized at a time: all of them where that is held."""
         return self.length if self.held is not None else self.steps_of(at_once(WINDOW_BYTES, self.hidden.device))
 
     def steps_of(self, size: int) -> int:
@@ -62,8 +62,8 @@ class Trajectory:
         return _steps_of(size, self.layer, self.inputs)
 
     @property
-    def along(self) -> Linearisation:
-        """The linearisation of all steps at once, which a long trajectory may be too long for."""
+    def along(self) -> Linearization:
+        """The linearization of all steps at once, which a long trajectory may be too long for."""
         return self.over(0, self.length)
 
     @property
@@ -71,17 +71,17 @@ class Trajectory:
         """``ds_t/ds_{t-1}`` of all steps, a window at a time."""
         return Chain(lambda start, stop: self.over(start, stop).state_jacobian, self.length, self.span)
 
-    def over(self, start: int, stop: int) -> Linearisation:
-        """The linearisation of the steps from ``start + 1`` to ``stop``."""
+    def over(self, start: int, stop: int) -> Linearization:
+        """The linearization of the steps from ``start + 1`` to ``stop``."""
         if self.held is not None:
             return self.held if (start, stop) == (0, self.length) else self.held[start:stop]
         assert isinstance(self.layer, RecurrentLayer)  # that of a step function is always held
         beside = None if self.cell_state is None or start == 0 else self.cell_state[start - 1]
         previous = shifted(self.hidden[:stop]) if start == 0 else self.hidden[start - 1 : stop - 1]
-        return cell_of(self.layer).linearise(self.layer, self.inputs[start:stop], previous, beside)
+        return cell_of(self.layer).linearize(self.layer, self.inputs[start:stop], previous, beside)
 
-    def windows(self) -> Iterator[Linearisation]:
-        """The linearisations of all windows, from the first step on."""
+    def windows(self) -> Iterator[Linearization]:
+        """The linearizations of all windows, from the first step on."""
         return (self.over(start, min(start + self.span, self.length)) for start in range(0, self.length, self.span))
 
     def first_nonfinite_step(self) -> int | None:
@@ -104,7 +104,7 @@ def run_layer(layer: RecurrentLayer, inputs: Tensor) -> Trajectory:
         inputs = inputs.flip(0)
     cell = cell_of(layer)
     hidden = cell.hidden_states(layer, inputs)
-    held = cell.linearise(layer, inputs, shifted(hidden))
+    held = cell.linearize(layer, inputs, shifted(hidden))
     return Trajectory(layer, inputs, hidden, held, held.cell_state)
 
 
@@ -142,7 +142,7 @@ def run_step(layer: StepLayer, inputs: Tensor) -> Trajectory:
     """
     states, width = layer.states(inputs), layer.output_size
     beside = states[1:, :, width:] if states.shape[-1] > width else None
-    along = replace(layer.linearise(inputs, states[:-1]), cell_state=beside)
+    along = replace(layer.linearize(inputs, states[:-1]), cell_state=beside)
     return Trajectory(layer, inputs, states[1:, :, :width], along, beside)
 
 

@@ -82,7 +82,7 @@ def test_what_is_long_to_measure_once_is_not_treated_unasked(monkeypatch: pytest
     report = diagnose(model, probe)
     assert tried()
     assert not report.notes
-    monkeypatch.setattr(budget, "MAX_TRIAL_SECONDS", 0.0)
+    monkeypatch.setattr(budget, "MAX_MEASURING_SECONDS", 0.0)
     report = diagnose(model, probe)
     assert not tried()
     assert report.findings

@@ -1,4 +1,4 @@
-"""What every cell gives: its hidden states, and the linearisation along them."""
+"""What every cell gives: its hidden states, and the linearization along them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rnndiag.operators.wide import LN_2, safe_norm
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Linearisation:
+class Linearization:
     """A cell along one trajectory of ``T`` steps and ``B`` sequences.
 
     ``slopes`` and ``gates`` are ``[T, B, H]`` by name; the Jacobians have batch ``[T, B]``.
@@ -37,9 +37,9 @@ class Linearisation:
     keeping_log: Tensor | None = None
     """``log`` of the gate that multiplies the previous state; exact where the gate itself rounds to 0 or 1"""
 
-    def __getitem__(self, index: Any) -> Linearisation:
+    def __getitem__(self, index: Any) -> Linearization:
         """The same at an index into the steps (a slice, or slices of steps and sequences with None between)."""
-        return Linearisation(
+        return Linearization(
             self.state_jacobian[index],
             self.input_jacobian[index],
             {name: slope[index] for name, slope in self.slopes.items()},
@@ -57,9 +57,9 @@ class Cell(Protocol):
         """``h_1 .. h_T`` from ``h_0 = 0``: ``[T, B, D] -> [T, B, R]``."""
         ...
 
-    def linearise(
+    def linearize(
         self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor, beside: Tensor | None = None
-    ) -> Linearisation:
+    ) -> Linearization:
         """Everything the measures need, from inputs ``[T, B, D]`` and ``[h_0 .. h_{T-1}]`` at once.
 
         ``beside`` is what the state holds beside ``h_0``, ``[B, S-R]``; None for zero, or nothing.

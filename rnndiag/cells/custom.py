@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rnndiag.cells.cell import Linearisation
+from rnndiag.cells.cell import Linearization
 from rnndiag.cells.layer import Direction, RecurrentLayer
 from rnndiag.cells.step import State, Step, StepFunction, name_of
 from rnndiag.cells.step_trial import probe_step
@@ -63,11 +63,11 @@ class StepLayer:
             states.append(self.function(states[-1], x).detach())
         return torch.stack(states)
 
-    def linearise(self, inputs: Tensor, previous: Tensor) -> Linearisation:
+    def linearize(self, inputs: Tensor, previous: Tensor) -> Linearization:
         """The Jacobians from inputs ``[T, B, D]`` and ``[s_0 .. s_{T-1}]``; nothing is differentiated yet."""
         ones = torch.ones_like(previous[..., :1])
         size, forward = self.state_size, self.forward_mode
-        return Linearisation(
+        return Linearization(
             state_jacobian=Derivative(previous, inputs, ones, self.function, size, "u", forward),
             input_jacobian=Derivative(previous, inputs, ones, self.function, size, "w", forward),
             slopes={},

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from rnndiag.cells.cell import Linearisation, fused_states, log_norms, preactivation, sech_squared
+from rnndiag.cells.cell import Linearization, fused_states, log_norms, preactivation, sech_squared
 from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.cells.wide_range import beyond_plain_numbers, wide_sech_squared
 from rnndiag.operators import row_scaled
@@ -34,9 +34,9 @@ class Elman:
     def hidden_states(self, layer: RecurrentLayer, inputs: Tensor) -> Tensor:
         return fused_states(self.kernel, layer, inputs)
 
-    def linearise(
+    def linearize(
         self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor, beside: Tensor | None = None
-    ) -> Linearisation:
+    ) -> Linearization:
         a = preactivation(layer, inputs, previous)
         squashed = self.nonlinearity == "tanh"
         slope = sech_squared(a) if squashed else (a > 0).to(a.dtype)
@@ -46,7 +46,7 @@ class Elman:
             wide = wide_sech_squared(a) if squashed else Wide.of(slope)
             by_state = row_scaled.diagonal_plus_shared(wide, layer.weight_hh)
             by_input = row_scaled.diagonal_plus_shared(wide, layer.weight_ih)
-        return Linearisation(
+        return Linearization(
             state_jacobian=by_state,
             input_jacobian=by_input,
             slopes={self.nonlinearity: slope},

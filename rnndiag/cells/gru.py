@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from rnndiag.cells.cell import Linearisation, fused_states, log_norms, sech_squared, sigmoid_slope
+from rnndiag.cells.cell import Linearization, fused_states, log_norms, sech_squared, sigmoid_slope
 from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.cells.wide_range import beyond_plain_numbers, wide_sech_squared, wide_sigmoid, wide_sigmoid_slope
 from rnndiag.operators import row_scaled
@@ -31,9 +31,9 @@ class GRU:
     def hidden_states(self, layer: RecurrentLayer, inputs: Tensor) -> Tensor:
         return fused_states(self.kernel, layer, inputs)
 
-    def linearise(
+    def linearize(
         self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor, beside: Tensor | None = None
-    ) -> Linearisation:
+    ) -> Linearization:
         """Differentiates ``h`` by ``h-`` through r, z, n and the direct term (Cho et al. 2014).
 
         The new gate sees the previous state through ``r*q`` and the input directly, so its diagonal
@@ -63,7 +63,7 @@ class GRU:
             gain = concatenated([at_r, at_z, at_n * wide_sigmoid(a_r)])
             by_state = row_scaled.diagonal_plus_shared(gain, layer.weight_hh, wide_sigmoid(a_z), 3)
             by_input = row_scaled.diagonal_plus_shared(concatenated([at_r, at_z, at_n]), layer.weight_ih, None, 3)
-        return Linearisation(
+        return Linearization(
             state_jacobian=by_state,
             input_jacobian=by_input,
             slopes={"candidate": slope},

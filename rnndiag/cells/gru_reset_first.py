@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from rnndiag.cells.cell import Linearisation, log_norms, sech_squared, sigmoid_slope
+from rnndiag.cells.cell import Linearization, log_norms, sech_squared, sigmoid_slope
 from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.cells.wide_range import beyond_plain_numbers, wide_sech_squared, wide_sigmoid, wide_sigmoid_slope
 from rnndiag.operators import row_scaled
@@ -37,9 +37,9 @@ class GRUResetFirst:
             h = states[t] = torch.lerp(n, h, (i_z + h_z).sigmoid_())
         return states
 
-    def linearise(
+    def linearize(
         self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor, beside: Tensor | None = None
-    ) -> Linearisation:
+    ) -> Linearization:
         """Differentiates ``h`` by ``h-`` through r, z, n and the direct term.
 
         The candidate sees the previous state through ``r * h-``, so ``r`` stands between ``W_hn`` and the state,
@@ -66,7 +66,7 @@ class GRUResetFirst:
             kept = (wide_sigmoid(a_r), wide_sigmoid(a_z))
             by_state = row_scaled.reset_first(wide, at_r, layer.weight_hh, candidate, *kept)
             by_input = row_scaled.reset_first(wide, at_r, layer.weight_ih, candidate)
-        return Linearisation(
+        return Linearization(
             state_jacobian=by_state,
             input_jacobian=by_input,
             slopes={"candidate": slope},

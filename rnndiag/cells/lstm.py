@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from rnndiag.cells.cell import Linearisation, fused_states, log_norms, preactivation, sech_squared, sigmoid_slope
+from rnndiag.cells.cell import Linearization, fused_states, log_norms, preactivation, sech_squared, sigmoid_slope
 from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.cells.wide_range import beyond_plain_numbers, wide_sech_squared, wide_sigmoid, wide_sigmoid_slope
 from rnndiag.operators import row_scaled
@@ -42,9 +42,9 @@ class LSTM:
         a_i, a_f, a_g, _ = preactivation(layer, inputs, previous).chunk(4, dim=-1)
         return _scan(before, a_f.sigmoid(), a_i.sigmoid() * a_g.tanh())
 
-    def linearise(
+    def linearize(
         self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor, beside: Tensor | None = None
-    ) -> Linearisation:
+    ) -> Linearization:
         """Differentiates ``(h, c)`` by ``(h-, c-)`` and by ``x`` (Hochreiter & Schmidhuber 1997)."""
         a_i, a_f, a_g, a_o = preactivation(layer, inputs, previous).chunk(4, dim=-1)
         i, f, o, g = a_i.sigmoid(), a_f.sigmoid(), a_o.sigmoid(), a_g.tanh()
@@ -77,7 +77,7 @@ class LSTM:
             at_output, kept = wide_sigmoid(a_o) * wide_sech_squared(cell_state), wide_sigmoid(a_f)
             by_state = row_scaled.carry_readout(wide, at_output, layer.weight_hh, kept, layer.weight_hr)
             by_input = row_scaled.carry_readout(wide, at_output, layer.weight_ih, None, layer.weight_hr)
-        return Linearisation(
+        return Linearization(
             state_jacobian=by_state,
             input_jacobian=by_input,
             slopes={"candidate": candidate_slope, "cell output": output_slope},

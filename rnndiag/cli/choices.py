@@ -150,16 +150,16 @@ class Choices:
             SettingsError: for a code that no rule has, a threshold that its rule has not, or a selection that leaves
             no rule.
         """
-        from rnndiag.rules import CATALOGUE, RULES, TREND_RULES
         from rnndiag.rules.policy import Policy, check_codes
+        from rnndiag.rules.registry import CATALOG, RULES, TREND_RULES
 
-        select = check_codes(self.values.select, CATALOGUE, self._where("select"))
-        ignore = check_codes(self.values.ignore, CATALOGUE, self._where("ignore"))
+        select = check_codes(self.values.select, CATALOG, self._where("select"))
+        ignore = check_codes(self.values.ignore, CATALOG, self._where("ignore"))
         own: tuple[Rule, ...] = TREND_RULES if self.of_runs else RULES
         if select and not any(rule.code.startswith(select) for rule in own):  # nothing would ever be found
             whose = "are not of trends; rnndiag check" if self.of_runs else "are of trends alone; rnndiag trend"
             raise SettingsError(f"{self._where('select')}: the rules {', '.join(select)} {whose} applies them")
-        overrides = () if self.file is None else tuple(_overrides(self.file, CATALOGUE))
+        overrides = () if self.file is None else tuple(_overrides(self.file, CATALOG))
         return Policy(select, ignore, overrides)
 
     def inspect(
@@ -255,7 +255,7 @@ def _by_rule(
 ) -> Iterator[Override]:
     from difflib import get_close_matches
 
-    from rnndiag.rules import SEVERITIES
+    from rnndiag.rules.base import SEVERITIES
     from rnndiag.rules.policy import Override, check_codes, misfit
 
     for given, entries in by_code.items():

@@ -18,7 +18,7 @@ FAILED = 1
 
 def fails(findings: Iterable[Finding], fail_on: str) -> bool:
     """Whether a finding is at or above a severity."""
-    from rnndiag.rules import SEVERITIES
+    from rnndiag.rules.base import SEVERITIES
 
     if fail_on == "never":
         return False

@@ -15,10 +15,10 @@ def rules(
     format_: Annotated[Literal["table", "json"], typer.Option("--format", help="table or json.")] = "table",
 ) -> None:
     """List the rules: code, name, severity, default threshold."""
-    from rnndiag.rules import CATALOGUE
     from rnndiag.rules.page import page
+    from rnndiag.rules.registry import CATALOG
 
-    listed = [(rule, page(rule).sections["Thresholds"].rstrip(".")) for rule in CATALOGUE]
+    listed = [(rule, page(rule).sections["Thresholds"].rstrip(".")) for rule in CATALOG]
     if format_ == "json":
         document = [
             {"code": rule.code, "name": rule.name, "severity": rule.severity, "threshold": threshold}
@@ -51,10 +51,10 @@ def explain(code: Annotated[str, typer.Argument(metavar="CODE", help="Such as VA
     from rich.text import Text
 
     from rnndiag.renderers.styles import SEVERITY_STYLES
-    from rnndiag.rules import CATALOGUE
     from rnndiag.rules.page import page
+    from rnndiag.rules.registry import CATALOG
 
-    by_key = {key: rule for rule in CATALOGUE for key in (rule.code.lower(), rule.name)}
+    by_key = {key: rule for rule in CATALOG for key in (rule.code.lower(), rule.name)}
     rule = by_key.get(code.lower())
     if rule is None:
         near = get_close_matches(code.lower(), by_key, 1, 0.5)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rnndiag.printable import escaped
 from rnndiag.renderers.tables import titled_table
-from rnndiag.rules import CATALOGUE
+from rnndiag.rules.registry import CATALOG
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,7 +34,7 @@ def config_table(chosen: Choices) -> Table:
     for name, value in asdict(chosen.thresholds).items():
         changed = given is not None and getattr(given, name) is not None
         table.add_row(f"thresholds.{name.replace('_', '-')}", _shown(value), file if changed else "default")
-    for rule in CATALOGUE:
+    for rule in CATALOG:
         for name, value in rule.thresholds.items():
             table.add_row(
                 f"rules.{rule.code}.{name}",

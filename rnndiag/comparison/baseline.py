@@ -18,8 +18,8 @@ from rnndiag.errors import BaselineError
 from rnndiag.files.side_files import MAX_REPORTS_BYTES, deep_position, open_regular, position, read_bytes
 from rnndiag.printable import shortened
 from rnndiag.report import SCHEMA_VERSION, Report, decoded, from_json
-from rnndiag.rules import RULES, SEVERITIES
-from rnndiag.rules.base import Finding
+from rnndiag.rules.base import SEVERITIES, Finding
+from rnndiag.rules.registry import RULES
 
 MAX_DEPTH = 100
 """A report has far fewer levels of nesting than this. Text with more levels is reported with its position."""

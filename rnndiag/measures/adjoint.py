@@ -1,6 +1,6 @@
 r"""The gradient carried back through time: ``d_{t-1} = J_t^T d_t`` from random unit ``d_T`` on ``h_T``.
 
-Vectors are renormalised at every step and their logarithms summed, so nothing underflows or overflows
+Vectors are renormalized at every step and their logarithms summed, so nothing underflows or overflows
 however long the sequence. Through a stack the adjoint of level ``i`` receives, at each step, what level
 ``i+1`` sends down through its input Jacobian; vectors of different scale are added by their logarithms.
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rnndiag.cells.cell import Linearisation
+from rnndiag.cells.cell import Linearization
 from rnndiag.machine.device import at_once
 from rnndiag.measures.scaled_vectors import ScaledVectors
 from rnndiag.operators.base import BatchedOperator
@@ -134,7 +134,7 @@ class _Part:
     """``[n, R, B]``: log norms of the contributions to ``dL/dW_hh``"""
 
 
-def _windows(run: Trajectory, draws: int) -> Iterator[tuple[int, Linearisation]]:
+def _windows(run: Trajectory, draws: int) -> Iterator[tuple[int, Linearization]]:
     """A trajectory some steps at a time, each part with its first step, the last part first."""
     span = run.steps_of(at_once(WINDOW_BYTES, run.hidden.device) // draws)
     for start in reversed(range(0, run.length, span)):
@@ -142,7 +142,7 @@ def _windows(run: Trajectory, draws: int) -> Iterator[tuple[int, Linearisation]]
 
 
 def _back_through(
-    windows: Iterable[tuple[int, Linearisation]],
+    windows: Iterable[tuple[int, Linearization]],
     width: int,
     seed: Tensor | None,
     injected: ScaledVectors | None,
@@ -179,7 +179,7 @@ def _back_through(
 
 
 def _back_through_window(
-    along: Linearisation, width: int, carried: ScaledVectors, injected: ScaledVectors | None, start: int
+    along: Linearization, width: int, carried: ScaledVectors, injected: ScaledVectors | None, start: int
 ) -> tuple[ScaledVectors, ScaledVectors, Tensor]:
     """The adjoints that arrive at the window's states, that which leaves it, and the log norms before each step."""
     maps = along.state_jacobian.unbind()

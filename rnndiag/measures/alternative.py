@@ -1,7 +1,7 @@
 """The verdict under the other nonlinearity, where a file does not say whether an Elman layer has tanh or ReLU.
 
-Everything else in a report is measured under the assumption. Here the states and the adjoint alone are computed a
-second time: about a tenth of a whole diagnosis.
+Everything else in a report is measured under the assumption. Only the states and the adjoint are computed a second
+time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The gain of a stack and nothing else: treatments are judged by it, at a tenth of the cost of a diagnosis."""
+"""The gain of a stack and nothing else. Treatments are judged by it."""
 
 from __future__ import annotations
 

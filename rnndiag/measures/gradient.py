@@ -93,7 +93,7 @@ def rate_of(log10_gain: float, lag: int) -> float:
 
 
 def through_time(adjoint: Adjoint, lag: int, thresholds: Thresholds) -> tuple[GradientThroughTime, Verdict]:
-    """Summarise an adjoint at a lag (at most its length) and name the verdict."""
+    """Summarize an adjoint at a lag (at most its length) and name the verdict."""
     by_lag = adjoint.states / math.log(10)
     per_sequence = by_lag.mean(1)
     medians: list[float] = median(per_sequence).tolist()

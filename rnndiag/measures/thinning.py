@@ -1,6 +1,6 @@
 """Curves by step and by lag of a long trajectory, with fewer points for a report.
 
-Whatever summarises a curve (medians, extremes, horizons, rates) was taken of all of it before.
+Medians, extremes, horizons and rates are taken from the whole curve before it is thinned.
 """
 
 from __future__ import annotations

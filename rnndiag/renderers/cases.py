@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.printable import escaped
 from rnndiag.report import Report
-from rnndiag.rules import RULES
 from rnndiag.rules.base import Finding, StackRule
+from rnndiag.rules.registry import RULES
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,7 @@ from rnndiag.printable import escaped_strings
 from rnndiag.renderers.cases import unjudged
 from rnndiag.renderers.styles import SEVERITY_STYLES, VERDICT_STYLES
 from rnndiag.report import Report
-from rnndiag.rules import SEVERITIES
-from rnndiag.rules.base import Finding
+from rnndiag.rules.base import SEVERITIES, Finding
 from rnndiag.rules.words import counted
 
 

@@ -18,8 +18,8 @@ from rnndiag.checkpoint.model import Skipped
 from rnndiag.printable import escaped, json_text
 from rnndiag.renderers.cases import explained, unjudged
 from rnndiag.report import Report, to_builtins
-from rnndiag.rules import RULES
 from rnndiag.rules.base import Finding, NotAssessed, Rule
+from rnndiag.rules.registry import RULES
 from rnndiag.version import __version__
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"

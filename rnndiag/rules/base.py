@@ -14,6 +14,9 @@ if TYPE_CHECKING:  # the catalogue is printed without torch; only annotations ne
 
 Severity = Literal["error", "warning", "info"]
 
+SEVERITIES = ("error", "warning", "info")
+"""The most severe first."""
+
 Checklist = Literal["clipping", "gated", "attention", "init", "learning-rate", "saturation", "truncation", "assumption"]
 """The items of the checklist that suggestions come from."""
 

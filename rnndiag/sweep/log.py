@@ -29,7 +29,8 @@ FORMAT = "rnndiag sweep 1"
 Key = tuple[Condition, int]
 """A condition, and the seed of a net."""
 
-Measured = tuple[Key, NetMeasure]
+MeasuredNet = tuple[Key, NetMeasure]
+"""A net by its key, and what was measured on it."""
 
 
 @dataclass(slots=True)
@@ -75,7 +76,7 @@ class Log:
             raise OutputError(f"--resume {path}: {error.strerror}; name another file") from error
         return cls(descriptor), records
 
-    def add(self, measured: Iterable[Measured]) -> None:
+    def add(self, measured: Iterable[MeasuredNet]) -> None:
         """Append nets."""
         lines = (_line({**dict(condition), **msgspec.to_builtins(measure)}) for (condition, _), measure in measured)
         try:
@@ -130,7 +131,7 @@ def _brief(value: Any) -> str:
     return shortened(msgspec.json.encode(value).decode(), 60)
 
 
-def _record(path: Path, number: int, line: bytes) -> Measured:
+def _record(path: Path, number: int, line: bytes) -> MeasuredNet:
     try:
         tree = decoded(line, dict[str, Any])
         measure = msgspec.convert({name: _number(tree.pop(name)) for name in NetMeasure.__slots__}, NetMeasure)

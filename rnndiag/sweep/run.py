@@ -18,7 +18,7 @@ from rnndiag.machine.device import device_of, measuring
 from rnndiag.sweep.axes import Condition, conditions, varying
 from rnndiag.sweep.critical import critical_gains
 from rnndiag.sweep.ensemble import measure_nets
-from rnndiag.sweep.log import Key, Log, Measured
+from rnndiag.sweep.log import Key, Log, MeasuredNet
 from rnndiag.sweep.plan import Plan
 from rnndiag.sweep.points import summarize_point
 from rnndiag.sweep.result import NetMeasure, Sweep
@@ -112,7 +112,7 @@ class _NetPool:
     def __init__(self, plan: Plan, known: dict[Key, NetMeasure], log: Log | None, workers: int) -> None:
         self._plan, self._known, self._log, self._workers = plan, known, log, workers
 
-    def measure(self, wanted: Sequence[Key], told: Callable[[Sequence[Measured]], None] | None = None) -> None:
+    def measure(self, wanted: Sequence[Key], report: Callable[[Sequence[MeasuredNet]], None] | None = None) -> None:
         """Measure the nets that are not known yet; after an interrupt, also keep the batches that finish soon."""
         missing = [key for key in wanted if key not in self._known]
         if not missing:
@@ -124,8 +124,8 @@ class _NetPool:
                 for done in as_completed(at_work):
                     at_work.discard(done)
                     self._keep(done)
-                    if told is not None:
-                        told(done.result())
+                    if report is not None:
+                        report(done.result())
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 for done in wait(at_work, END_SECONDS).done:
@@ -134,13 +134,13 @@ class _NetPool:
                 raise
             pool.shutdown()
 
-    def _batch(self, batch: Sequence[Key]) -> list[Measured]:
+    def _batch(self, batch: Sequence[Key]) -> list[MeasuredNet]:
         plan, condition = self._plan, batch[0][0]
         nets = [plan.net(each, seed) for each, seed in batch]
         measures = measure_nets(nets, plan.driven_by(condition), plan.lag(condition), plan.settings)
         return list(zip(batch, measures, strict=True))
 
-    def _keep(self, done: Future[list[Measured]]) -> None:
+    def _keep(self, done: Future[list[MeasuredNet]]) -> None:
         measured = done.result()
         if self._log is not None:
             self._log.add(measured)
@@ -154,7 +154,7 @@ class _Tally:
         self._progress, self._total = progress, len(grid)
         self._missing = Counter(condition for condition, _ in missing)
 
-    def __call__(self, measured: Sequence[Measured]) -> None:
+    def __call__(self, measured: Sequence[MeasuredNet]) -> None:
         self._missing.subtract(Counter(condition for (condition, _), _ in measured))
         self._missing = +self._missing
         self._progress("points", self._total - len(self._missing), self._total)

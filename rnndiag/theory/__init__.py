@@ -1,1 +1,1 @@
-"""What theory says of random nets: mean fields, random matrices, laws of initialisation."""
+"""What theory says of random nets: mean fields, random matrices, laws of initialization."""

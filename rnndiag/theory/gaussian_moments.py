@@ -1,4 +1,4 @@
-"""Moments of a nonlinearity under a centred Gaussian preactivation."""
+"""Moments of a nonlinearity under a centered Gaussian preactivation."""
 
 from __future__ import annotations
 

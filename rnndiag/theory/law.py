@@ -12,7 +12,7 @@ from rnndiag.theory.gaussian_moments import Nonlinearity
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """Independent, centred weights of one layer, by their variances.
+    """Independent, centered weights of one layer, by their variances.
 
     An orthogonal ``W_hh`` has the mean field of independent entries of gain 1: both keep the mean square of a
     state and mix its units. Only its fluctuations differ (Chen, Pennington & Schoenholz 2018).

@@ -36,7 +36,7 @@ def mean_field(sigma: float, variance: float, nonlinearity: Nonlinearity) -> Mea
 
     ``E`` is over units, so that inputs that vary and a bias that does not enter alike, by the total variance
     ``v`` over units of what they add to a preactivation. The tangent meets a new set of units at each step, and
-    its growth factorises over steps whether or not the states are correlated in time: ``rate = log(chi) / 2``.
+    its growth factorizes over steps whether or not the states are correlated in time: ``rate = log(chi) / 2``.
 
     Source: Molgedey, Schuchhardt & Schuster 1992; Poole et al. 2016; Schoenholz et al. 2017.
 

@@ -1,4 +1,4 @@
-"""Gate biases for the lag: chrono initialisation."""
+"""Gate biases for the lag: chrono initialization."""
 
 from __future__ import annotations
 

@@ -27,23 +27,23 @@ SGD_RATE = 0.1
 """The learning rate of the updates that are tried: it is high for plain SGD, so the result also holds for lower
 rates."""
 
-LAST = 4
+LAST_UPDATES = 4
 """The loss after the trial is the mean over this many last updates."""
 
-DIVERGES = 10.0
+DIVERGENCE_RATIO = 10.0
 """Training diverges if the largest loss is at least this multiple of the first loss; random targets explain less."""
 
-HOPELESS = 1e3
+STOP_RATIO = 1e3
 """The trial ends early if the loss reaches this multiple of the first loss."""
 
-SMALLER = 4.0
+THRESHOLD_DIVISOR = 4.0
 """The factor between a threshold with which training diverges and the next one that is tried."""
 
-HEAVY = 10.0
+LARGE_UPDATE_RATIO = 10.0
 """Updates are unusually large if their 95th percentile is this multiple of their median, or if their median is this
 multiple of the typical norm of a sound net."""
 
-NEARLY_ALL = 0.9
+NEARLY_ALL_SHARE = 0.9
 """Clipping cuts nearly all updates if it cuts at least this share of them."""
 
 
@@ -59,7 +59,7 @@ class Descent:
     @property
     def diverges(self) -> bool:
         """Whether the loss grows far beyond what random targets explain."""
-        return not self.largest < DIVERGES * self.first
+        return not self.largest < DIVERGENCE_RATIO * self.first
 
 
 class Clip(Training):
@@ -88,17 +88,17 @@ class Clip(Training):
         norms = measured_norms(patient)
         figures = {"median": norms.median, "tail": norms.tail}
         norm = f"the norm of an update is {norms.median:.3g} (median; 95th percentile {norms.upper:.3g})"
-        if patient.gain.verdict == "vanishing" and norms.tail < HEAVY:
+        if patient.gain.verdict == "vanishing" and norms.tail < LARGE_UPDATE_RATIO:
             note = "clipping cannot cure vanishing: it makes no gradient larger"
             return Advised(f"no clipping is needed: {norm}", False, note, figures, patient.gain.log10)
         ordinary = sound_norms(patient, sound()).typical
         typical = min(norms.typical, ordinary)
         without = descent(patient, math.inf)
-        large = norms.tail >= HEAVY or norms.median >= HEAVY * ordinary
+        large = norms.tail >= LARGE_UPDATE_RATIO or norms.median >= LARGE_UPDATE_RATIO * ordinary
         if not (patient.gain.verdict == "exploding" or large or without.diverges):
             note = "the updates have an ordinary norm, and training does not diverge without clipping"
             return Advised(f"no clipping is needed: {norm}", False, note, figures, patient.gain.log10)
-        for threshold in (typical, typical / SMALLER, typical / SMALLER**2):
+        for threshold in (typical, typical / THRESHOLD_DIVISOR, typical / THRESHOLD_DIVISOR**2):
             clipped = descent(patient, threshold)
             if not clipped.diverges:
                 break
@@ -120,7 +120,7 @@ class Clip(Training):
 def _note(clipped: Descent, share: float) -> str:
     if clipped.diverges:
         return "clipping does not help: training diverges with it too; change the weights"
-    if share >= NEARLY_ALL:
+    if share >= NEARLY_ALL_SHARE:
         return "clipping alone does not help enough: it cuts nearly all updates; change the weights too"
     return "clipping limits the updates; the gain through time does not change"
 
@@ -149,9 +149,9 @@ def descent(patient: Patient, clip: float) -> Descent:
     """Train a copy on the CPU, so that the numbers do not depend on the device that measures the rest."""
     copy = patient.stack.to(patient.bench.dtype)
     losses = Learner(copy, _stream(patient)).descend(
-        (inputs.cpu() for inputs in batches(patient, UPDATES)), SGD_RATE, clip, stop=HOPELESS
+        (inputs.cpu() for inputs in batches(patient, UPDATES)), SGD_RATE, clip, stop=STOP_RATIO
     )
-    return Descent(losses[0], mean_loss(losses[-LAST:]), max(losses))
+    return Descent(losses[0], mean_loss(losses[-LAST_UPDATES:]), max(losses))
 
 
 def _stream(patient: Patient) -> torch.Generator:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from rnndiag.measures.lyapunov import lyapunov
 from rnndiag.measures.saturation import gates, saturation_rate
 from rnndiag.measures.weights.recurrent_weight import recurrent_weight
-from rnndiag.rules import RULES
 from rnndiag.rules.base import Finding
+from rnndiag.rules.registry import RULES
 from rnndiag.seeds import generator
 from rnndiag.trajectory import Trajectory, run_layer
 from rnndiag.treatments.layerwise import driven

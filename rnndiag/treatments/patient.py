@@ -18,7 +18,7 @@ from rnndiag.probes import Probe
 from rnndiag.trajectory import Trajectory, run_layer, run_stack
 from rnndiag.treatments.storage_dtypes import rounded
 
-SAMPLE = 4
+SAMPLE_SEQUENCES = 4
 """The number of sequences on which a scale is searched before it is settled on all sequences."""
 
 ByScale = Callable[[float], float]
@@ -89,21 +89,16 @@ class Patient:
         return all(layer.cell in ("tanh", "relu") for layer in self.stack.layers)
 
     @property
-    def gated(self) -> bool:
-        """Whether every layer has gates."""
-        return all(layer.cell in ("gru", "lstm") for layer in self.stack.layers)
-
-    @property
     def finite(self) -> bool:
         """Whether all parameters are finite numbers."""
         return all(bool(p.isfinite().all()) for la in self.stack.layers for p in la.parameters.values())
 
     def gains(self, scaled: Callable[[float], RecurrentLayer], inputs: Tensor) -> tuple[ByScale, ByScale]:
         """The log10 gain of a layer by itself as a function of a scale: on all sequences, and on a sample of them."""
-        few, quick = inputs[:, :SAMPLE], replace(self.settings, draws=1)
+        few, quick = inputs[:, :SAMPLE_SEQUENCES], replace(self.settings, draws=1)
         return (
-            lambda scale: layer_gain(self._as_measured(scaled(scale)), inputs, self.lag, self.settings),
-            lambda scale: layer_gain(self._as_measured(scaled(scale)), few, self.lag, quick),
+            lambda scale: layer_gain(self._as_working(scaled(scale)), inputs, self.lag, self.settings),
+            lambda scale: layer_gain(self._as_working(scaled(scale)), few, self.lag, quick),
         )
 
     def with_stack(self, stack: Stack) -> Patient:
@@ -116,10 +111,10 @@ class Patient:
 
     def outputs(self, level: tuple[RecurrentLayer, ...], inputs: Tensor) -> Tensor:
         """What a level sends up, given ``[T, B, D]``."""
-        runs = [run_layer(self._as_measured(layer), inputs) for layer in level]
+        runs = [run_layer(self._as_working(layer), inputs) for layer in level]
         return torch.cat([r.hidden.flip(0) if r.layer.direction == "reverse" else r.hidden for r in runs], dim=-1)
 
-    def _as_measured(self, layer: RecurrentLayer) -> RecurrentLayer:
+    def _as_working(self, layer: RecurrentLayer) -> RecurrentLayer:
         return layer.to(self.bench.dtype, self.bench.device)
 
     def change(self, before: Patient) -> float:

@@ -8,7 +8,7 @@ from rnndiag.treatments.chrono import Chrono
 from rnndiag.treatments.clip import Clip
 from rnndiag.treatments.gated import Gated
 from rnndiag.treatments.nearest_orthogonal import NearestOrthogonal
-from rnndiag.treatments.reinitialize import LAWS, Reinitialize
+from rnndiag.treatments.reinitialize import SCHEMES, Reinitialize
 from rnndiag.treatments.rescale import Rescale
 from rnndiag.treatments.scale_inputs import ScaleInputs
 from rnndiag.treatments.truncate import Truncate
@@ -18,7 +18,7 @@ _ALL: tuple[Treatment, ...] = (
     NearestOrthogonal(),
     ScaleInputs(),
     Chrono(),
-    *(Reinitialize(law) for law in LAWS),
+    *(Reinitialize(scheme) for scheme in SCHEMES),
     Gated("gru"),
     Gated("lstm"),
 )

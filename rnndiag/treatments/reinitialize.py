@@ -1,4 +1,4 @@
-"""A fresh start: every parameter of the layers drawn anew by a named law."""
+"""Initialize the layers again: every parameter is drawn by a named scheme."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from rnndiag.treatments.base import Applied, Treatment
 from rnndiag.treatments.layerwise import every_layer
 from rnndiag.treatments.patient import Patient
 
-Law = Callable[[Tensor, torch.Generator], Tensor]
+Fill = Callable[[Tensor, torch.Generator], Tensor]
 """Fills one block ``[H, n]`` in place."""
 
 
 @dataclass(frozen=True, slots=True)
-class Laws:
+class Scheme:
     """How each block of ``W_hh`` and of ``W_ih`` is drawn; biases are zero."""
 
     described: str
-    recurrent: Law
-    input: Law
+    recurrent: Fill
+    input: Fill
     gated: bool = True
     """whether it is used for gate blocks too"""
 
 
-XAVIER: Law = lambda w, g: nn.init.xavier_uniform_(w, generator=g)  # noqa: E731
-HE: Law = lambda w, g: nn.init.kaiming_normal_(w, nonlinearity="relu", generator=g)  # noqa: E731
+XAVIER: Fill = lambda w, g: nn.init.xavier_uniform_(w, generator=g)  # noqa: E731
+HE: Fill = lambda w, g: nn.init.kaiming_normal_(w, nonlinearity="relu", generator=g)  # noqa: E731
 
-LAWS: dict[str, Laws] = {
-    "xavier": Laws("Xavier uniform", XAVIER, XAVIER),
-    "he": Laws("He normal", HE, HE, gated=False),
-    "orthogonal": Laws("orthogonal", lambda w, g: nn.init.orthogonal_(w, generator=g), XAVIER),
-    "identity": Laws(
+SCHEMES: dict[str, Scheme] = {
+    "xavier": Scheme("Xavier uniform", XAVIER, XAVIER),
+    "he": Scheme("He normal", HE, HE, gated=False),
+    "orthogonal": Scheme("orthogonal", lambda w, g: nn.init.orthogonal_(w, generator=g), XAVIER),
+    "identity": Scheme(
         "the identity", lambda w, g: nn.init.eye_(w), lambda w, g: w.normal_(0, 1e-3, generator=g), gated=False
     ),
 }
@@ -56,31 +56,31 @@ class Reinitialize(Treatment):
     checklist: ClassVar[Checklist] = "init"
     redraws = True
 
-    def __init__(self, law: str) -> None:
-        self.name = f"init-{law}"  # type: ignore[misc]  # one class, an instance a law
-        self._laws = LAWS[law]
+    def __init__(self, scheme: str) -> None:
+        self.name = f"init-{scheme}"  # type: ignore[misc]  # one class, one instance per scheme
+        self._scheme = SCHEMES[scheme]
 
     def unsuited(self, patient: Patient) -> str | None:
-        if patient.elman or self._laws.gated:
+        if patient.elman or self._scheme.gated:
             return None
         return "a law for Elman nets: gate blocks are drawn by Xavier's or orthogonal"
 
     def apply(self, patient: Patient) -> Applied:
         seed = patient.settings.seed
-        stack = every_layer(patient, lambda la: redrawn(la, self._laws, generator(seed, f"{self.name} {la.name}")))
+        stack = every_layer(patient, lambda la: redrawn(la, self._scheme, generator(seed, f"{self.name} {la.name}")))
         names = ", ".join(layer.name for layer in patient.treatable)
-        return Applied(stack, f"initialise {names} anew, W_hh {self._laws.described}, biases 0")
+        return Applied(stack, f"initialise {names} anew, W_hh {self._scheme.described}, biases 0")
 
 
-def redrawn(layer: RecurrentLayer, laws: Laws, stream: torch.Generator) -> RecurrentLayer:
+def redrawn(layer: RecurrentLayer, scheme: Scheme, stream: torch.Generator) -> RecurrentLayer:
     """A layer of the same shape with independent weights."""
     filled: dict[str, Tensor] = {}
     for name, parameter in layer.parameters.items():
         fresh = torch.zeros(parameter.shape, dtype=torch.float64)
         if name.startswith("weight"):
-            law = laws.recurrent if name == "weight_hh" else laws.input
+            fill = scheme.recurrent if name == "weight_hh" else scheme.input
             blocks = 1 if name == "weight_hr" else len(layer.gates)
-            fresh = torch.cat([law(block.clone(), stream) for block in fresh.chunk(blocks)])
+            fresh = torch.cat([fill(block.clone(), stream) for block in fresh.chunk(blocks)])
         filled[name] = fresh.to(parameter)
     return replace(layer, **filled)  # type: ignore[arg-type]  # the keys are field names
 

@@ -64,7 +64,7 @@ def _search(gain: Gain, start: float, target: float, ways: Iterable[tuple[float,
     """The root nearest to a start on the first way that has one.
 
     The gain on a finite probe is a continuous function of the scale, though in chaos a rough one. A way is a
-    sequence of scales away from the start; where two neighbours lie on both sides of the target, the root between is
+    sequence of scales away from the start; where two neighbors lie on both sides of the target, the root between is
     found by false position on ``log scale`` with Illinois' weight for the end that stays (Dowell & Jarratt 1971).
     """
     now = gain(start)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rnndiag.treatments.chrono import Chrono
-from rnndiag.treatments.patient import SAMPLE, Patient
+from rnndiag.treatments.patient import SAMPLE_SEQUENCES, Patient
 from rnndiag.treatments.reinitialize import Reinitialize
 from rnndiag.treatments.rescale import Rescale
 from rnndiag.treatments.scale_inputs import ScaleInputs
@@ -22,7 +22,7 @@ def sound_net(patient: Patient) -> Patient:
     get a scaled ``W_hh``. The net is measured on four sequences with one draw, which determines the size of a
     quantity to within a fraction of a decade.
     """
-    few = min(SAMPLE, patient.probe.batch)
+    few = min(SAMPLE_SEQUENCES, patient.probe.batch)
     array = patient.probe.array
     probe = replace(patient.probe, batch=few, array=None if array is None else array[:, :few])
     settings = replace(patient.settings, layers="*", draws=1)

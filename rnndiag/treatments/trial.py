@@ -17,7 +17,7 @@ from rnndiag.treatments.sound import sound_net
 
 Kind = Literal["weights", "architecture", "training"]
 
-LOST = {
+COSTS = {
     "weights": "the readout and the layers above were trained on other states and no longer fit: keep training",
     "redrawn": "the trained weights are reset, and the readout and the layers above no longer fit: train again",
     "architecture": "the architecture changes and the trained weights are lost: train from scratch",
@@ -185,7 +185,7 @@ class Trials:
             helps=helps(before.gain, after.gain, before.thresholds, reach),
             change=after.change(before),
             redraws=redraws,
-            cost=LOST["redrawn" if redraws and same else kind],
+            cost=COSTS["redrawn" if redraws and same else kind],
             note=note(after.gain.squashed, reach, before.thresholds),
             figures=step.figures,
         )

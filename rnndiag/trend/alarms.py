@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from rnndiag.measures.series import Course
-from rnndiag.rules import SEVERITIES, TREND_RULES, Assessment
-from rnndiag.rules.base import Finding, NotAssessed, Thresholds, TrendRule
+from rnndiag.rules.assess import Assessment
+from rnndiag.rules.base import SEVERITIES, Finding, NotAssessed, Thresholds, TrendRule
 from rnndiag.rules.drift import DriftRule
 from rnndiag.rules.policy import Policy
+from rnndiag.rules.registry import TREND_RULES
 from rnndiag.trend.data import Alarm
 
 MOST_LOOKS = 100

@@ -14,7 +14,7 @@ from rnndiag.measures.series import Course, Series
 from rnndiag.measures.stack import StackMeasures
 from rnndiag.measures.verdict import WORST_FIRST
 from rnndiag.report import Report
-from rnndiag.rules import SEVERITIES
+from rnndiag.rules.base import SEVERITIES
 from rnndiag.rules.drift import step as said
 from rnndiag.rules.policy import Policy
 from rnndiag.trend.alarms import assess_along, assess_run

@@ -24,7 +24,7 @@ from rnndiag.probes import Probe
 from rnndiag.renderers import github, junit, markdown, sarif
 from rnndiag.renderers import json as as_json
 from rnndiag.report import Report, json_schema
-from rnndiag.rules import RULES
+from rnndiag.rules.registry import RULES
 from tests.oracles.nets import FORMS, layer, module, stack
 
 FULL = Settings(exponents="all", lag=12)

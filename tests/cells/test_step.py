@@ -124,7 +124,7 @@ def test_every_form_has_the_same_states_and_jacobians(form: str) -> None:
         expected.append(h)
         h = batched(h, x)
     torch.testing.assert_close(states[:-1], torch.stack(expected), rtol=1e-7, atol=1e-7)  # 0.1 in float32
-    along = layer.linearise(X, states[:-1])
+    along = layer.linearize(X, states[:-1])
     slopes = 1 - states[1:].square()
     torch.testing.assert_close(along.state_jacobian.to_dense(), slopes[..., None] * W)
     torch.testing.assert_close(along.input_jacobian.to_dense(), slopes[..., None] * U)
@@ -143,7 +143,7 @@ def test_sizes_and_names() -> None:
 def test_parameters_and_modes_are_left_alone() -> None:
     cell = nn.GRUCell(3, 5, dtype=torch.float64)
     layer = build(lambda h, x: cell(x, h), torch.zeros(5))
-    layer.linearise(X, layer.states(X)[:-1]).state_jacobian.rmv(torch.ones(6, 2, 5, dtype=torch.float64))
+    layer.linearize(X, layer.states(X)[:-1]).state_jacobian.rmv(torch.ones(6, 2, 5, dtype=torch.float64))
     assert all(parameter.grad is None for parameter in cell.parameters())
     assert cell.training
 

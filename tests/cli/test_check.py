@@ -10,9 +10,9 @@ import jsonschema
 import pytest
 from junitparser import JUnitXml
 
-from rnndiag.rules import CATALOGUE
 from rnndiag.rules.base import Rule
 from rnndiag.rules.page import page
+from rnndiag.rules.registry import CATALOG
 from tests.builders.command_line import Cli
 from tests.paths import SAMPLES
 
@@ -57,13 +57,13 @@ def test_check_writes_several_formats_at_once(cli: Cli, tmp_path: Path) -> None:
 
 def test_rules_lists_the_catalogue(cli: Cli) -> None:
     text, listed = cli("rules").out, json.loads(cli("rules", "--format", "json").out)
-    assert [rule["code"] for rule in listed] == [rule.code for rule in CATALOGUE]
+    assert [rule["code"] for rule in listed] == [rule.code for rule in CATALOG]
     for rule in listed:
         assert rule["code"] in text
         assert rule["name"] in text
 
 
-@pytest.mark.parametrize("rule", CATALOGUE, ids=lambda rule: rule.code)
+@pytest.mark.parametrize("rule", CATALOG, ids=lambda rule: rule.code)
 def test_explain_prints_the_page(cli: Cli, rule: Rule) -> None:
     done = cli("explain", rule.code.lower())
     assert done.out == cli("explain", rule.name).out

@@ -9,8 +9,8 @@ import pytest
 
 from rnndiag.printable import escaped
 from rnndiag.renderers.cases import cases
-from rnndiag.rules import RULES
 from rnndiag.rules.base import Finding, NotAssessed, StackRule
+from rnndiag.rules.registry import RULES
 from tests.builders.reports import HOSTILE, broken, healthy, vanishing
 
 

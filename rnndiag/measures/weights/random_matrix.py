@@ -86,10 +86,10 @@ def largest_singular(rows: int, columns: int, deviations: float) -> float:
 
     Source: Johnstone 2001.
     """
-    return math.sqrt(max(0.0, _centre(rows, columns) + _width(rows, columns) * deviations))
+    return math.sqrt(max(0.0, _center(rows, columns) + _width(rows, columns) * deviations))
 
 
-def _centre(rows: int, columns: int) -> float:
+def _center(rows: int, columns: int) -> float:
     return (math.sqrt(max(rows, columns) - 1) + math.sqrt(min(rows, columns))) ** 2
 
 

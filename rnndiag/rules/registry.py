@@ -1,0 +1,62 @@
+"""The list of all rules: a new rule is a class in the file of its family and one line here."""
+
+from __future__ import annotations
+
+from rnndiag.rules.assumptions import NonlinearityUndecided
+from rnndiag.rules.base import ModelRule, Rule, TrendRule
+from rnndiag.rules.credit import CreditIsRecent, HorizonShortOfLag
+from rnndiag.rules.diverged import LayerDead, RunDiverged
+from rnndiag.rules.exploding import ChaoticDynamics, GradientExplodes, SingleStepSpikes
+from rnndiag.rules.initialization import ForgetBiasNearZero, ScaleOffCritical
+from rnndiag.rules.numerics import GradientUnderflows, NonfiniteStates, NonfiniteWeights
+from rnndiag.rules.saturation import DeadUnits, ForgetGateShut, GatesStuck, UnitsSaturated
+from rnndiag.rules.spectrum import IllConditioned, OutsideTheBulk, StronglyNonnormal
+from rnndiag.rules.states import StatesGrow, StoredDtypeOverflows
+from rnndiag.rules.trend import (
+    DriftsTowardChaos,
+    DriftsTowardSaturation,
+    DriftsTowardVanishing,
+    MemoryShrinks,
+    VerdictChanged,
+)
+from rnndiag.rules.vanishing import ContractionGuaranteed, GradientVanishes, LayerForgets
+
+RULES: tuple[ModelRule, ...] = (
+    GradientVanishes(),
+    LayerForgets(),
+    ContractionGuaranteed(),
+    HorizonShortOfLag(),
+    CreditIsRecent(),
+    GradientExplodes(),
+    ChaoticDynamics(),
+    SingleStepSpikes(),
+    UnitsSaturated(),
+    ForgetGateShut(),
+    DeadUnits(),
+    GatesStuck(),
+    ForgetBiasNearZero(),
+    ScaleOffCritical(),
+    IllConditioned(),
+    OutsideTheBulk(),
+    StronglyNonnormal(),
+    NonfiniteWeights(),
+    NonfiniteStates(),
+    GradientUnderflows(),
+    NonlinearityUndecided(),
+    StoredDtypeOverflows(),
+    StatesGrow(),
+)
+
+TREND_RULES: tuple[TrendRule, ...] = (
+    DriftsTowardChaos(),
+    DriftsTowardVanishing(),
+    DriftsTowardSaturation(),
+    VerdictChanged(),
+    MemoryShrinks(),
+    RunDiverged(),
+    LayerDead(),
+)
+"""What ``rnndiag trend`` looks for along a run."""
+
+CATALOG: tuple[Rule, ...] = (*RULES, *TREND_RULES)
+"""All that ``rnndiag rules`` lists, and that a policy may choose from."""
