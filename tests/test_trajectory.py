@@ -1,4 +1,4 @@
-"""A long trajectory, linearised by windows, against the same held as a whole."""
+"""A long trajectory, linearized by windows, against the same held as a whole."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from rnndiag import trajectory
 from rnndiag.config.settings import Settings
 from rnndiag.measures import adjoint
-from rnndiag.measures.layer import measure_layer, measure_stack
+from rnndiag.measures.layer import measure_layer
+from rnndiag.measures.stack import measure_stack
 from rnndiag.trajectory import run_stack
 from tests.oracles.nets import FORMS, stack
 
@@ -21,7 +22,7 @@ def measured(net, inputs):
     levels = run_stack(net, inputs)
     settings = Settings(exponents="all")
     layers = [measure_layer(run, run.layer, len(inputs), settings)[0] for level in levels for run in level]
-    return levels, layers, measure_stack("s", levels, layers, None, len(inputs), settings)
+    return levels, layers, measure_stack("s", levels, layers, None, len(inputs), settings)[0]
 
 
 def same(one: object, two: object, name: str) -> None:
