@@ -69,6 +69,10 @@ ROOMS_OF_CHECKPOINT = (
 )
 """The packages and root files of ``checkpoint``, the lowest first, by the same rule."""
 
+ROOMS_OF_PARSERS = ("limits", "parsed", "zip_member", "hdf5", "onnx", "keras", "worker", "")
+"""The packages and root files of ``parsers``, the lowest first, by the same rule. The worker is the top: nothing in a
+parser knows the process that it runs in."""
+
 LIBRARIES = {
     "rich": {"renderers", "cli"},
     "typer": {"cli", "__main__"},
@@ -144,6 +148,23 @@ def test_imports_go_down_within_checkpoint(name: str) -> None:
     for imported in IMPORTS[name] & CHECKPOINT.keys():
         there = room(CHECKPOINT[imported], PACKAGE / "checkpoint")
         assert there == here or floors(there) < floors(here), f"{name} imports {imported}"
+
+
+PARSERS = {name: path for name, path in MODULES.items() if room(path) == "parsers"}
+
+
+def test_every_room_of_the_parsers_is_on_a_floor() -> None:
+    assert {room(path, PACKAGE / "parsers") for path in PARSERS.values()} == set(ROOMS_OF_PARSERS)
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_imports_go_down_within_parsers(name: str) -> None:
+    floors = ROOMS_OF_PARSERS.index
+    here = room(PARSERS[name], PACKAGE / "parsers")
+    for imported in IMPORTS[name] & PARSERS.keys():
+        there = room(PARSERS[imported], PACKAGE / "parsers")
+        assert there == here or floors(there) < floors(here), f"{name} imports {imported}"
+        assert {there, here} != {"onnx", "keras"}, f"{name} imports {imported}: one format knows nothing of another"
 
 
 @pytest.mark.parametrize("name", MODULES)
