@@ -11,5 +11,6 @@ from rnndiag.report import Report
 
 
 def diagnosed(*stacks: Stack, probe: Probe | None = None, **settings: object) -> Report:
+    """The report without trials of treatments, which take ten times as long, unless they are asked for."""
     model = Model(Source("made here", "random"), stacks)
-    return diagnose(model, probe or Probe(length=30, batch=8), Settings(**settings))
+    return diagnose(model, probe or Probe(length=30, batch=8), Settings(**{"treat": False, **settings}))

@@ -6,6 +6,7 @@ import torch
 
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.checkpoint.model import Model, Source
+from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
 from rnndiag.probes import Probe
 from rnndiag.report import Report
@@ -22,7 +23,7 @@ def net(gain: float, name: str = "rnn.l0", size: int = 12) -> RecurrentLayer:
 
 def report(gain: float, path: str = "model.pt", *, digest: str = "", **progress: int) -> Report:
     source = Source(path, "random", digest, progress=progress)
-    return diagnose(Model(source, (Stack("rnn", ((net(gain),),)),)), REST)
+    return diagnose(Model(source, (Stack("rnn", ((net(gain),),)),)), REST, Settings(treat=False))
 
 
 def run(decades_a_step: float, first: float, count: int = 14) -> list[Report]:

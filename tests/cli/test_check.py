@@ -32,7 +32,7 @@ from tests.paths import SAMPLES
     ],
 )
 def test_checks_exit_code(cli: Cli, names: list[str], options: list[str], code: int) -> None:
-    done = cli("check", *(SAMPLES / f"{name}.pt" for name in names), "--T", "64", *options)
+    done = cli("check", *(SAMPLES / f"{name}.pt" for name in names), "--T", "64", "--no-treat", *options)
     assert done.code == code
     assert ("missing.pt: no such file" in done.err) == ("missing" in names)
     measured = [name for name in names if name != "missing"]

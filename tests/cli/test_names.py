@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from tests.builders.command_line import Cli
 from tests.builders.processes import completed
 
 QUICK = ("--T", "12", "--batch", "3", "--exponents", "2")
@@ -41,10 +42,8 @@ def bare(report: dict[str, object]) -> object:
     return {key: value for key, value in report.items() if key not in ("source", "path", "conditions")}
 
 
-def test_they_are_measured_and_written_in_every_format(odd: list[Path], tmp_path: Path) -> None:
-    plain = json.loads(
-        completed("inspect", *(tmp_path / "plain" / kind for kind in KINDS), *QUICK, "--format", "json").stdout
-    )
+def test_they_are_measured_and_written_in_every_format(cli: Cli, odd: list[Path], tmp_path: Path) -> None:
+    plain = json.loads(cli("inspect", *(tmp_path / "plain" / kind for kind in KINDS), *QUICK, "--format", "json").out)
     files = {name: tmp_path / f"out.{name}" for name in ("json", "table", "markdown", "junit", "sarif", "jsonl")}
     formats = [word for name, file in files.items() for word in ("--format", f"{name}={file}")]
     done = completed("check", *odd, *QUICK, "--fail-on", "never", *formats)
@@ -61,21 +60,21 @@ def test_they_are_measured_and_written_in_every_format(odd: list[Path], tmp_path
     assert json.loads(completed("inspect", *odd, *QUICK, "--format", "json").stdout)[0]["source"]["path"] == str(odd[0])
 
 
-def test_they_are_kept_and_gone_on_with(odd: list[Path], tmp_path: Path) -> None:
+def test_they_are_kept_and_gone_on_with(cli: Cli, odd: list[Path], tmp_path: Path) -> None:
     out, kept = tmp_path / "out.jsonl", tmp_path / "kept.json"
     told = ("check", *odd, *QUICK, "--fail-on", "never", "--cache", tmp_path / "cache")
-    first = completed(*told, "--format", f"jsonl={out}")
-    wrote = f"rnndiag: wrote {out}\n".encode()
-    assert (first.returncode, first.stderr) == (0, wrote)
+    first = cli(*told, "--format", f"jsonl={out}")
+    wrote = f"rnndiag: wrote {out}\n"
+    assert (first.code, first.err) == (0, wrote)
     before = out.read_bytes()
     assert len(list((tmp_path / "cache").rglob("*.json"))) == len(odd)
-    again = completed(*told, "--format", f"jsonl={out}", "--resume")
-    assert (again.returncode, again.stderr, out.read_bytes()) == (0, b"", before)
-    cached = completed(*told, "--format", f"jsonl={out}")
-    assert (cached.returncode, cached.stderr, out.read_bytes()) == (0, wrote, before)
-    assert completed(*told, "--write-baseline", kept).returncode == 0
-    done = completed(*told, "--baseline", kept, "--fail-on", "info")
-    assert (done.returncode, done.stderr) == (0, b""), done.stderr
+    again = cli(*told, "--format", f"jsonl={out}", "--resume")
+    assert (again.code, again.err, out.read_bytes()) == (0, "", before)
+    cached = cli(*told, "--format", f"jsonl={out}")
+    assert (cached.code, cached.err, out.read_bytes()) == (0, wrote, before)
+    assert cli(*told, "--write-baseline", kept).code == 0
+    done = cli(*told, "--baseline", kept, "--fail-on", "info")
+    assert (done.code, done.err) == (0, ""), done.err
 
 
 def test_a_refusal_names_the_file(tmp_path: Path) -> None:

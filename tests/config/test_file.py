@@ -29,7 +29,7 @@ def write(folder: Path, text: str, name: str = "rnndiag.yaml") -> Path:
 
 
 def findings(cli: Cli, *options: object, model: str = "saturated_tanh") -> dict[str, str]:
-    done = cli("check", SAMPLES / f"{model}.pt", "--format", "json", *options)
+    done = cli("check", SAMPLES / f"{model}.pt", "--no-treat", "--format", "json", *options)
     return {f["rule"]: f["severity"] for f in json.loads(done.out)["findings"]}
 
 
@@ -69,14 +69,14 @@ def test_rules_by_code_family_and_layer(cli: Cli, here: Path) -> None:
 
 def test_select_ignore_and_fail_on(cli: Cli, here: Path) -> None:
     write(here, "ignore: [van001]\nfail-on: warning\n")
-    assert cli("check", SAMPLES / "saturated_tanh.pt").code == 1
-    assert cli("check", SAMPLES / "saturated_tanh.pt", "--fail-on", "error").code == 0
+    assert cli("check", SAMPLES / "saturated_tanh.pt", "--no-treat").code == 1
+    assert cli("check", SAMPLES / "saturated_tanh.pt", "--no-treat", "--fail-on", "error").code == 0
     assert set(findings(cli, "--select", "VAN")) == {"VAN005"}
 
 
 def test_thresholds_of_the_verdict(cli: Cli, here: Path) -> None:
     write(here, "thresholds: {vanishing: -100}\nlength: 64\n")
-    report = json.loads(cli("inspect", SAMPLES / "vanishing_tanh.pt", "--format", "json").out)
+    report = json.loads(cli("inspect", SAMPLES / "vanishing_tanh.pt", "--no-treat", "--format", "json").out)
     assert report["verdict"] == "healthy"
 
 

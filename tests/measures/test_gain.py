@@ -25,7 +25,8 @@ from tests.oracles.nets import FORMS, layer, stack
 @pytest.mark.parametrize("kind", FORMS)
 @pytest.mark.parametrize(("levels", "bidirectional"), [(1, False), (2, False), (2, True)])
 def test_the_gain_alone_is_the_reports(kind: str, levels: int, bidirectional: bool) -> None:
-    net, probe, settings = stack(kind, levels, bidirectional=bidirectional), Probe(length=12, batch=6), Settings(lag=9)  # type: ignore[arg-type]
+    net = stack(kind, levels, bidirectional=bidirectional)  # type: ignore[arg-type]
+    probe, settings = Probe(length=12, batch=6), Settings(lag=9, treat=False)
     report = diagnose(Model(Source("s", "random"), (net,)), probe, settings)
     measured = stack_gain(run_stack(net, probe.inputs(net)), 9, settings)
     assert measured.verdict == report.stacks[0].verdict

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.checkpoint.model import Model, Source
+from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
 from rnndiag.measures.stored_range import first_stored_overflow
 from rnndiag.probes import Probe
@@ -18,7 +19,8 @@ from tests.oracles.nets import FORMS, layer
 
 def report(*layers: RecurrentLayer, inputs: Tensor) -> Report:
     levels = tuple((each,) for each in layers)
-    return diagnose(Model(Source("here", "random"), (Stack("rnn", levels),)), Probe.from_array(inputs))
+    model = Model(Source("here", "random"), (Stack("rnn", levels),))
+    return diagnose(model, Probe.from_array(inputs), Settings(treat=False))
 
 
 def overflow(stored: RecurrentLayer, inputs: Tensor) -> int | None:

@@ -32,7 +32,7 @@ def test_a_points_nets_are_those_that_simulate_measures(cell: str, init: str) ->
         varied = {name: point[name] for name in gain}
         for net in point.nets:
             drawn = RandomNet(cell=cell, init=init, hidden=12, seed=net.seed, **varied)  # type: ignore[arg-type]
-            alone = Settings(lag=9, seed=net.seed)
+            alone = Settings(lag=9, seed=net.seed, treat=False)
             report = api.simulate(drawn, length=15, batch=7, settings=alone)
             (layer,) = report.layers
             assert layer.gradient is not None
@@ -49,7 +49,8 @@ def test_a_points_nets_are_those_that_simulate_measures(cell: str, init: str) ->
 def test_a_chaotic_net_is_the_same_net_too() -> None:
     """Rounding alone would lead it elsewhere within these steps."""
     found = api.sweep({"sigma": 4.0, "input_scale": 0.01, "hidden": 32, "length": 300}, nets=1, batch=6)
-    report = api.simulate(RandomNet(sigma=4.0, input_scale=0.01, hidden=32), length=300, batch=6)
+    net = RandomNet(sigma=4.0, input_scale=0.01, hidden=32)
+    report = api.simulate(net, length=300, batch=6, settings=Settings(treat=False))
     assert found.points[0].rate == pytest.approx(report.stacks[0].gradient.rate, rel=1e-9)  # type: ignore[union-attr]
 
 
@@ -99,7 +100,7 @@ def test_the_critical_gain_is_where_each_nets_rate_is_zero_and_near_theorys() ->
         scale = float(dict(critical.at)["input_scale"])
         for seed, sigma in enumerate(critical.roots):
             net = RandomNet(sigma=sigma, input_scale=scale, hidden=96, seed=seed)
-            report = api.simulate(net, length=60, settings=Settings(seed=seed))
+            report = api.simulate(net, length=60, settings=Settings(seed=seed, treat=False))
             assert report.stacks[0].gradient is not None
             assert abs(report.stacks[0].gradient.rate) < 1e-3
         assert critical.sigma is not None

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rnndiag.api import simulate
+from rnndiag.config.settings import Settings
 from rnndiag.measures.weights.random_matrix import radius_quantile
 from rnndiag.probes import Probe
 from rnndiag.random_nets import InitName, RandomNet
@@ -63,7 +64,7 @@ def test_the_law_has_the_variances_that_are_drawn(init: InitName) -> None:
     ],
 )
 def test_theory_agrees_with_what_is_measured(net: RandomNet, probe: str) -> None:
-    report = simulate(net, probe=probe, length=150, batch=8)
+    report = simulate(net, probe=probe, length=150, batch=8, settings=Settings(treat=False))
     theory = report.theory
     assert theory is not None
     assert theory.applies
@@ -80,7 +81,7 @@ def test_the_wrong_gain_does_not_agree() -> None:
     """The interval is narrow enough to tell nets apart."""
     inputs = Probe(length=200).inputs(RandomNet(hidden=120).build().stacks[0])
     theory = predict(RandomNet(sigma=1.0, hidden=120), inputs)
-    measured = simulate(RandomNet(sigma=1.2, hidden=120), length=200).theory
+    measured = simulate(RandomNet(sigma=1.2, hidden=120), length=200, settings=Settings(treat=False)).theory
     assert measured is not None
     (low, high), rate = theory.layers[0].finite_size_interval, measured.layers[0].measured_rate
     assert rate is not None
