@@ -1,8 +1,9 @@
-"""Options of the test run, its random numbers, and the fixtures of several rooms: reading files, the command line."""
+"""Options, signals and random numbers of the test run, and fixtures of several rooms: files, the command line."""
 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -33,6 +34,15 @@ TorchScript takes the most, 4.2 million."""
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--regenerate", action="store_true", help="rewrite the golden files")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A shell that runs the tests in the background, and nohup, make every process that they start ignore signals."""
+    del config
+    for name, default in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, default)
 
 
 def pytest_collectstart(collector: pytest.Collector) -> None:

@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -17,7 +15,7 @@ import torch
 from torch import nn
 
 from tests.builders.command_line import Cli, Done
-from tests.builders.processes import END_SECONDS, shell, until
+from tests.builders.processes import END_SECONDS, running, shell, until
 
 QUICK = ("--T", "12", "--batch", "3")
 
@@ -111,19 +109,8 @@ def test_streams_that_are_closed_or_full(saved: Path) -> None:
 
 def test_interrupted_with_nothing_half_written(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    command = [
-        sys.executable,
-        "-m",
-        "rnndiag",
-        "simulate",
-        "--hidden",
-        "400",
-        "--T",
-        "20000",
-        "--format",
-        f"json={out}",
-    ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    command = ("-m", "rnndiag", "simulate", "--hidden", "400", "--T", "20000", "--format", f"json={out}")
+    with running(*command) as process:
         until(lambda: psutil.Process(process.pid).cpu_times().user > 4)  # it measures
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=END_SECONDS)
