@@ -271,7 +271,7 @@ def test_no_parser_outlives_a_killed_parent() -> None:
 
 DURING_RENAMES = """
 import os, signal
-from rnndiag import signals
+from rnndiag.process import signals
 signals.install()
 with signals.atomic():
     os.kill(os.getpid(), signal.{name})
