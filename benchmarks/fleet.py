@@ -78,11 +78,11 @@ class Ready:
 def per_model(report: Any, executor: Executor, slots: int, most: int, count: int) -> tuple[float, float]:
     """Seconds of the clock, and of this process's computing, that a model costs beside its measurement."""
     paths = [f"model{i}" for i in range(count)]
-    for _ in measure(paths[: 8 * slots], Ready(report), executor, slots=slots, most_paths=1):
+    for _ in measure(paths[: 8 * slots], Ready(report), executor, slots=slots, max_paths=1):
         pass  # every process has started
     start, used = time.perf_counter(), time.process_time()
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-        for outcome in measure(paths, Ready(report), executor, slots=slots, most_paths=most):
+        for outcome in measure(paths, Ready(report), executor, slots=slots, max_paths=most):
             nowhere.write(line(outcome.path, outcome.result))
     return (time.perf_counter() - start) / count, (time.process_time() - used) / count
 

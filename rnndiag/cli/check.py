@@ -24,7 +24,7 @@ from rnndiag.cli.short_text import ShortText
 from rnndiag.cli.stderr import print_error
 from rnndiag.cli.streams import print_table
 from rnndiag.errors import SettingsError
-from rnndiag.renderers import REPORTS, SEVERAL_REPORTS
+from rnndiag.renderers.registry import REPORTS, SEVERAL_REPORTS
 
 
 @option_group
@@ -89,7 +89,7 @@ def _judge(run: ModelRun, gate: Gate, kept: Destination | None) -> int:
     from rnndiag.renderers import lines
 
     outputs, short = run.outputs, ShortText(run.chosen.values.fail_on)
-    measured = run.measure(short.after(gate), held_to=gate.held_to)
+    measured = run.measure(short.after(gate), each_digest=gate.baseline_digest)
     written, brief = [], None
     if outputs.without_stdout and not measured.interrupted:
         none = "nothing new" if gate.known else "nothing found"
@@ -107,7 +107,7 @@ def _write_baseline(kept: Destination, gate: Gate, measured: Measured, *, force:
     if measured.code:
         print_error(f"--write-baseline: {kept.file} is not written, since not every model was measured")
         return []
-    whole = [gate.whole[index] for index in sorted(gate.whole)]
-    renderers = SEVERAL_REPORTS if measured.several else REPORTS
-    write(kept, renderers["json"](whole).encode(), force=force)
+    whole = [gate.full_reports[index] for index in sorted(gate.full_reports)]
+    formats = SEVERAL_REPORTS if measured.several else REPORTS
+    write(kept, formats["json"].render(whole).encode(), force=force)
     return [kept.file]

@@ -202,7 +202,7 @@ def choose(rules: RuleOptions, *groups: ModelOptions | ProbeOptions | MeasureOpt
         groups: the other options of the command.
         of_runs: whether the command judges runs, by the rules of trends.
     """
-    file = _located(rules.config)
+    file = _config_file(rules.config)
     options = {each.name: getattr(group, each.name) for group in (rules, *groups) for each in fields(group)}
     for name in ("select", "ignore"):
         options[name] = [code for text in options[name] or () for code in text.split(",")]
@@ -218,7 +218,7 @@ def choose(rules: RuleOptions, *groups: ModelOptions | ProbeOptions | MeasureOpt
     return Choices(Values(**values), origins, file, of_runs)
 
 
-def _located(config: Path | None) -> Located | None:
+def _config_file(config: Path | None) -> Located | None:
     if config is not None:
         from rnndiag.config.file import read
 
@@ -242,15 +242,15 @@ def _overrides(file: Located, rules: tuple[Rule, ...]) -> Iterator[Override]:
     from rnndiag.rules.policy import Override, check_codes
 
     config: ConfigFile = file.config
-    yield from _by_rule(config.rules, "*", f"{file.path}: at rules", rules)
+    yield from _rule_overrides(config.rules, "*", f"{file.path}: at rules", rules)
     for glob, layer in config.layers.items():
         place = f"{file.path}: at layers[{glob!r}]"
         for code in check_codes(layer.ignore, rules, f"{place}.ignore"):
             yield Override(glob, code, off=True)
-        yield from _by_rule(layer.rules, glob, f"{place}.rules", rules)
+        yield from _rule_overrides(layer.rules, glob, f"{place}.rules", rules)
 
 
-def _by_rule(
+def _rule_overrides(
     by_code: Mapping[str, Mapping[str, float | str]], glob: str, place: str, rules: tuple[Rule, ...]
 ) -> Iterator[Override]:
     from difflib import get_close_matches

@@ -14,7 +14,7 @@ from rnndiag.cli.options import MeasureOptions, OutputOptions, ProbeOptions, Rul
 from rnndiag.cli.progress import progress_bar
 from rnndiag.cli.short_text import print_findings, severity_counts
 from rnndiag.errors import BaselineError
-from rnndiag.renderers import COMPARISON
+from rnndiag.renderers.registry import COMPARISON
 
 if TYPE_CHECKING:
     from rnndiag.comparison.compare import Comparison
@@ -30,7 +30,7 @@ class CompareOutputOptions(OutputOptions):
 
     formats: Annotated[list[str] | None, format_option("table or json")] = None
 
-    renderers: ClassVar[Collection[str]] = COMPARISON
+    result_formats: ClassVar[Collection[str]] = COMPARISON
 
 
 @spread_options(leave_out=["treat"])

@@ -61,9 +61,9 @@ class Fleet:
         elif self.stream.file is None:
             yield print_now
         else:
-            from rnndiag.fleet.lines import appending, take_up
+            from rnndiag.fleet.lines import appending, prepare_to_continue
 
             if self.resume:
-                take_up(self.stream.file, conditions)
+                prepare_to_continue(self.stream.file, conditions)
             with appending(self.stream.file, fresh=not self.resume) as append:
                 yield append

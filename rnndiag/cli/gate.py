@@ -1,4 +1,4 @@
-"""What of a report counts for the gate, beside a baseline or without one."""
+"""Which findings of a report count for the gate, with a baseline or without one."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def fails(findings: Iterable[Finding], fail_on: str) -> bool:
 
 
 class Gate:
-    """Looks at each report as it comes: what of it counts, and whether it fails.
+    """Selects the findings of each report that count, and notes whether any of them makes the command fail.
 
-    With a baseline, only the findings that are new or worse beside it count. It is read at once: what is wrong with it
-    is known before anything is measured.
+    With a baseline, only the findings that are new or worse than in the baseline count. The baseline is read at once,
+    so that its errors are known before anything is measured.
 
     Raises:
         BaselineError: for a baseline that cannot be read, or is of another version.
@@ -38,29 +38,29 @@ class Gate:
 
     def __init__(self, chosen: Choices, baseline: Path | None, *, keep: bool) -> None:
         self._fail_on, self._baseline, self._keep = chosen.values.fail_on, baseline, keep
-        self._old = () if baseline is None else _kept(baseline, chosen)
+        self._old = () if baseline is None else _baseline_reports(baseline, chosen)
         self.failed = False
         self.known = 0
         """findings that the baseline has"""
-        self.whole: dict[int, Report] = {}
-        """the reports as they came, by the place of their paths, if they are to be kept"""
+        self.full_reports: dict[int, Report] = {}
+        """the reports with all findings, by the index of their paths, if ``keep``"""
 
     def __call__(self, index: int, report: Report) -> Report:
         """The report with the findings that count.
 
         Raises:
-            BaselineError: where the baseline has another model under its name, or another measurement, or none.
+            BaselineError: if the baseline has no report of the model, or one of another model or measurement.
         """
         shown = report if self._baseline is None else self._only_worse(report, str(self._baseline))
         if self._keep:
-            self.whole[index] = report
+            self.full_reports[index] = report
         self.known += len(report.findings) - len(shown.findings)
         self.failed |= fails(shown.findings, self._fail_on)
         return shown
 
     @property
-    def held_to(self) -> str:
-        """What the reports depend on here: a digest of the baseline; empty without one."""
+    def baseline_digest(self) -> str:
+        """A digest of the baseline, which the findings depend on; empty without a baseline."""
         if self._baseline is None:
             return ""
         import hashlib
@@ -75,9 +75,9 @@ class Gate:
         return replace(report, findings=difference(match(report, self._old, baseline), report).worse)
 
 
-def _kept(baseline: Path, chosen: Choices) -> Sequence[Report]:
+def _baseline_reports(baseline: Path, chosen: Choices) -> Sequence[Report]:
     from rnndiag.comparison.baseline import is_report, read_reports
 
     if is_report(baseline) or not baseline.exists():
         return read_reports(baseline)
-    return (chosen.inspect(baseline, treat=False),)  # only what it found counts
+    return (chosen.inspect(baseline, treat=False),)  # only its findings count

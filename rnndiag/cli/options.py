@@ -14,7 +14,7 @@ from rnndiag.cli.inputs import Input
 from rnndiag.cli.option_groups import option_group
 from rnndiag.cli.output import STREAMED, Outputs, Target, destinations, parse_targets
 from rnndiag.errors import OutputError, SettingsError
-from rnndiag.renderers import REPORTS
+from rnndiag.renderers.registry import REPORTS
 
 PROBE, MEASUREMENT, RULES, OUTPUT, FLEET = "Probe", "Measurement", "Rules", "Output", "Many models"
 """The panels of ``--help``."""
@@ -179,7 +179,7 @@ class OutputOptions:
         typer.Option("--verbose", "-v", rich_help_panel=OUTPUT, help="Every step, every block; tracebacks of bugs."),
     ] = False
 
-    renderers: ClassVar[Collection[str]] = REPORTS
+    result_formats: ClassVar[Collection[str]] = REPORTS
     """the formats of the command besides the table"""
 
     def checked(
@@ -202,7 +202,7 @@ class OutputOptions:
             SettingsError: for formats that are unknown or do not fit together.
             OutputError: for a file that cannot be written, or must not be.
         """
-        targets = parse_targets(self.formats or (), self.output, ("table", *self.renderers))
+        targets = parse_targets(self.formats or (), self.output, ("table", *self.result_formats))
         check_destinations([*destinations(targets, resume=resume), *also], inputs, force=self.force, saves=saves)
         return Outputs(targets, force=self.force, quiet=self.quiet)
 

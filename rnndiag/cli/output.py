@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from rnndiag.cli.destinations import Destination, acknowledge, is_stdout, same_file, write
 from rnndiag.cli.streams import plain_table, print_table, print_text
 from rnndiag.errors import OutputError, SettingsError
-from rnndiag.renderers import REPORTS, SEVERAL_REPORTS
+from rnndiag.renderers.registry import REPORTS, SEVERAL_REPORTS, TextFormat
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -80,7 +80,7 @@ class Outputs:
     def deliver(
         self,
         result: Result,
-        renderers: Mapping[str, Callable[[Result], str]],
+        formats: Mapping[str, TextFormat[Result]],
         table: Callable[[Result], RenderableType],
         *,
         brief: Callable[[], None] | None = None,
@@ -90,7 +90,7 @@ class Outputs:
 
         Args:
             result: the result of the command.
-            renderers: write the result in a format other than the table.
+            formats: the formats of the result besides the table.
             table: makes what rich prints for people.
             brief: prints a short text where no format goes to stdout; None: nothing.
             also: other files that were written.
@@ -103,7 +103,7 @@ class Outputs:
         for target in self.targets:
             if target.file is not None:
                 is_table = target.format == "table"
-                content = plain_table(table(result)) if is_table else renderers[target.format](result)
+                content = plain_table(table(result)) if is_table else formats[target.format].render(result)
                 try:
                     write(target.destination, content.encode(), force=self.force)
                 except OutputError as error:
@@ -114,7 +114,8 @@ class Outputs:
             if target.file is None and target.format == "table":
                 print_table(table(result), quiet=self.quiet)
             elif target.file is None:
-                print_text(renderers[target.format](result), target.format)
+                text_format = formats[target.format]
+                print_text(text_format.render(result), text_format.syntax)
         if brief is not None:
             brief()
         acknowledge([*written, *also], quiet=self.quiet)

@@ -77,7 +77,7 @@ def _within(folder: str, search: Search) -> Iterator[str]:
 
 
 def _matched(paths: Sequence[str], search: Search) -> Iterator[str]:
-    """Files, and the models in folders; of a folder that is a model itself, no file beside."""
+    """Files, and the models in folders; the files inside a folder that is a model itself are left out."""
     models: set[str] = set()
     for path in paths:  # sorted: a folder comes before what is in it
         if Path(path).is_dir():

@@ -16,7 +16,7 @@ from rnndiag.cli.output import Outputs
 from rnndiag.cli.progress import progress_bar
 from rnndiag.cli.stderr import print_warning
 from rnndiag.errors import SettingsError
-from rnndiag.renderers import PRESCRIPTION
+from rnndiag.renderers.registry import PRESCRIPTION
 
 if TYPE_CHECKING:
     from rnndiag.prescription import Prescription
@@ -82,7 +82,7 @@ class PrescribeOutputOptions(OutputOptions):
         Path | None, typer.Option("--output", metavar="FILE", rich_help_panel=OUTPUT, help="Write the report to FILE.")
     ] = None
 
-    renderers: ClassVar[Collection[str]] = PRESCRIPTION
+    result_formats: ClassVar[Collection[str]] = PRESCRIPTION
 
 
 @spread_options(leave_out=["treat", "fail_on"])

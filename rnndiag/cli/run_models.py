@@ -43,9 +43,9 @@ class Measured:
     """What became of the paths of a command."""
 
     reports: list[Report]
-    """of the files that could be read, in the order given; none where all formats are streamed"""
+    """the reports of the files that could be read, in the order given; empty if all formats are streamed"""
     code: int
-    """the worst exit code of the others, or that of an interrupt; 0: there are none"""
+    """the largest exit code of the files that could not be read, or that of an interrupt; 0 without both"""
     several: bool
     """whether more than one file was asked for"""
     interrupted: bool = False
@@ -100,7 +100,7 @@ class ModelRun:
         checked = fleet.checked(outputs.targets, models.imported)
         return cls(chosen, requested, models.imported, checked, outputs, output.verbose)
 
-    def measure(self, each: Each | None = None, *, held_to: str = "") -> Measured:
+    def measure(self, each: Each | None = None, *, each_digest: str = "") -> Measured:
         """Measure the files found, or what the user's own code makes, with each PATH if there are any.
 
         A file that cannot be read is reported, and the other files are still measured. After an interrupt, the
@@ -109,7 +109,7 @@ class ModelRun:
         Args:
             each: gets every report, including those of an earlier run. If it raises an error of rnndiag, the path
                 fails. None: the reports are only written, so the run ends as soon as nobody reads the output any more.
-            held_to: a digest of what the reports of ``each`` depend on; lines with another digest are not continued.
+            each_digest: a digest of what the reports of ``each`` depend on; lines of another digest are not continued.
         """
         interrupts = Interrupts()
         if self.imported is not None:
@@ -122,7 +122,7 @@ class ModelRun:
             interrupts,
             each,
             several=len(paths) > 1 or len(self.models) > 1,
-            conditions=_joint(job.conditions, held_to),
+            conditions=_combined(job.conditions, each_digest),
             named=frozenset(paths),
         )
         return replace(measured, code=max(measured.code, _without_models(paths, measured.skipped)))
@@ -198,7 +198,7 @@ class ModelRun:
                     if only_stream is not None and not _is_wanted(only_stream):
                         break
                 with interrupts.waiting():
-                    pass  # for one that came with the last outcome in hand
+                    pass  # for a Ctrl-C that came with the last outcome
         except KeyboardInterrupt:
             code = INTERRUPTED
         interrupted = code == INTERRUPTED
@@ -208,10 +208,10 @@ class ModelRun:
 
 
 def requested_models(chosen: Choices, imported: str | None) -> tuple[str | UnfoundError, ...]:
-    """The models of a command: its paths expanded, or as they are where the user's own code makes something of them.
+    """The models of a command: its paths expanded, or as they are if the user's own code takes them.
 
     Raises:
-        SettingsError: where no path is given and no code.
+        SettingsError: if neither a path nor code is given.
     """
     if imported is None:
         return tuple(expand(chosen.paths))
@@ -229,14 +229,14 @@ def _job(chosen: Choices, fleet: Fleet) -> Job:
     from rnndiag.fleet.job import Job
 
     probe, settings, policy, maps = chosen.probe, chosen.settings, chosen.policy, chosen.maps
-    cache = None if fleet.cache is None else fleet.cache.absolute()  # its processes may stand elsewhere
+    cache = None if fleet.cache is None else fleet.cache.absolute()  # the processes may have another working directory
     return Job(probe, settings, policy, chosen.values.nonlinearity, tuple(maps), cache)
 
 
 def from_factory(
     spec: str, paths: Sequence[str | UnfoundError], chosen: Choices, interrupts: Interrupts, *, quiet: bool
 ) -> Generator[Outcome]:
-    """The models that the user's own factory makes, one after the other."""
+    """The outcomes of the models that the user's own factory makes, one after the other."""
     from rnndiag.fleet.job import Failure
     from rnndiag.fleet.run import Outcome
 
@@ -253,10 +253,10 @@ def from_factory(
 def from_files(
     found: Sequence[str | UnfoundError], job: Job, fleet: Fleet, interrupts: Interrupts, *, quiet: bool
 ) -> Generator[Outcome]:
-    """Saved models, each once; in the order in which they are known.
+    """The outcomes of saved models, as they finish.
 
     Raises:
-        RnndiagError: which ends the run, such as a scheduler that does not answer.
+        RnndiagError: an error that ends the run, such as a scheduler that does not answer.
     """
     from rnndiag.fleet.job import Failure, attempt
     from rnndiag.fleet.run import Outcome
@@ -264,7 +264,7 @@ def from_files(
     quiet = quiet or fleet.at_terminal
     done = set()
     if fleet.resume:
-        for outcome in _known(found, fleet, interrupts):
+        for outcome in _earlier_outcomes(found, fleet, interrupts):
             done.add(outcome.index)
             yield outcome
     todo: list[int] = []
@@ -273,11 +273,11 @@ def from_files(
             yield Outcome(index, path.path, Failure(str(path), path.exit_code))
         elif index not in done:
             todo.append(index)
-    # Where processes are asked for, one is taken down by a model in place of this one.
+    # If the options ask for processes, a model that crashes ends one of them, not this process.
     alone = len(todo) == 1 and fleet.workers == 1 and fleet.scheduler is None
     for index in todo:
         path = str(found[index])
-        if alone or path == STDIN:  # what comes through stdin comes to this process
+        if alone or path == STDIN:  # only this process has stdin
             with progress_bar(path, quiet=quiet) as progress, interrupts.waiting():
                 result = attempt(job, path, progress)
             yield Outcome(index, path, result)
@@ -294,14 +294,14 @@ def from_files(
 def _executor(
     fleet: Fleet, models: int, interrupts: Interrupts
 ) -> Iterator[Callable[[Sequence[str], Job], Iterator[Outcome]]]:
-    """``run.measure`` with the executor that is asked for."""
+    """Yield ``run.measure`` with the executor that the options ask for."""
     from rnndiag.fleet import executors
     from rnndiag.fleet.run import measure
 
     measuring = partial(measure, waiting=interrupts.waiting)
     if fleet.scheduler is not None:
         with ExitStack() as stack:
-            with interrupts.waiting():  # a scheduler takes its time to answer, or not to
+            with interrupts.waiting():  # a scheduler may take long to answer
                 executor, slots = stack.enter_context(executors.cluster(fleet.scheduler))
             yield partial(measuring, executor=executor, slots=slots, locate=_absolute)
     elif fleet.workers > 1:
@@ -311,23 +311,23 @@ def _executor(
         with processes(workers) as pool:
             yield partial(measuring, executor=pool, slots=workers)
     else:
-        yield partial(measuring, executor=executors.InProcess(), most_paths=1)
+        yield partial(measuring, executor=executors.InProcess(), max_paths=1)
 
 
 def _absolute(path: str) -> str:
-    """A path for processes that stand in another folder."""
+    """A path for processes in another working directory."""
     return path if "://" in path else os.path.abspath(path)  # noqa: PTH100  # Path.absolute() leaves ".." in it
 
 
-def _known(found: Sequence[str | UnfoundError], fleet: Fleet, interrupts: Interrupts) -> Iterator[Outcome]:
-    """What the file of an earlier run holds of these paths."""
-    from rnndiag.fleet.lines import known
+def _earlier_outcomes(found: Sequence[str | UnfoundError], fleet: Fleet, interrupts: Interrupts) -> Iterator[Outcome]:
+    """The outcomes for these paths in the file of an earlier run."""
+    from rnndiag.fleet.lines import stored_reports
     from rnndiag.fleet.run import Outcome
 
     assert fleet.stream is not None  # FleetOptions.checked() has looked
     assert fleet.stream.file is not None
     places = {path: index for index, path in enumerate(found) if not isinstance(path, UnfoundError)}
-    lines = known(fleet.stream.file)
+    lines = stored_reports(fleet.stream.file)
     while True:
         with interrupts.waiting():
             line = next(lines, None)
@@ -368,7 +368,7 @@ def _without_models(paths: Sequence[str], skipped: frozenset[str]) -> int:
     return code
 
 
-def _joint(conditions: str, held_to: str) -> str:
-    if not held_to:
+def _combined(conditions: str, each_digest: str) -> str:
+    if not each_digest:
         return conditions
-    return hashlib.sha256(f"{conditions} {held_to}".encode()).hexdigest()[: len(conditions)]
+    return hashlib.sha256(f"{conditions} {each_digest}".encode()).hexdigest()[: len(conditions)]

@@ -18,7 +18,7 @@ MAX_SHOWN = 20
 """Models whose findings are kept and shown; the others are counted."""
 
 
-def counting(findings: Iterable[Finding], fail_on: str) -> list[Finding]:
+def severe_findings(findings: Iterable[Finding], fail_on: str) -> list[Finding]:
     """The findings at or above a severity; errors where none makes the command fail."""
     from rnndiag.cli.gate import fails
 
@@ -37,7 +37,7 @@ def print_findings(subject: str, findings: Sequence[Finding], fail_on: str, last
     """
     from rnndiag.renderers.failures import render
 
-    print_table(render([(subject, counting(findings, fail_on))], last=last), quiet=quiet)
+    print_table(render([(subject, severe_findings(findings, fail_on))], last=last), quiet=quiet)
 
 
 def severity_counts(findings: Iterable[Finding], none: str = "nothing found") -> str:
@@ -60,7 +60,7 @@ class ShortText:
         """Count the findings of a report."""
         self._models += 1
         self._findings.update(finding.severity for finding in report.findings)
-        found = counting(report.findings, self._fail_on)
+        found = severe_findings(report.findings, self._fail_on)
         if found and len(self._shown) < MAX_SHOWN:
             self._shown.append((f"{report.source.path}: {report.verdict}", found))
         elif found:

@@ -23,11 +23,10 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
 
+    from rnndiag.renderers.registry import Syntax
+
 FILE_WIDTH = 100
 """Columns of a table in a file, which has no width of its own."""
-
-OWN_ESCAPES = ("json", "jsonl", "sarif", "junit", "github")
-"""Formats that escape unprintable text themselves; the other formats are filtered once more."""
 
 SIZE_LIMITS = {"COLUMNS": (20, 1000), "LINES": (5, 1000), "TERMINAL_WIDTH": (20, 1000)}
 """Environment variables from which rich and typer read the terminal's size, each with the smallest and largest size."""
@@ -141,11 +140,11 @@ def say_lines(text: str) -> None:
     sys.stderr.write(log_text(text))
 
 
-def print_text(text: str, format_: str = "") -> None:
-    """Write a text in one of the formats to stdout; characters that its encoding lacks are escaped."""
-    if format_ not in OWN_ESCAPES:
+def print_text(text: str, syntax: Syntax = "text") -> None:
+    """Write a text to stdout; characters that the encoding of stdout lacks are escaped as the syntax allows."""
+    if syntax == "text":
         text = log_text(text)
-    sys.stdout.write(_encodable(text, format_))
+    sys.stdout.write(_encodable(text, syntax))
 
 
 def print_now(line: str) -> None:
@@ -256,12 +255,12 @@ def _lasting(stream: TextIO) -> LastingStream | None:
     return raw if isinstance(raw, LastingStream) else None
 
 
-def _encodable(text: str, format_: str) -> str:
+def _encodable(text: str, syntax: Syntax) -> str:
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     if codecs.lookup(encoding).name == "utf-8":
         return text
-    if format_ in ("json", "jsonl", "sarif"):
+    if syntax == "json":
         return json_escaped(text, ascii_only=True)
-    if format_ == "junit":
+    if syntax == "xml":
         return text.encode("ascii", "xmlcharrefreplace").decode("ascii")
     return text

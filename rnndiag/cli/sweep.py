@@ -24,7 +24,7 @@ from rnndiag.cli.options import (
 )
 from rnndiag.cli.progress import progress_bar
 from rnndiag.cli.run_models import INTERRUPTED
-from rnndiag.renderers import SWEEP
+from rnndiag.renderers.registry import SWEEP
 
 if TYPE_CHECKING:
     from rnndiag.diagnose import Progress
@@ -114,7 +114,7 @@ class SweepOutputOptions(OutputOptions):
 
     formats: Annotated[list[str] | None, format_option("table, json or csv")] = None
 
-    renderers: ClassVar[Collection[str]] = SWEEP
+    result_formats: ClassVar[Collection[str]] = SWEEP
 
 
 @spread_options(

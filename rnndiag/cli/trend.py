@@ -21,7 +21,7 @@ from rnndiag.cli.options import (
 )
 from rnndiag.cli.run_models import ModelRun
 from rnndiag.cli.short_text import print_findings, severity_counts
-from rnndiag.renderers import TREND
+from rnndiag.renderers.registry import TREND
 
 if TYPE_CHECKING:
     from rnndiag.trend.data import Trend
@@ -51,7 +51,7 @@ class TrendOutputOptions(OutputOptions):
 
     formats: Annotated[list[str] | None, format_option("table, json, csv or markdown")] = None
 
-    renderers: ClassVar[Collection[str]] = TREND
+    result_formats: ClassVar[Collection[str]] = TREND
 
 
 @spread_options(leave_out=["treat", "resume"])

@@ -56,7 +56,7 @@ class LayerSettings(_Strict, frozen=True):
 
 
 class ConfigFile(_Strict, frozen=True):
-    """The whole file; None and empty: not said."""
+    """The whole file; None and empty: not set."""
 
     paths: tuple[str, ...] = ()
     probe: str | None = None

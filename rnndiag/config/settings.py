@@ -1,4 +1,4 @@
-"""What a diagnosis may be told: the lag, precision, sizes of samples, and thresholds, with defaults."""
+"""The settings of a diagnosis: the lag, precision, sizes of samples, and thresholds, with defaults."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Settings:
     """glob over layer names"""
     thresholds: Thresholds = field(default_factory=Thresholds)
     treat: bool = True
-    """try the suggestions for a model that is ill on a copy, and drop those that do not help"""
+    """try the suggestions for an unhealthy model on a copy, and drop those that do not help"""
 
     def __post_init__(self) -> None:
         if self.lag is not None and self.lag < 1:

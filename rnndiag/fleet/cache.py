@@ -1,4 +1,4 @@
-"""Reports kept by the content of the file: what has not changed costs a read."""
+"""A cache of reports by the content of the file: a file that has not changed is only read."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from rnndiag.files.atomic import replace_whole
 from rnndiag.files.side_files import MAX_REPORTS_BYTES, read_bytes
 from rnndiag.report import Report, from_json, to_json
 
-WHOLE = frozenset(
+SINGLE_FILE_FORMATS = frozenset(
     {"torch", "torch-legacy", "torchscript", "torch-export", "safetensors", "npz", "npy", "keras", "keras-h5"}
 )
-"""Formats whose one file is all of the model. An ONNX graph may keep its weights beside it, an index names shards."""
+"""Formats whose one file is the whole model. ONNX may store its weights in another file, and an index names shards."""
 
 ARCHIVES = ("zip", "tar")
 
 
-def through(folder: Path, path: str, measure: Callable[[], Report]) -> Report:
+def cached_report(folder: Path, path: str, measure: Callable[[], Report]) -> Report:
     """The report that is cached for the content of a file; if there is no entry, the file is measured and cached.
 
-    Reports of regular files in ``WHOLE`` formats and of archives are cached. An entry that is not a regular file, is
-    larger than ``MAX_REPORTS_BYTES``, or is not a report as rnndiag writes it, is measured and written again.
+    Reports of regular files in ``SINGLE_FILE_FORMATS`` and of archives are cached. If an entry is not a regular file,
+    is larger than ``MAX_REPORTS_BYTES``, or is not a report of rnndiag, the file is measured and cached again.
 
     Args:
         folder: the folder of the reports that were measured under the same conditions.
@@ -38,19 +38,19 @@ def through(folder: Path, path: str, measure: Callable[[], Report]) -> Report:
         OutputError: the report cannot be written to the cache.
         RnndiagError: any error of ``measure``.
     """
-    kept = _read(folder, _content(path))
-    if kept is not None:
-        return replace(kept, source=replace(kept.source, path=path))
+    cached = _read(folder, _content(path))
+    if cached is not None:
+        return replace(cached, source=replace(cached.source, path=path))
     report = measure()
     source = report.source
-    if source.sha256 and (source.format in WHOLE or source.format.partition("/")[0] in ARCHIVES):
-        # By what was measured: since the look-up the file may have changed.
+    if source.sha256 and (source.format in SINGLE_FILE_FORMATS or source.format.partition("/")[0] in ARCHIVES):
+        # The digest of what was measured, because the file may have changed since the cache was read.
         _write(_entry(folder, source.sha256), to_json(report))
     return report
 
 
 def _content(path: str) -> str:
-    """The digest of a regular file; empty for anything else, and for what is not there."""
+    """The digest of a regular file; empty for anything else, and for a missing file."""
     try:
         return file_digest(Path(path)) if Path(path).is_file() else ""
     except OSError:
@@ -58,7 +58,7 @@ def _content(path: str) -> str:
 
 
 def _entry(folder: Path, content: str) -> Path:
-    # By two digits: a folder of a million files is slow to list.
+    # In folders of two digits: a folder of a million files is slow to list.
     return folder / content[:2] / f"{content}.json"
 
 
@@ -79,6 +79,6 @@ def _write(entry: Path, text: bytes) -> None:
         entry.parent.mkdir(parents=True, exist_ok=True)
         if entry.is_dir() and not entry.is_symlink():  # a file cannot replace a folder
             shutil.rmtree(entry)
-        replace_whole(entry, text)  # however many processes write it
+        replace_whole(entry, text)  # whole, even if several processes write it
     except OSError as error:
         raise OutputError(f"--cache: {entry.parent} could not be written ({error.strerror}); name another") from error

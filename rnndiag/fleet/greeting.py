@@ -15,7 +15,7 @@ from rnndiag.errors import FleetError
 
 MAX_GREETING_BYTES = 1 << 20
 
-WORD = b"pickle-protocol"
+GREETING_KEY = b"pickle-protocol"
 """A key that every greeting contains: both sides send it to agree on a format."""
 
 
@@ -32,25 +32,26 @@ def check_greeting(address: str, seconds: float) -> None:
             length = struct.unpack("<Q", _read(peer, 8, deadline))[0]
             greeting = _read(peer, length, deadline) if length <= MAX_GREETING_BYTES else b""
     except TimeoutError:
-        raise _none(address, f"nothing answered within {seconds:g} s") from None
+        raise _no_scheduler(address, f"nothing answered within {seconds:g} s") from None
     except EOFError:
-        raise _none(address, "the connection was closed without a greeting") from None
+        raise _no_scheduler(address, "the connection was closed without a greeting") from None
     except (OSError, ValueError) as error:
-        raise _none(address, f"no scheduler answers there ({getattr(error, 'strerror', None) or error})") from error
-    if WORD not in greeting:
-        raise _none(address, "the program that answers there is not a scheduler")
+        reason = getattr(error, "strerror", None) or error
+        raise _no_scheduler(address, f"no scheduler answers there ({reason})") from error
+    if GREETING_KEY not in greeting:
+        raise _no_scheduler(address, "the program that answers there is not a scheduler")
 
 
 def _read(peer: socket.socket, size: int, deadline: float) -> bytes:
-    held = b""
-    while len(held) < size:
+    received = b""
+    while len(received) < size:
         peer.settimeout(max(deadline - time.monotonic(), 0.001))
-        piece = peer.recv(min(size - len(held), 1 << 16))
+        piece = peer.recv(min(size - len(received), 1 << 16))
         if not piece:
             raise EOFError
-        held += piece
-    return held
+        received += piece
+    return received
 
 
-def _none(address: str, problem: str) -> FleetError:
+def _no_scheduler(address: str, problem: str) -> FleetError:
     return FleetError(f"--scheduler {address}: {problem}; start it with dask scheduler, or give another address")

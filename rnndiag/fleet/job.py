@@ -1,4 +1,4 @@
-"""What is done with each path: one value, which travels to other processes."""
+"""The work that is done with each path: one value, which can be sent to other processes."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from rnndiag.report import Report
 
 BUG = 3
-"""The exit code of what is no fault of the file."""
+"""The exit code of a failure that is not the fault of the file."""
 
 
 class Work(Protocol):
-    """What turns a path into a report, in whatever process it is taken to: it can be pickled."""
+    """Makes a report from a path, in any process: it can be pickled."""
 
     def report(self, path: str, progress: Progress | None = None) -> Report:
         """The report of one path.
 
         Raises:
-            OutputError: where no path could be served; it ends the whole run.
-            RnndiagError: of this path alone.
+            OutputError: an error that concerns every path; it ends the whole run.
+            RnndiagError: an error that concerns this path alone.
         """
         ...
 
@@ -49,7 +49,7 @@ class Failure:
     message: str
     """one line"""
     code: int
-    """the exit code it asks for"""
+    """the exit code for this failure"""
     trace: str = ""
     """the traceback of a bug"""
     not_a_model: str = ""
@@ -68,7 +68,7 @@ class Job:
     cache: Path | None = None
     """a folder of reports by content; None: everything is measured"""
     conditions: str = field(init=False)
-    """a digest of all that a report depends on beside the file; the same digest and file, the same report"""
+    """a digest of everything except the file that a report depends on: the same digest and file give the same report"""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "conditions", _digest(self))
@@ -78,11 +78,11 @@ class Job:
             model = checkpoint.load(path, nonlinearity=self.nonlinearity, maps=self.maps)
             return diagnose(model, self.probe, self.settings, policy=self.policy, progress=progress)
 
-        return measured() if self.cache is None else cache.through(self.cache / self.conditions, path, measured)
+        return measured() if self.cache is None else cache.cached_report(self.cache / self.conditions, path, measured)
 
 
 def attempt(work: Work, path: str, progress: Progress | None = None) -> Report | Failure:
-    """A path's report, or why there is none; a bug that one file brings out is that file's failure.
+    """The report of a path, or why there is none; a bug that one file triggers is a failure of that file.
 
     Raises:
         OutputError: as ``Work.report``.
@@ -95,7 +95,7 @@ def attempt(work: Work, path: str, progress: Progress | None = None) -> Report |
         return Failure(str(error), error.exit_code, not_a_model=error.reason)
     except RnndiagError as error:
         return Failure(str(error), error.exit_code)
-    except Exception as error:  # thousands of other models are still to be measured
+    except Exception as error:  # thousands of other models may still have to be measured
         what = f"a bug in rnndiag: {type(error).__name__}: {error}"
         return Failure(f"{path}: {what}; run again with --verbose and report it", BUG, traceback.format_exc())
 
@@ -103,18 +103,18 @@ def attempt(work: Work, path: str, progress: Progress | None = None) -> Report |
 def _digest(job: Job) -> str:
     """32 hexadecimal digits. Versions count: a later one may measure more, or round another way."""
     array = job.probe.array
-    said = {
+    conditions = {
         "rnndiag": __version__,
         "torch": str(torch.__version__),
         "probe": [job.probe.kind, job.probe.length, job.probe.batch, job.probe.scale, job.probe.seed],
-        "array": None if array is None else [list(array.shape), _hashed(array.contiguous().numpy().tobytes())],
+        "array": None if array is None else [list(array.shape), _sha256(array.contiguous().numpy().tobytes())],
         "settings": msgspec.to_builtins(job.settings),
         "policy": msgspec.to_builtins(job.policy),
         "nonlinearity": job.nonlinearity,
         "maps": [each.text for each in job.maps],
     }
-    return _hashed(json.dumps(said, sort_keys=True).encode())[:32]
+    return _sha256(json.dumps(conditions, sort_keys=True).encode())[:32]
 
 
-def _hashed(content: bytes) -> str:
+def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()

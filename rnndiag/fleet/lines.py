@@ -1,4 +1,4 @@
-"""JSON lines: a result a line, appended as it is known, and taken up again by a later run."""
+"""JSON lines: one result per line, appended as each model finishes, and continued by a later run."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ PIECE = 1 << 20
 _APPENDING = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
 
 
-class _Head(msgspec.Struct):
-    """What of a line says whether it is wanted; the rest is not looked at."""
+class _LineHead(msgspec.Struct):
+    """The members of a line that decide whether it is kept; the other members are not decoded."""
 
     path: str
     conditions: str = ""
@@ -52,10 +52,10 @@ def line(path: str, result: Report | Failure, conditions: str = "") -> str:
 
 @contextmanager
 def appending(file: Path, *, fresh: bool) -> Iterator[Callable[[str], None]]:
-    """Yield what appends a line to a file, each in one write; ``fresh`` empties it before.
+    """Yield a function that appends a line to a file in one write; ``fresh`` empties the file first.
 
     Raises:
-        OutputError: where the system refuses.
+        OutputError: if the system refuses.
     """
     try:
         named = descriptor_of(file)
@@ -78,18 +78,18 @@ def appending(file: Path, *, fresh: bool) -> Iterator[Callable[[str], None]]:
         os.close(descriptor)
 
 
-def take_up(file: Path, conditions: str) -> None:
-    """Bring a file into the state from which a run can go on: a line for each report, and nothing else.
+def prepare_to_continue(file: Path, conditions: str) -> None:
+    """Prepare a file to be continued: afterwards it has one line for each report, and nothing else.
 
-    Dropped are a last line that is torn, errors, which are to be tried again, and a second line for a path.
+    An incomplete last line, errors (those models are tried again) and a second line for the same path are removed.
 
     Args:
-        file: may be missing.
-        conditions: under which its reports must have been measured.
+        file: the file, which may be missing.
+        conditions: the digest of the conditions under which its reports must have been measured.
 
     Raises:
-        SettingsError: for a file of something else or of other conditions, which is left as it is.
-        OutputError: where the system refuses.
+        SettingsError: for a file that has other content or other conditions; the file is not changed.
+        OutputError: if the system refuses.
     """
     try:
         if not os.path.lexists(file):
@@ -98,21 +98,21 @@ def take_up(file: Path, conditions: str) -> None:
             raise SettingsError(f"--resume: {file} is not a regular file; give a JSONL file to continue")
         file = file.resolve()
         with open_regular(file, SettingsError) as old:
-            stays = list(_stays(old, file, conditions))  # before anything is changed
-            begins, ends = (stays[0][0], stays[-1][1]) if stays else (0, 0)
-            if begins > 0 or len(stays) > 1:
-                _copy(old, stays, file)
+            kept = list(_kept_ranges(old, file, conditions))  # before anything is changed
+            begins, ends = (kept[0][0], kept[-1][1]) if kept else (0, 0)
+            if begins > 0 or len(kept) > 1:
+                _copy(old, kept, file)
             elif ends < file.stat().st_size:
-                os.truncate(file, ends)  # a torn line at the end, as a rule
+                os.truncate(file, ends)  # usually an incomplete line at the end
     except OSError as error:
         raise OutputError(f"--resume: {file} could not be read or written ({error.strerror})") from error
 
 
-def known(file: Path) -> Iterator[tuple[str, Report]]:
-    """The path and the report of each line of a file that was taken up.
+def stored_reports(file: Path) -> Iterator[tuple[str, Report]]:
+    """The path and the report of each line of a prepared file.
 
     Raises:
-        SettingsError: for a line that holds no report of this version.
+        SettingsError: for a line that is not a report of this version.
     """
     with open_regular(file, SettingsError) as lines:
         for number, text in _numbered(lines, file):
@@ -123,13 +123,13 @@ def known(file: Path) -> Iterator[tuple[str, Report]]:
             yield _head(text, file, number).path, report
 
 
-def _stays(old: BinaryIO, file: Path, conditions: str) -> Iterator[tuple[int, int]]:
-    """Where in the file the lines that stay begin and end, as few stretches as there are."""
+def _kept_ranges(old: BinaryIO, file: Path, conditions: str) -> Iterator[tuple[int, int]]:
+    """The start and end of each range of adjacent lines that are kept."""
     seen: set[str] = set()
     start = end = 0
     for number, text in _numbered(old, file):
         if number == 1 and not (text.startswith(_BEGINS) or _BEGINS.startswith(text.removesuffix(b"\n"))):
-            raise _foreign(file, number)
+            raise _not_a_result(file, number)
         head = _head(text, file, number) if text.endswith(b"\n") else None
         if head is None or head.error is not None or head.path in seen:
             if start < end:
@@ -165,12 +165,12 @@ def _numbered(lines: BinaryIO, file: Path) -> Iterator[tuple[int, bytes]]:
         yield number, text
 
 
-def _copy(old: BinaryIO, stretches: Iterable[tuple[int, int]], file: Path) -> None:
-    """Put a file of these stretches in the file's place."""
+def _copy(old: BinaryIO, ranges: Iterable[tuple[int, int]], file: Path) -> None:
+    """Replace the file by these ranges of it."""
     with temporary_file(file) as temporary:
         temporary.touch(0o600, exist_ok=False)
         with temporary.open("wb") as whole:
-            for start, end in stretches:
+            for start, end in ranges:
                 old.seek(start)
                 for place in range(start, end, PIECE):
                     whole.write(old.read(min(PIECE, end - place)))
@@ -178,12 +178,12 @@ def _copy(old: BinaryIO, stretches: Iterable[tuple[int, int]], file: Path) -> No
         temporary.replace(file)
 
 
-def _head(text: bytes, file: Path, number: int) -> _Head:
+def _head(text: bytes, file: Path, number: int) -> _LineHead:
     try:
-        return decoded(text, _Head)
+        return decoded(text, _LineHead)
     except msgspec.MsgspecError:
-        raise _foreign(file, number) from None
+        raise _not_a_result(file, number) from None
 
 
-def _foreign(file: Path, number: int) -> SettingsError:
+def _not_a_result(file: Path, number: int) -> SettingsError:
     return SettingsError(f"--resume: line {number} of {file} is not a result of --format jsonl; name another file")

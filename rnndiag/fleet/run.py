@@ -1,4 +1,4 @@
-"""Measure many models: tasks out, results in as they finish, nothing lost and nothing twice."""
+"""Measures many models: submits tasks and yields results as they finish, exactly one for each path."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from rnndiag.printable import message_line
 if TYPE_CHECKING:
     from rnndiag.report import Report
 
-TASKS_A_SLOT = 2
-"""Tasks out for each that can run at once: one runs, the next waits beside it."""
+TASKS_PER_SLOT = 2
+"""Submitted tasks for each task that can run at once: one task runs, and the next task waits."""
 
-MOST_PATHS = 16
-"""Of a task: what a task costs beside its work is then small even where the work is a look into the cache."""
+MAX_PATHS_PER_TASK = 16
+"""Paths of one task. The overhead of a task is then small even if its work is only to read from the cache."""
 
-ROUNDS = 32
-"""Tasks for each slot, at least: so that all slots end at about the same time, a task has few paths where few are."""
+MIN_TASKS_PER_SLOT = 32
+"""With few paths, a task gets fewer paths, so that all slots end at about the same time."""
 
-LOOK_SECONDS = 1.0
-"""After which a wait looks up: on Windows nothing interrupts one."""
+POLL_SECONDS = 1.0
+"""A wait is repeated after this time, because nothing interrupts a wait on Windows."""
 
 Indexed = list[tuple[int, str]]
 
@@ -38,12 +38,12 @@ class Outcome:
     """What became of one path."""
 
     index: int
-    """among the paths given"""
+    """the index among the given paths"""
     path: str
-    """as it was given"""
+    """the path as it was given"""
     result: Report | Failure
     known: bool = False
-    """whether it is of an earlier run"""
+    """whether an earlier run measured it"""
 
 
 def measure(
@@ -52,52 +52,52 @@ def measure(
     executor: Executor,
     *,
     slots: int = 1,
-    most_paths: int = MOST_PATHS,
+    max_paths: int = MAX_PATHS_PER_TASK,
     locate: Callable[[str], str] = str,
     waiting: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Iterator[Outcome]:
-    """Each path's outcome, as it is known: one for each, whatever becomes of the processes.
+    """Yield one outcome for each path as it finishes, whatever happens to the processes.
 
-    At most ``TASKS_A_SLOT`` tasks a slot are out, so memory does not grow with the number of paths. A task whose
-    process dies, or that the executor gives up, is done again at the end, each of its paths by itself with nothing
-    else out: one that brings its process down again is at fault, and its outcome says so.
+    At most ``TASKS_PER_SLOT`` tasks per slot are submitted, so memory does not grow with the number of paths. If the
+    process of a task dies, or if the executor gives the task up, each of its paths is measured again at the end, with
+    no other task running. A path that ends its process a second time is at fault, and its outcome says so.
 
-    An interrupt (Ctrl-C) yields what has finished, and is raised again. With ``waiting`` the caller can hold it back
-    while an outcome is in hand.
+    After an interrupt (Ctrl-C), the finished outcomes are yielded, and the interrupt is raised again. With ``waiting``,
+    the caller can delay the interrupt while it processes an outcome.
 
     Args:
-        paths: of the models.
-        work: what is done with each.
-        executor: any of ``concurrent.futures``' kind; one that breaks must accept tasks again.
-        slots: tasks that it can run at once.
-        most_paths: of a task.
-        locate: a path as the executor's processes are to read it.
-        waiting: entered wherever the executor is waited for.
+        paths: the paths of the models.
+        work: is done with each path.
+        executor: any executor of ``concurrent.futures``; after it breaks, it must accept tasks again.
+        slots: the number of tasks that the executor can run at once.
+        max_paths: the largest number of paths in a task.
+        locate: returns the path by which the executor's processes read a file.
+        waiting: a context that is entered wherever this function waits for the executor.
 
     Raises:
-        RnndiagError: which ends the run, such as a scheduler that has gone.
+        RnndiagError: an error that ends the run, such as a scheduler that has gone.
     """
     packed = pickle.dumps(work)
-    share = min(most_paths, max(1, len(paths) // (slots * ROUNDS)))
+    share = min(max_paths, max(1, len(paths) // (slots * MIN_TASKS_PER_SLOT)))
     todo = _batches(paths, share)
-    out: dict[Future[Results], Indexed] = {}
+    pending: dict[Future[Results], Indexed] = {}
     finished: SimpleQueue[Future[Results]] = SimpleQueue()
     suspects: list[Indexed] = []
 
-    def send(task: Indexed) -> None:
+    def submit(task: Indexed) -> None:
         with waiting():
             future = executor.submit(run_task, packed, [locate(path) for _, path in task])
-        out[future] = task
+        pending[future] = task
         future.add_done_callback(finished.put)
 
     def next_finished() -> Future[Results]:
         while True:
             with waiting(), suppress(Empty):
-                return finished.get(timeout=LOOK_SECONDS)
+                return finished.get(timeout=POLL_SECONDS)
 
-    def settled(future: Future[Results], *, again: bool) -> Iterator[Outcome]:
-        task = out.pop(future)
-        lost = _lost(future)
+    def outcomes_of(future: Future[Results], *, again: bool) -> Iterator[Outcome]:
+        task = pending.pop(future)
+        lost = _reason_lost(future)
         if lost is None:
             for (index, path), result in zip(task, future.result(), strict=True):
                 yield Outcome(index, path, _as_given(result, locate(path), path))
@@ -109,20 +109,20 @@ def measure(
 
     try:
         more = True
-        while more or out:
-            while more and len(out) < TASKS_A_SLOT * slots and finished.empty():
+        while more or pending:
+            while more and len(pending) < TASKS_PER_SLOT * slots and finished.empty():
                 task = next(todo, None)
                 more = task is not None
                 if task is not None:
-                    send(task)
-            if out:
-                yield from settled(next_finished(), again=True)
+                    submit(task)
+            if pending:
+                yield from outcomes_of(next_finished(), again=True)
         while suspects:
-            send(suspects.pop())
-            yield from settled(next_finished(), again=False)
+            submit(suspects.pop())
+            yield from outcomes_of(next_finished(), again=False)
     except KeyboardInterrupt:
-        for future in [each for each in out if each.done()]:
-            yield from settled(future, again=True)
+        for future in [each for each in pending if each.done()]:
+            yield from outcomes_of(future, again=True)
         raise
 
 
@@ -131,11 +131,11 @@ def _batches(paths: Sequence[str], size: int) -> Iterator[Indexed]:
         yield list(enumerate(paths[start : start + size], start))
 
 
-def _lost(future: Future[Results]) -> str | None:
+def _reason_lost(future: Future[Results]) -> str | None:
     """Why a task has no results; None if it has.
 
     Raises:
-        RnndiagError: of the task, which ends the run.
+        RnndiagError: an error of the task that ends the run.
     """
     if future.cancelled():
         return "was given up by the scheduler, twice"

@@ -1,4 +1,4 @@
-"""What an executor runs: some paths, in another process or in this one."""
+"""The functions that an executor runs, in another process or in this process."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 Results = list["Report | Failure"]
-"""Of the paths of a task, in their order."""
+"""The results of the paths of a task, in the order of the paths."""
 
 
 def run_task(packed: bytes, paths: Sequence[str]) -> Results:
     """Do a packed job with each path, with as many threads as the process has.
 
     Args:
-        packed: a pickled ``Work``. It travels with each task: an executor promises no more than to call functions.
-        paths: as this process is to read them.
+        packed: a pickled ``Work``. It is sent with each task, because an executor can only call functions.
+        paths: the paths by which this process reads the files.
 
     Raises:
         OutputError: as ``Work.report``.
@@ -37,16 +37,16 @@ def run_task(packed: bytes, paths: Sequence[str]) -> Results:
 
 
 def in_one_thread(task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function with one thread: the other cores have tasks of their own.
+    """Call a function with one thread, because the other cores have their own tasks.
 
-    For processes that have no other use; the setting stays.
+    The setting stays, so this is for processes that run nothing else.
     """
     torch.set_num_threads(1)
     return task(*args, **kwargs)
 
 
 def version() -> str:
-    """The version of rnndiag in the process that this is called in."""
+    """The version of rnndiag in the process that calls this function."""
     return __version__
 
 

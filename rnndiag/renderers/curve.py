@@ -16,8 +16,8 @@ from rnndiag.renderers.charts import chart_width
 
 HEIGHT = 11
 LINES = (("braille", "blue+"), ("+", "green+"), ("x", "magenta+"), ("o", "cyan+"), ("*", "yellow+"), ("#", "red+"))
-"""Marker and colour of each curve: more cannot be told apart, and without colour the marker must do. The worst stacks
-come first."""
+"""Marker and color of each curve. More curves could not be distinguished; without color, the marker must do. The worst
+stacks come first."""
 
 MARGIN = 0.8
 """decades above and below the curves"""

@@ -31,7 +31,7 @@ NUMBER_FITS = 9
 """Columns of a cell from which on the rate stands in it, and the line beside it."""
 
 ENDS = ((33, 102, 172), (247, 247, 247), (178, 24, 43))
-"""Blue to red through white, told apart by people who see neither red nor green."""
+"""Blue to red through white, which people who see neither red nor green can tell apart."""
 
 BAR = 24
 

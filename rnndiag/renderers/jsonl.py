@@ -1,4 +1,4 @@
-"""JSON lines: a report a line."""
+"""JSON lines: one report per line."""
 
 from __future__ import annotations
 

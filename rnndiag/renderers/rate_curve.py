@@ -1,4 +1,4 @@
-"""The rate along one axis as a curve for the terminal, with theory's beside it."""
+"""The rate along one axis as a curve for the terminal, compared with theory."""
 
 from __future__ import annotations
 

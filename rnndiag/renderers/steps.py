@@ -1,4 +1,4 @@
-"""Single steps: the few that tell something, or all of them."""
+"""Single steps: the first, the last and the extreme steps, or all steps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def step_table(layers: Sequence[LayerMeasures], *, verbose: bool) -> RenderableT
             continue
         norms, gains = jacobian.norm_per_step, gradient.log10_by_lag
         saturated = saturation.per_step if saturation else ()
-        why = telling_steps(norms, saturated)
+        why = notable_steps(norms, saturated)
         for t in range(len(norms)) if verbose else sorted(why):
             table.add_row(
                 layer.name,
@@ -37,8 +37,8 @@ def step_table(layers: Sequence[LayerMeasures], *, verbose: bool) -> RenderableT
     return table
 
 
-def telling_steps(norms: Sequence[float], saturated: Sequence[float]) -> dict[int, str]:
-    """Indices of the telling steps, each with what it tells; ``saturated`` is empty where it is not known."""
+def notable_steps(norms: Sequence[float], saturated: Sequence[float]) -> dict[int, str]:
+    """The indices of the notable steps, each with the reason; ``saturated`` is empty if it is not known."""
     steps = range(len(norms))
     candidates = [(0, "first"), (len(norms) - 1, "last")]
     if max(norms) > min(norms) * (1 + 1e-6):  # the accuracy of the norms
@@ -46,7 +46,7 @@ def telling_steps(norms: Sequence[float], saturated: Sequence[float]) -> dict[in
         candidates.append((min(steps, key=norms.__getitem__), "smallest ‖J_t‖"))
     if saturated and max(saturated) > min(saturated):
         candidates.append((max(steps, key=saturated.__getitem__), "most saturated"))
-    telling: dict[int, str] = {}
+    notable: dict[int, str] = {}
     for t, reason in candidates:
-        telling[t] = f"{telling[t]}, {reason}" if t in telling else reason
-    return telling
+        notable[t] = f"{notable[t]}, {reason}" if t in notable else reason
+    return notable

@@ -26,7 +26,7 @@ from rnndiag.report import Report
 
 
 def render(reports: Sequence[Report], *, verbose: bool = False) -> RenderableType:
-    """All sections of each report; with ``verbose`` every step, every gate block, everything passed over."""
+    """All sections of each report; with ``verbose`` every step, every gate block and everything that was skipped."""
     parts: list[RenderableType] = []
     for report in map(escaped_strings, reports):
         parts += [Rule(), *_sections(report, verbose=verbose)] if parts else _sections(report, verbose=verbose)
@@ -72,13 +72,13 @@ def _header(report: Report, *, verbose: bool) -> RenderableType:
     described = source.format + (f", sha256 {source.sha256[:12]}" if source.sha256 else "")
     grid.add_row("model", Text.assemble(source.path, (f"  ({described})", "dim")))
     dtypes = "/".join(dict.fromkeys(layer.numerics.stored_dtype for layer in report.layers))
-    held = "states given" if all(layer.cell == "custom" for layer in report.layers) else "stored"
+    stored = "states given" if all(layer.cell == "custom" for layer in report.layers) else "stored"
     autonomous = any(layer.lyapunov is not None and not layer.lyapunov.driven for layer in report.layers)
     grid.add_row(
         "probe",
         f"{probe.kind}, T={probe.length}, B={probe.batch}, scale {probe.scale:g}, seed {probe.seed}"
         + (" (runs autonomously)" if autonomous else "")
-        + f"; {held} in {dtypes}, measured in {report.measured_in} on {report.device}",
+        + f"; {stored} in {dtypes}, measured in {report.measured_in} on {report.device}",
     )
     for stack in report.stacks:
         grid.add_row("measured", f"{stack.name}: {', '.join(stack.layers)}")

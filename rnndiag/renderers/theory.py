@@ -1,4 +1,4 @@
-"""Theory beside measurement, for the terminal and for Markdown: random nets only."""
+"""Theory compared with measurement, for the terminal and for Markdown: random nets only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recurrent weights beside theory: which initialisation they still look like, and what stands out of the bulk."""
+"""The recurrent weights compared with theory: the closest initialization, and the outliers of the spectrum."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rnndiag.measures.weights.initialization import REJECTED
 from rnndiag.renderers.numbers import short
 from rnndiag.renderers.tables import titled_table
 
-FEWEST_UNITS = 16
-"""Under it any law fits the few entries that there are, and a line on it would say nothing."""
+MIN_UNITS = 16
+"""With fewer units, any law fits the few entries, and a line about it would say nothing."""
 
 LAWS = {
     "pytorch_uniform": "U(±1/√H)",
@@ -49,7 +49,7 @@ def untrained_lines(layers: Sequence[LayerMeasures], framework: str, *, verbose:
 def _lines(layers: Sequence[LayerMeasures], framework: str, *, verbose: bool) -> Iterator[str]:
     for layer in layers:
         closest = layer.recurrent_weight.closest_init if layer.recurrent_weight else None
-        if closest is None or layer.hidden_size < FEWEST_UNITS:
+        if closest is None or layer.hidden_size < MIN_UNITS:
             continue
         if closest.p_value >= REJECTED:
             default = f"{framework}'s default, " if DEFAULTS.get(framework) == closest.name else ""

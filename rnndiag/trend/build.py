@@ -15,7 +15,7 @@ from rnndiag.measures.stack import StackMeasures
 from rnndiag.measures.verdict import WORST_FIRST
 from rnndiag.report import Report
 from rnndiag.rules.base import SEVERITIES
-from rnndiag.rules.drift import step as said
+from rnndiag.rules.drift import step as step_text
 from rnndiag.rules.policy import Policy
 from rnndiag.trend.alarms import assess_along, assess_run
 from rnndiag.trend.assumptions import undecided, under_the_assumption
@@ -26,7 +26,7 @@ from rnndiag.trend.order import OrderBy, arrange
 from rnndiag.trend.quantities import of_layer, of_stack
 from rnndiag.version import __version__
 
-FEWEST = 2
+MIN_CHECKPOINTS = 2
 
 
 def trend(
@@ -35,22 +35,26 @@ def trend(
     """Put the reports of one run's checkpoints in training order and say where the run is heading.
 
     Args:
-        reports: of the checkpoints, measured alike, in any order.
-        order: what training order is told by; see ``arrange``.
+        reports: the reports of the checkpoints, measured alike, in any order.
+        order: what decides the training order; see ``arrange``.
         policy: which rules of trends apply, and their thresholds.
 
     Raises:
-        SettingsError: for fewer than two checkpoints, an order that cannot be told, or reports of different probes.
+        SettingsError: for fewer than two checkpoints, an order that is not known, or reports of different probes.
     """
     policy = policy or Policy()
-    if len(reports) < FEWEST:
-        held = f" ({reports[0].source.path})" if reports else ""
-        raise SettingsError(f"a trend needs at least {FEWEST} checkpoints of one run, got {len(reports)}{held}")
+    if len(reports) < MIN_CHECKPOINTS:
+        only = f" ({reports[0].source.path})" if reports else ""
+        raise SettingsError(
+            f"a trend needs at least {MIN_CHECKPOINTS} checkpoints of one run, got {len(reports)}{only}"
+        )
     _check_alike(reports)
     taken, placed = arrange(reports, order)
     placed, notes = _without_copies(placed, counted=taken.axis == COUNTED)
-    if len(placed) < FEWEST:
-        raise SettingsError(f"a trend needs at least {FEWEST} checkpoints of one run, got copies of a single one")
+    if len(placed) < MIN_CHECKPOINTS:
+        raise SettingsError(
+            f"a trend needs at least {MIN_CHECKPOINTS} checkpoints of one run, got copies of a single one"
+        )
     assumed = tuple(undecided(placed))
     placed = [(step, under_the_assumption(report)) for step, report in placed]
     courses, changed = _courses(placed)
@@ -70,7 +74,7 @@ def trend(
         alarms,
         assessment.not_assessed,
         assessment.switched_off,
-        (*notes, *_of_one_step(placed), *changed, *_told(placed)),
+        (*notes, *_of_one_step(placed), *changed, *_reading_notes(placed)),
     )
 
 
@@ -108,10 +112,10 @@ def _of_one_step(placed: _Placed) -> Iterator[str]:
     for step, group in groupby(placed, key=lambda each: each[0]):
         paths = [report.source.path for _, report in group]
         if len(paths) > 1:
-            yield f"step {said(step)} is that of {len(paths)} different files: {', '.join(paths)}"
+            yield f"step {step_text(step)} is that of {len(paths)} different files: {', '.join(paths)}"
 
 
-def _told(placed: _Placed) -> Iterator[str]:
+def _reading_notes(placed: _Placed) -> Iterator[str]:
     """What was assumed in reading and which recurrent layers were skipped, each once for all files."""
     yield from dict.fromkeys(note for _, report in placed for note in report.notes)
     skipped = (each for _, report in placed for each in report.source.skipped if each.recurrent)
@@ -148,11 +152,12 @@ def _courses(placed: _Placed) -> tuple[list[Course], list[str]]:
         forms = [_stack_form(each, report) for _, report, each in along]
         start = max((i for i in range(1, len(forms)) if forms[i] != forms[i - 1]), default=0)
         if not is_stack and len(along) < len(placed):
-            span = f"from step {said(along[0][0])} to {said(along[-1][0])}"
+            span = f"from step {step_text(along[0][0])} to {step_text(along[-1][0])}"
             notes.append(f"{name} is in {len(along)} of {len(placed)} checkpoints, {span}")
         if not is_stack and start:
             was, now = (
-                f"{forms[i]} {word} step {said(along[i][0])}" for i, word in ((start - 1, "up to"), (start, "from"))
+                f"{forms[i]} {word} step {step_text(along[i][0])}"
+                for i, word in ((start - 1, "up to"), (start, "from"))
             )
             notes.append(f"{name} is {was} and {now} on; its drift is judged from there")
         courses.append(_course(name, along[start:]))
@@ -168,8 +173,8 @@ def _courses(placed: _Placed) -> tuple[list[Course], list[str]]:
 def _course(name: str, along: _Along) -> Course:
     values: dict[str, list[tuple[float, float]]] = {}
     for step, report, measured in along:
-        told = of_stack(measured, report.thresholds) if isinstance(measured, StackMeasures) else of_layer(measured)
-        for quantity, value in told.items():
+        measures = of_stack(measured, report.thresholds) if isinstance(measured, StackMeasures) else of_layer(measured)
+        for quantity, value in measures.items():
             if value is not None and math.isfinite(value):
                 values.setdefault(quantity, []).append((step, value))
     _, report, measured = along[0]

@@ -1,4 +1,4 @@
-"""From the counters that all files tell to one step for each, where a counter may begin anew with each epoch."""
+"""One step for each file from the counters that all files have; a counter may restart with each epoch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 EPOCH: Final = "epoch"
 COUNTED: Final = "checkpoint"
-"""The axis where files are counted: their order is known and no distance between them."""
+"""The axis of files that are counted: their order is known, but not the distance between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +19,17 @@ class Steps:
     axis: str
     """the counter; ``checkpoint`` where no counter is a place along all of training"""
     steps: list[float]
-    said: str
-    """which counter was taken, and what another said of it"""
+    reason: str
+    """which counter was taken, and why"""
 
 
 def along(counters: Mapping[str, Sequence[float]]) -> Steps:
     """The step of each file.
 
-    It is the counter that has the most different values, of equals the finest: one that stands still was not kept. One
-    that falls while the epoch rises counts within epochs, if the epoch tells all files apart or the count comes again;
-    then files are in the order of the epoch and, within it, of the count.
+    The step is the counter with the most different values, because a counter that never changes was not updated. On a
+    tie, it is the finest counter. A counter that falls while the epoch rises counts within epochs, if every file has
+    its own epoch or if the counter repeats its values. The files are then in the order of the epoch and, within an
+    epoch, of the counter.
 
     Args:
         counters: by name, the finest first, each with a value for every file.
@@ -53,6 +54,6 @@ def along(counters: Mapping[str, Sequence[float]]) -> Steps:
 
 
 def ranks(keys: Sequence[Any]) -> list[float]:
-    """1, 2, 3 in the order of the keys; equal ones have the same."""
+    """The rank of each key, from 1; equal keys have the same rank."""
     place = {key: float(index) for index, key in enumerate(sorted(set(keys)), 1)}
     return [place[key] for key in keys]

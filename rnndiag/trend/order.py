@@ -37,7 +37,7 @@ def arrange(reports: Sequence[Report], wanted: OrderBy | Literal["auto"]) -> tup
         wanted: ``auto``: by a counter that every file holds, else by a number in every name, else by time.
 
     Raises:
-        SettingsError: where the wanted order cannot be told from every file.
+        SettingsError: if some file does not have what the wanted order needs.
     """
     if wanted == "given":
         counted = [float(index) for index in range(1, len(reports) + 1)]
@@ -60,15 +60,15 @@ _Found = tuple[Order, list[float]]
 
 def _by_step(reports: Sequence[Report], *, forced: bool) -> _Found | str:
     del forced
-    held = [report.source.progress for report in reports]
-    shared = [key for key in KEYS if all(key in each for each in held)]
+    counters = [report.source.progress for report in reports]
+    shared = [key for key in KEYS if all(key in each for each in counters)]
     if not shared:
         without = [report.source.path for report in reports if not report.source.progress]
         return f"{_some(without, reports)} no step" if without else "the files hold no counter in common"
-    if all(len({each[key] for each in held}) == 1 for key in shared):
-        return f"{shared[0]} is {held[0][shared[0]]} in all of them"
-    found = along({key: [float(each[key]) for each in held] for key in shared})
-    reason = f"by {found.said}" + (", which every file holds" if found.said == found.axis else "")
+    if all(len({each[key] for each in counters}) == 1 for key in shared):
+        return f"{shared[0]} is {counters[0][shared[0]]} in all of them"
+    found = along({key: [float(each[key]) for each in counters] for key in shared})
+    reason = f"by {found.reason}" + (", which every file holds" if found.reason == found.axis else "")
     return Order("step", found.axis, reason), found.steps
 
 
@@ -84,7 +84,7 @@ def _numbers(paths: Sequence[str]) -> _Found | str:
     names = telling([PurePath(path) for path in paths])
     words = worded(names)
     if words:
-        whole = {word: told for word, values in words.items() if len(told := _known(values)) == len(values)}
+        whole = {word: known for word, values in words.items() if len(known := _known(values)) == len(values)}
         if not whole:
             word, values = next(iter(words.items()))
             return f"{_some(_without(paths, values), paths)} no {word} in the name"
@@ -92,8 +92,8 @@ def _numbers(paths: Sequence[str]) -> _Found | str:
         if all(len(set(values)) == 1 for values in whole.values()):
             return "all names hold the same number"
         if found.axis == COUNTED:
-            return Order("name", COUNTED, f"by {found.said}, in the name"), found.steps
-        more = f": {found.said}" if found.said != found.axis else ""
+            return Order("name", COUNTED, f"by {found.reason}, in the name"), found.steps
+        more = f": {found.reason}" if found.reason != found.axis else ""
         return Order("name", _IN_NAME, f"by the number in the name{more}"), found.steps
     varying = numbered(names)
     if varying is None:

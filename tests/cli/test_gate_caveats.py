@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from rnndiag.renderers import REPORTS as RENDERERS
+from rnndiag.renderers.registry import REPORTS as RENDERERS
 from tests.builders.command_line import Cli
 
 QUICK = ("--T", "20", "--batch", "4", "--no-treat")

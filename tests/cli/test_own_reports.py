@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rnndiag.renderers import REPORTS as RENDERERS
 from rnndiag.renderers.own_reports import is_own_report
+from rnndiag.renderers.registry import REPORTS as RENDERERS
 from tests.builders.command_line import Cli
 from tests.builders.fleets import save
 from tests.builders.processes import completed

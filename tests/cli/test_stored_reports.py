@@ -21,9 +21,10 @@ from rnndiag.config.settings import Settings
 from rnndiag.errors import BaselineError, RnndiagError
 from rnndiag.files.side_files import MAX_REPORTS_BYTES
 from rnndiag.fleet import cache
-from rnndiag.fleet.lines import known, line, take_up
+from rnndiag.fleet.lines import line, prepare_to_continue, stored_reports
 from rnndiag.random_nets import RandomNet
-from rnndiag.renderers import COMPARISON, REPORTS, comparison_table, lines, table
+from rnndiag.renderers import comparison_table, lines, table
+from rnndiag.renderers.registry import COMPARISON, REPORTS
 from rnndiag.report import Report, from_json, to_builtins, to_json
 from rnndiag.trend import trend
 from tests.builders.command_line import Cli
@@ -65,9 +66,9 @@ def changed(tree: Any, at: tuple[Any, ...], value: Any, *, drop: bool = False) -
 
 def show(odd: Report, sound: Report) -> None:
     """Everything that reads a stored report."""
-    for format_, render in REPORTS.items():
-        if format_ != "jsonl":
-            render([odd])
+    for name, format_ in REPORTS.items():
+        if name != "jsonl":
+            format_.render([odd])
     console = Console(file=StringIO(), width=100)
     console.print(table.render([odd], verbose=True))
     console.print(lines.render([odd]))
@@ -77,7 +78,7 @@ def show(odd: Report, sound: Report) -> None:
         except RnndiagError:
             continue
         console.print(comparison_table.render(result))
-        COMPARISON["json"](result)
+        COMPARISON["json"].render(result)
     with suppress(RnndiagError):
         trend([odd, sound, odd])
 
@@ -193,7 +194,7 @@ def test_a_strange_cache_entry_is_measured_and_written_again(tmp_path: Path, rep
             return fresh
 
         changed_nothing = isinstance(each, bytes) and each == sound  # an edit of what this report does not have
-        assert to_json(cache.through(folder, str(model), measure)) == sound
+        assert to_json(cache.cached_report(folder, str(model), measure)) == sound
         assert len(calls) == (0 if changed_nothing else 1), each
         assert entry.is_file()
         assert entry.read_bytes() == sound
@@ -225,8 +226,8 @@ def test_a_line_to_continue_has_a_limit(tmp_path: Path, monkeypatch: pytest.Monk
     path = tmp_path / "out.jsonl"
     path.write_text(line("a.pt", report) + '{"path": "' + "x" * (1 << 20) + '"}\n', encoding="utf-8")
     with pytest.raises(RnndiagError, match=r"line 2 of .* is longer than 1 MiB"):
-        take_up(path, "")
-    assert [at for at, _ in known(_first_line(path))] == ["a.pt"]
+        prepare_to_continue(path, "")
+    assert [at for at, _ in stored_reports(_first_line(path))] == ["a.pt"]
 
 
 def _first_line(path: Path) -> Path:

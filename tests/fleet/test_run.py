@@ -16,11 +16,11 @@ import torch
 from rnndiag.checkpoint.formats.registry import FORMATS
 from rnndiag.checkpoint.layers.mapping import parse_map
 from rnndiag.config.settings import Settings
-from rnndiag.fleet.cache import WHOLE
+from rnndiag.fleet.cache import SINGLE_FILE_FORMATS
 from rnndiag.fleet.executors import InProcess
 from rnndiag.fleet.job import Failure, Job
 from rnndiag.fleet.processes import processes
-from rnndiag.fleet.run import MOST_PATHS, TASKS_A_SLOT, Outcome, measure
+from rnndiag.fleet.run import MAX_PATHS_PER_TASK, TASKS_PER_SLOT, Outcome, measure
 from rnndiag.probes import Probe
 from rnndiag.report import from_json, to_builtins, to_json
 from rnndiag.rules.policy import Policy
@@ -95,7 +95,7 @@ def test_few_tasks_are_out_however_many_paths(count: int, slots: int) -> None:
             seen[outcome.index, outcome.result] += 1
     assert seen == Counter({(i, f"p{i}"): 1 for i in range(count)})
     # Of the task that is being handed on, some paths may not have been taken yet.
-    assert watched.most <= (TASKS_A_SLOT * slots + 1) * MOST_PATHS
+    assert watched.most <= (TASKS_PER_SLOT * slots + 1) * MAX_PATHS_PER_TASK
 
 
 class Inverse:
@@ -135,7 +135,7 @@ def test_a_report_survives_its_line(models: list[str]) -> None:
 
 
 def test_every_format_is_known_to_be_one_file_or_not() -> None:
-    assert {each.name for each in FORMATS} - WHOLE == {"sharded", "huggingface", "distributed", "onnx"}
+    assert {each.name for each in FORMATS} - SINGLE_FILE_FORMATS == {"sharded", "huggingface", "distributed", "onnx"}
 
 
 class Threads:

@@ -23,10 +23,6 @@ from rnndiag.fleet.lines import line
 from rnndiag.prescription import Prescription, prescribe
 from rnndiag.printable import escaped
 from rnndiag.renderers import (
-    COMPARISON,
-    PRESCRIPTION,
-    REPORTS,
-    TREND,
     comparison_table,
     github,
     jsonl,
@@ -39,6 +35,7 @@ from rnndiag.renderers import (
     trend_table,
 )
 from rnndiag.renderers import json as json_renderer
+from rnndiag.renderers.registry import COMPARISON, PRESCRIPTION, REPORTS, TREND
 from rnndiag.report import Report
 from rnndiag.trend import Trend
 from rnndiag.trend import trend as trend_of
@@ -135,10 +132,10 @@ def test_formats_for_machines(name: str, sound: bool) -> None:
 @settings(deadline=None)
 def test_other_documents(name: str) -> None:
     documents: list[tuple[str, Any]] = [
-        (TREND["json"](with_text(run(), MARKER, name)), lambda document: document["points"][0]["path"]),
-        (COMPARISON["json"](with_text(compared(), MARKER, name)), lambda document: document["base"]),
+        (TREND["json"].render(with_text(run(), MARKER, name)), lambda document: document["points"][0]["path"]),
+        (COMPARISON["json"].render(with_text(compared(), MARKER, name)), lambda document: document["base"]),
         (
-            PRESCRIPTION["json"](with_text(prescribed(), MARKER, name)),
+            PRESCRIPTION["json"].render(with_text(prescribed(), MARKER, name)),
             lambda document: document["before"]["source"]["path"],
         ),
         (line(name, Failure(name, 2)), lambda document: document["error"]),
@@ -146,13 +143,13 @@ def test_other_documents(name: str) -> None:
     for text, path in documents:
         assert_safe(text)
         assert path(json.loads(text)) == name
-    assert_safe(TREND["markdown"](with_text(run(), MARKER, name)))
+    assert_safe(TREND["markdown"].render(with_text(run(), MARKER, name)))
 
 
 @given(TEXTS)
 @settings(deadline=None)
 def test_no_cell_of_a_trend_is_a_formula(name: str) -> None:
-    text = TREND["csv"](with_text(run(), MARKER, name))
+    text = TREND["csv"].render(with_text(run(), MARKER, name))
     assert_safe(text)
     head, *rows = csv.reader(text.splitlines())
     assert len(rows) == 6  # three checkpoints, each with a stack and a layer
