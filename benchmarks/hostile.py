@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from clock import machine, table  # noqa: E402
 
-from rnndiag.files.work_budget import UNITS  # noqa: E402
+from rnndiag.files.work_budget import MAX_UNITS  # noqa: E402
 from tests.builders.hostile_pickles import BOMBS, HEAPS, TENSORS  # noqa: E402
 from tests.builders.pickles import DATA, beside_layer, whole  # noqa: E402
 from tests.builders.torch_files import legacy_of, zip_of  # noqa: E402
@@ -53,7 +53,7 @@ def main() -> None:
             assert sandbox.stdout
             sandbox.stdout.readline()
             for name, path in corpus(Path(folder)):
-                print(json.dumps([str(path), UNITS]), file=sandbox.stdin, flush=True)
+                print(json.dumps([str(path), MAX_UNITS]), file=sandbox.stdin, flush=True)
                 outcome = json.loads(sandbox.stdout.readline())
                 rows.append((outcome["seconds"], name, path.stat().st_size / 2**20, outcome["mib"]))
             sandbox.stdin.close()

@@ -18,7 +18,7 @@ from rnndiag import checkpoint
 from rnndiag.__main__ import run
 from rnndiag.checkpoint import Model
 from rnndiag.errors import CheckpointError
-from rnndiag.files.work_budget import UNITS
+from rnndiag.files.work_budget import MAX_UNITS
 from tests.builders.command_line import Cli, Done
 from tests.builders.refusals import clean_line
 from tests.fuzz.oracle import MIB
@@ -26,7 +26,7 @@ from tests.fuzz.oracle import MIB
 Save = Callable[..., Path]
 
 CALLS_PER_UNIT = 11
-"""The largest number of function calls per unit of ``Allowance``. No file here needs more than ten."""
+"""The largest number of function calls per unit of ``WorkBudget``. No file here needs more than ten."""
 FREE_CALLS = 5_000_000
 """Calls that no unit pays for: parts of a file whose length has limits of its own, such as lists of tensors. Code of
 TorchScript takes the most, 4.2 million."""
@@ -118,7 +118,7 @@ def refusal() -> Callable[[Path], str]:
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], dict[str, Any]]]:
     """Load a file in a process of its own, and check that it took no more work and memory than any file may take.
 
-    Work is counted in units of ``Allowance``, so that a slow or busy machine makes no difference. With ``share``, the
+    Work is counted in units of ``WorkBudget``, so that a slow or busy machine makes no difference. With ``share``, the
     file gets that part of the units only, and calls of functions are counted too: they show that the units stand for
     the work that is done.
     """
@@ -137,8 +137,8 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path
             return outcome
 
         def attempt(path: Path, *, share: int = 1) -> dict[str, Any]:
-            outcome = load(path, UNITS // share)
-            assert outcome["units"] <= UNITS // share
+            outcome = load(path, MAX_UNITS // share)
+            assert outcome["units"] <= MAX_UNITS // share
             assert outcome["mib"] < MIB
             if "calls" in outcome:
                 assert outcome["calls"] <= FREE_CALLS + CALLS_PER_UNIT * outcome["units"]

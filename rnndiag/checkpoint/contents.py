@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Nonlinearity: TypeAlias = Literal["tanh", "relu"]
 
-MAX_NAME: Final = 1000
+MAX_NAME_CHARACTERS: Final = 1000
 """Characters of a key, or of a path from the top of the file; real ones stay below a hundred or two."""
 
 MAX_TENSORS: Final = 100_000

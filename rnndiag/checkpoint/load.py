@@ -17,7 +17,7 @@ from rnndiag.checkpoint.layers.find import find
 from rnndiag.checkpoint.layers.hints import hint
 from rnndiag.checkpoint.model import Model, Skipped, Source
 from rnndiag.errors import CheckpointError, NotAModelError
-from rnndiag.files.stable_read import steadily
+from rnndiag.files.stable_read import read_stable
 from rnndiag.files.text import listing
 from rnndiag.printable import printable
 
@@ -50,7 +50,7 @@ def load(path: str | Path, *, nonlinearity: Nonlinearity | None = None, maps: Se
             one line that begins with the path.
     """
     path = str(path)
-    return steadily(path, lambda: _loaded(path, nonlinearity, maps))
+    return read_stable(path, lambda: _loaded(path, nonlinearity, maps))
 
 
 def _loaded(path: str, nonlinearity: Nonlinearity | None, maps: Sequence[RoleMap]) -> Model:

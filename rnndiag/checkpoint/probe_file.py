@@ -25,7 +25,7 @@ from rnndiag.probes import check_fits, check_lengths
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MAX_BYTES = 1 << 30
+MAX_ARRAY_BYTES = 1 << 30
 """Of an array unpacked from an archive, which may declare any size."""
 
 
@@ -93,8 +93,8 @@ def _from_npz(path: Path, members: Sequence[zipfile.ZipInfo], length: int | None
         held = listing([printable(member.filename.removesuffix(".npy"), 60) for member in members])
         raise ProbeError(f"{path}: expected one array, got {len(members)} ({held}); save the one to use as .npy")
     (member,) = members
-    if member.file_size > MAX_BYTES:
-        raise ProbeError(f"{path}: its array unpacks to {member.file_size} bytes, expected at most {MAX_BYTES}")
+    if member.file_size > MAX_ARRAY_BYTES:
+        raise ProbeError(f"{path}: its array unpacks to {member.file_size} bytes, expected at most {MAX_ARRAY_BYTES}")
     with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
         header = read_header(stream)
         check_member(member, header)

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 MAX_MEMBERS: Final = 10_000
 MAX_RATIO: Final = 20
-"""Weights hardly compress; what grows more, beyond ``FREE`` bytes, was made to grow."""
-FREE: Final = 64 << 20
-MAX_BYTES: Final = 8 << 30
+"""Weights hardly compress; what grows more, beyond ``FREE_BYTES`` bytes, was made to grow."""
+FREE_BYTES: Final = 64 << 20
+MAX_UNPACKED_BYTES: Final = 8 << 30
 """Of a content to be copied; larger archives are for their owner to unpack."""
 
 _COMPRESSED: Final[dict[bytes, Callable[[Path], Any]]] = {
@@ -62,7 +62,7 @@ def unpack(path: Path, kind: str, into: Path) -> None:
     Raises:
         CheckpointError: a name that leads out of the folder, or more than such an archive has any reason to hold.
     """
-    limit = min(MAX_BYTES, FREE + MAX_RATIO * path.stat().st_size)
+    limit = min(MAX_UNPACKED_BYTES, FREE_BYTES + MAX_RATIO * path.stat().st_size)
     taken = 0
     try:
         with closing(_zip(path) if kind == "zip" else _tar(path, limit)) as files:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SIGNATURE: Final = b"\x93NUMPY"
-MAX_HEADER: Final = 16 * 2**10
+MAX_HEADER_BYTES: Final = 16 * 2**10
 """Bytes in which a header must end; NumPy itself reads none beyond 10,000."""
 
 OBJECTS: Final = "an object array is a pickle, which is not run: save with np.savez(**arrays)"
@@ -45,12 +45,12 @@ class Header:
 
 
 def read_header(stream: IO[bytes]) -> Header:
-    """The header at the stream's position, of which no more than ``MAX_HEADER`` bytes are read.
+    """The header at the stream's position, of which no more than ``MAX_HEADER_BYTES`` bytes are read.
 
     Raises:
         UnreadableError: no header, or one of something else than plain numbers.
     """
-    held = io.BytesIO(stream.read(MAX_HEADER))
+    held = io.BytesIO(stream.read(MAX_HEADER_BYTES))
     try:
         version = npy.read_magic(held)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0

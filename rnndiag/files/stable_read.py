@@ -11,12 +11,12 @@ from rnndiag.errors import CheckpointError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ATTEMPTS: Final = 5
+MAX_ATTEMPTS: Final = 5
 
 T = TypeVar("T")
 
 
-def steadily(path: str, read: Callable[[], T]) -> T:
+def read_stable(path: str, read: Callable[[], T]) -> T:
     """What ``read`` makes of a file that was the same before and after; it is read again where it was not.
 
     By inode, size, and the times of modification and change: a file that is replaced has another inode, one that is
@@ -26,7 +26,7 @@ def steadily(path: str, read: Callable[[], T]) -> T:
         CheckpointError: the file was another after each attempt; or of ``read``, for a file that stood still.
         OSError: of ``read``.
     """
-    for _ in range(ATTEMPTS):
+    for _ in range(MAX_ATTEMPTS):
         before = _state(path)
         try:
             result = read()
@@ -36,7 +36,7 @@ def steadily(path: str, read: Callable[[], T]) -> T:
             continue  # what was cut short may be whole now
         if _state(path) == before:
             return result
-    raise CheckpointError(f"{path}: it changes while it is read, {ATTEMPTS} times now; wait until it is written")
+    raise CheckpointError(f"{path}: it changes while it is read, {MAX_ATTEMPTS} times now; wait until it is written")
 
 
 def _state(path: str) -> tuple[int, ...] | None:

@@ -6,7 +6,7 @@ import pickle
 from contextvars import ContextVar, Token
 from typing import Final
 
-UNITS: Final = 4_000_000
+MAX_UNITS: Final = 4_000_000
 """Of half a microsecond or so, and of at most 80 bytes. A tensor takes some 90, a word of a vocabulary 5, so that a
 training checkpoint of ten thousand parameters passes and no file takes more than a few seconds."""
 
@@ -15,12 +15,12 @@ class ExhaustedError(pickle.UnpicklingError):
     """More work than any model takes; the message says what to do."""
 
 
-class Allowance:
+class WorkBudget:
     """What is left of the work; a context manager within which ``current`` gives this one."""
 
-    def __init__(self, units: int = UNITS) -> None:
+    def __init__(self, units: int = MAX_UNITS) -> None:
         self.left = units
-        self._tokens: list[Token[Allowance | None]] = []
+        self._tokens: list[Token[WorkBudget | None]] = []
 
     def spend(self, units: int) -> None:
         """Take ``units`` off.
@@ -34,7 +34,7 @@ class Allowance:
                 "more objects than any model needs: if it is one, save its state_dict alone, without the rest"
             )
 
-    def __enter__(self) -> Allowance:
+    def __enter__(self) -> WorkBudget:
         self._tokens.append(_CURRENT.set(self))
         return self
 
@@ -42,9 +42,9 @@ class Allowance:
         _CURRENT.reset(self._tokens.pop())
 
 
-_CURRENT: ContextVar[Allowance | None] = ContextVar("allowance", default=None)
+_CURRENT: ContextVar[WorkBudget | None] = ContextVar("budget", default=None)
 
 
-def current() -> Allowance:
-    """The allowance of the model that is being read; a full one if none is."""
-    return _CURRENT.get() or Allowance()
+def current_budget() -> WorkBudget:
+    """The budget of the model that is being read; a full one if none is."""
+    return _CURRENT.get() or WorkBudget()

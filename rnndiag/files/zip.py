@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 SIGNATURE: Final = b"PK\x03\x04"
-MAX_DIRECTORY: Final = 8 * 2**20
+MAX_DIRECTORY_BYTES: Final = 8 * 2**20
 """Bytes of the list of members, some 80 a tensor; each member becomes objects ten times as large."""
 CHUNK_BYTES: Final = 8 << 20
 """The size of the pieces in which a file is read."""
@@ -122,8 +122,8 @@ class _Sparing(io.BufferedReader):
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or size < 0:
-            size = MAX_DIRECTORY
-        if size > MAX_DIRECTORY:
+            size = MAX_DIRECTORY_BYTES
+        if size > MAX_DIRECTORY_BYTES:
             raise zipfile.BadZipFile(f"its list of members has {size:,} bytes, more than any model needs")
         return super().read(size)
 
@@ -182,7 +182,7 @@ def check_end(file: BinaryIO, path: Path, size: int) -> None:
         signature, *_, length, offset = _END64.unpack(tail[: _END64.size].rjust(_END64.size, b"\0"))
         if signature != b"PK\x06\x06" or _LOCATOR.unpack(locator)[2] != stop:
             raise CheckpointError(f"{path}: the zip archive's end records contradict each other")
-    if comment or offset + length != stop or length > MAX_DIRECTORY:
+    if comment or offset + length != stop or length > MAX_DIRECTORY_BYTES:
         raise CheckpointError(
             f"{path}: the zip archive's member list is not where PyTorch's writer puts it:"
             f" expected {length} bytes that end at {stop}, got offset {offset}"

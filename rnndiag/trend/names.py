@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Final
 
 from rnndiag.checkpoint.formats.folders import SUFFIXES
-from rnndiag.checkpoint.unpickling.training_step import MOST
+from rnndiag.checkpoint.unpickling.training_step import MAX_COUNT
 
 _DIGITS: Final = r"(\d+(?:\.\d+)?)([kKM](?![a-zA-Z]))?"
 _NUMBER: Final = re.compile(_DIGITS)
@@ -72,4 +72,4 @@ def _value(matches: Sequence[re.Match[str]]) -> float | None:
     if not matches:
         return None
     value = float(matches[-1][1]) * _UNIT[matches[-1][2] or ""]
-    return value if value <= MOST else None
+    return value if value <= MAX_COUNT else None

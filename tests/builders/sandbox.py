@@ -23,7 +23,7 @@ import safetensors.torch  # noqa: F401  # imported by the readers on first use
 
 import rnndiag.checkpoint
 from rnndiag.errors import CheckpointError
-from rnndiag.files.work_budget import UNITS, Allowance
+from rnndiag.files.work_budget import MAX_UNITS, WorkBudget
 from tests.fuzz.oracle import Watch, check_words, hold
 from tests.paths import ROOT
 
@@ -43,7 +43,7 @@ WALL_SECONDS: Final = 500
 
 
 def main(folder: Path) -> None:
-    """A line of JSON out for each line of JSON in: a path, and the units of an allowance.
+    """A line of JSON out for each line of JSON in: a path, and the units of a budget.
 
     Where there are fewer than usual, calls are counted too, which makes each of them several times slower.
     """
@@ -64,8 +64,8 @@ def main(folder: Path) -> None:
             resource.setrlimit(resource.RLIMIT_AS, (held + ADDRESSES,) * 2)
             resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, resource.getrlimit(resource.RLIMIT_CPU)[1]))
             signal.alarm(WALL_SECONDS)
-            made = _record_allowances(units)
-            profile = cProfile.Profile() if units < UNITS else None
+            made = _record_budgets(units)
+            profile = cProfile.Profile() if units < MAX_UNITS else None
             outcome = _attempt(path, watch, folder, profile)
             outcome["units"] = sum(units - max(each.left, 0) for each in made)
             if profile is not None:
@@ -77,16 +77,16 @@ def main(folder: Path) -> None:
             print(json.dumps({"broken": f"killed: wait status {status}"}), flush=True)
 
 
-def _record_allowances(units: int) -> list[Allowance]:
-    """Make every allowance of this process one of ``units``, and add it to the list that is returned."""
-    made: list[Allowance] = []
-    make = Allowance.__init__
+def _record_budgets(units: int) -> list[WorkBudget]:
+    """Make every budget of this process one of ``units``, and add it to the list that is returned."""
+    made: list[WorkBudget] = []
+    make = WorkBudget.__init__
 
-    def record(self: Allowance) -> None:
+    def record(self: WorkBudget) -> None:
         make(self, units)
         made.append(self)
 
-    Allowance.__init__ = record  # type: ignore[method-assign]
+    WorkBudget.__init__ = record  # type: ignore[method-assign]
     return made
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from rnndiag.checkpoint import load
-from rnndiag.files.work_budget import Allowance, ExhaustedError, current
+from rnndiag.files.work_budget import ExhaustedError, WorkBudget, current_budget
 from tests.builders.hostile_pickles import HEAPS, TENSORS
 from tests.builders.pickles import DATA, beside_layer, whole
 from tests.builders.torch_files import legacy_of, zip_of
@@ -64,11 +64,11 @@ def test_a_large_training_checkpoint_passes(save, legacy):
 
 
 def test_one_allowance_for_all_that_is_read_within_it():
-    with Allowance(10) as allowance:
-        assert current() is allowance
-        current().spend(6)
-        with allowance, pytest.raises(ExhaustedError):
-            current().spend(5)
-        assert current() is allowance
-    assert current() is not allowance
-    assert current() is not current()
+    with WorkBudget(10) as budget:
+        assert current_budget() is budget
+        current_budget().spend(6)
+        with budget, pytest.raises(ExhaustedError):
+            current_budget().spend(5)
+        assert current_budget() is budget
+    assert current_budget() is not budget
+    assert current_budget() is not current_budget()

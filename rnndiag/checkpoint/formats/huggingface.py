@@ -10,7 +10,7 @@ import msgspec
 from rnndiag.checkpoint.formats import sharded
 from rnndiag.checkpoint.formats.base import Candidate, Format, written_back
 from rnndiag.checkpoint.model import Skipped
-from rnndiag.checkpoint.unpickling.training_step import MOST
+from rnndiag.checkpoint.unpickling.training_step import MAX_COUNT
 from rnndiag.errors import CheckpointError
 from rnndiag.files.parts import files_beneath
 from rnndiag.files.text import listing
@@ -30,11 +30,11 @@ WEIGHTS: Final = (
 """In the order of preference, which is that of transformers."""
 
 CONFIG: Final = "config.json"
-MAX_CONFIG: Final = 1 << 20
+MAX_CONFIG_BYTES: Final = 1 << 20
 
 
 STATE: Final = "trainer_state.json"
-MAX_STATE: Final = 16 << 20
+MAX_STATE_BYTES: Final = 16 << 20
 """Bytes: it holds a log of the whole run."""
 
 
@@ -84,19 +84,21 @@ def _with_state(path: pathlib.Path, contents: Contents) -> Contents:
     try:
         file = Candidate(sharded.locate(path, path, STATE))
         with file.path.open("rb") as state:
-            step = msgspec.json.decode(state.read(MAX_STATE), type=_State).global_step
+            step = msgspec.json.decode(state.read(MAX_STATE_BYTES), type=_State).global_step
     except msgspec.ValidationError:  # no such key
         return contents
     except (CheckpointError, ValueError, RecursionError, OSError):
         return replace(contents, skipped=(*contents.skipped, Skipped(STATE, "it cannot be read as JSON")))
-    return replace(contents, progress={**contents.progress, "global_step": step}) if 0 <= step <= MOST else contents
+    return (
+        replace(contents, progress={**contents.progress, "global_step": step}) if 0 <= step <= MAX_COUNT else contents
+    )
 
 
 def _with_config(path: pathlib.Path, contents: Contents) -> Contents:
     try:
         file = Candidate(sharded.locate(path, path, CONFIG))
         with file.path.open("rb") as config:
-            stated = msgspec.json.decode(config.read(MAX_CONFIG), type=_Config).nonlinearity
+            stated = msgspec.json.decode(config.read(MAX_CONFIG_BYTES), type=_Config).nonlinearity
     except msgspec.ValidationError:  # no such key, or another nonlinearity
         return contents
     except (CheckpointError, ValueError, RecursionError, OSError):

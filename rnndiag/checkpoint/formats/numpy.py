@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor
 
-from rnndiag.checkpoint.contents import MAX_NAME, Container, Contents, KeyPath, Leaf, StoredTensor, Unusable
+from rnndiag.checkpoint.contents import MAX_NAME_CHARACTERS, Container, Contents, KeyPath, Leaf, StoredTensor, Unusable
 from rnndiag.checkpoint.formats.base import Candidate, Format
 from rnndiag.checkpoint.location import Location, contiguous
 from rnndiag.checkpoint.model import Skipped
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 MAX_ARRAYS: Final = 10_000
 """Each costs a tenth of a millisecond before one number is read; the largest models have some thousands."""
-ROOM: Final = 32 << 20
-"""Bytes of arrays that any archive may unpack to, and ``RATIO`` times its size beyond. Trained weights shrink
+FREE_BYTES: Final = 32 << 20
+"""Bytes of arrays that any archive may unpack to, and ``MAX_RATIO`` times its size beyond. Trained weights shrink
 by a tenth, nine of ten of them pruned to a quarter; zeros without end to a thousandth."""
-RATIO: Final = 16
+MAX_RATIO: Final = 16
 
 _DTYPES: Final = {2: torch.float16, 4: torch.float32, 8: torch.float64}
 """By bytes a number."""
@@ -44,15 +44,15 @@ def read_npz(path: pathlib.Path) -> Contents:
     listed = members(path)
     if len(listed) > MAX_ARRAYS:
         raise CheckpointError(f"{path}: {len(listed):,} arrays; expected at most {MAX_ARRAYS:,}, more than any model's")
-    room = allowance(path.stat().st_size)
+    room = max_unpacked_bytes(path.stat().st_size)
     held = 0
     tensors: dict[str, Leaf] = {}
     skipped: list[Skipped] = []
     with zipfile.ZipFile(path) as archive:
         for member in listed:
             name = _dotted(member.filename)
-            if name in tensors or len(name) > MAX_NAME:
-                fault = "its name is too long" if len(name) > MAX_NAME else "a second array of this name"
+            if name in tensors or len(name) > MAX_NAME_CHARACTERS:
+                fault = "its name is too long" if len(name) > MAX_NAME_CHARACTERS else "a second array of this name"
                 skipped.append(Skipped(printable(name), fault))
                 continue
             leaf = _leaf(path, archive, member, room - held)
@@ -61,9 +61,9 @@ def read_npz(path: pathlib.Path) -> Contents:
     return Contents(held, (Container(KeyPath(), tensors),), tuple(skipped))
 
 
-def allowance(size: int) -> int:
+def max_unpacked_bytes(size: int) -> int:
     """How many bytes of arrays an archive of ``size`` bytes may unpack to."""
-    return ROOM + RATIO * size
+    return FREE_BYTES + MAX_RATIO * size
 
 
 def check_member(member: zipfile.ZipInfo, header: Header) -> None:
@@ -93,7 +93,7 @@ def _leaf(path: pathlib.Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo,
         return Unusable(f"expected float16, float32 or float64, got {header}")
     if header.nbytes > room:
         return Unusable(
-            f"it unpacks to {header.nbytes:,} bytes, and the archive to more than {RATIO} times its size:"
+            f"it unpacks to {header.nbytes:,} bytes, and the archive to more than {MAX_RATIO} times its size:"
             " save the recurrent layers alone, with np.savez"
         )
     array = _Array(path, member, header)

@@ -24,7 +24,7 @@ from rnndiag.checkpoint.formats import (
 from rnndiag.checkpoint.formats.base import EXPECTED, Candidate, Format
 from rnndiag.checkpoint.formats.unknown import describe
 from rnndiag.errors import CheckpointError
-from rnndiag.files.work_budget import Allowance, ExhaustedError
+from rnndiag.files.work_budget import ExhaustedError, WorkBudget
 from rnndiag.printable import printable
 
 if TYPE_CHECKING:
@@ -114,15 +114,15 @@ def read(path: Path, known: Format | None = None) -> tuple[str, Contents]:
         CheckpointError: the file is refused or damaged, here or when one of its tensors is read.
         OSError: it is not there, or cannot be read.
     """
-    allowance = Allowance()
+    budget = WorkBudget()
     known = known or format_of(path)
-    with one_line(path, known.name), allowance:
+    with one_line(path, known.name), budget:
         contents = known.read(path)
 
     def guarded(leaf: Leaf) -> Leaf:
         if isinstance(leaf, Unusable):
             return leaf
-        return replace(leaf, read=partial(_read_guarded, path, known.name, leaf, allowance))
+        return replace(leaf, read=partial(_read_guarded, path, known.name, leaf, budget))
 
     containers = tuple(replace(c, tensors={k: guarded(v) for k, v in c.tensors.items()}) for c in contents.containers)
     return known.name, replace(contents, containers=containers)
@@ -149,10 +149,10 @@ def one_line(path: Path, name: str) -> Iterator[None]:
         ) from error
 
 
-def _read_guarded(path: Path, name: str, leaf: StoredTensor, allowance: Allowance) -> Tensor | Unusable:
+def _read_guarded(path: Path, name: str, leaf: StoredTensor, budget: WorkBudget) -> Tensor | Unusable:
     """Read a tensor of a file, long after the file was opened."""
     try:
-        with one_line(path, name), allowance:
+        with one_line(path, name), budget:
             return leaf.read()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error

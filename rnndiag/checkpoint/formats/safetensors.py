@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 from rnndiag.checkpoint.contents import (
-    MAX_NAME,
+    MAX_NAME_CHARACTERS,
     MAX_TENSORS,
     Container,
     Contents,
@@ -25,19 +25,19 @@ from rnndiag.checkpoint.location import Location, contiguous
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.unpickling.walk import is_nonlinearity
 from rnndiag.errors import CheckpointError
-from rnndiag.files.work_budget import current
+from rnndiag.files.work_budget import current_budget
 from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     import pathlib
 
-MAX_HEADER: Final = 16 << 20
+MAX_HEADER_BYTES: Final = 16 << 20
 """Bytes of the header, some 80 to 100 a tensor."""
 _LENGTH_BYTES: Final = 8
 """The size of the number at the start of the file, which is the length of the header."""
 BYTES_PER_UNIT: Final = 8
-PER_TENSOR: Final = 20
-"""Of ``allowance``, for the header and for each tensor that it lists."""
+UNITS_PER_TENSOR: Final = 20
+"""Units of the work budget, for the header and for each tensor that it lists."""
 MAX_DIMENSIONS: Final = 64
 """As many as a tensor of PyTorch can have."""
 
@@ -72,7 +72,7 @@ def read(path: pathlib.Path) -> Contents:
     size = path.stat().st_size
     header = _header(path)
     file: Any = safe_open(path, framework="pt", device="cpu")  # verifies the offsets
-    current().spend(len(header) // BYTES_PER_UNIT)
+    current_budget().spend(len(header) // BYTES_PER_UNIT)
     listed: dict[str, Any] = json.loads(header, object_pairs_hook=_distinct)
     start = _LENGTH_BYTES + len(header)
     tensors: dict[str, Leaf] = {}
@@ -80,9 +80,9 @@ def read(path: pathlib.Path) -> Contents:
     names = file.keys()
     if len(names) > MAX_TENSORS:
         raise CheckpointError(f"{path}: it holds {len(names):,} tensors, more than any model has")
-    current().spend(PER_TENSOR * len(names))
+    current_budget().spend(UNITS_PER_TENSOR * len(names))
     for name in names:
-        if len(name) > MAX_NAME:
+        if len(name) > MAX_NAME_CHARACTERS:
             skipped.append(Skipped(printable(name, 60), f"a name of {len(name)} characters"))
         else:
             tensors[name] = _leaf(path, file, name, start + listed[name]["data_offsets"][0])
@@ -109,7 +109,7 @@ def _header(path: pathlib.Path) -> bytes:
     """The header as it lies in the file, within what the library should be given to parse."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-        if length > MAX_HEADER:
+        if length > MAX_HEADER_BYTES:
             raise CheckpointError(f"{path}: a safetensors header of {length:,} bytes, more than any model needs")
         header = file.read(length)
     if len(header) < length:

@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from rnndiag.checkpoint.contents import MAX_NAME, MAX_TENSORS, Container, Contents, KeyPath, Leaf, common_framework
+from rnndiag.checkpoint.contents import (
+    MAX_NAME_CHARACTERS,
+    MAX_TENSORS,
+    Container,
+    Contents,
+    KeyPath,
+    Leaf,
+    common_framework,
+)
 from rnndiag.checkpoint.formats import safetensors, torch_legacy, torch_zip
 from rnndiag.checkpoint.formats.base import Candidate, Format
 from rnndiag.checkpoint.formats.unknown import describe
 from rnndiag.errors import CheckpointError
 from rnndiag.files.text import listing
-from rnndiag.files.work_budget import current
+from rnndiag.files.work_budget import current_budget
 from rnndiag.printable import printable
 
 if TYPE_CHECKING:
@@ -22,11 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 SUFFIX: Final = ".index.json"
-MAX_INDEX: Final = 32 << 20
+MAX_INDEX_BYTES: Final = 32 << 20
 """Bytes of an index, some 100 a tensor."""
 MAX_SHARDS: Final = 1000
-PER_FILE: Final = 500
-"""Units of ``allowance``."""
+UNITS_PER_FILE: Final = 500
+"""Units of the work budget."""
 
 SHARDS: Final = (safetensors.FORMAT, torch_zip.FORMAT, torch_legacy.FORMAT)
 """What a shard may be."""
@@ -46,7 +54,7 @@ def read(path: pathlib.Path) -> Contents:
         CheckpointError: an index or a shard that is missing, damaged, elsewhere, or does not hold what it should.
     """
     size = path.stat().st_size
-    if size > MAX_INDEX:
+    if size > MAX_INDEX_BYTES:
         raise CheckpointError(f"{path}: an index of {size:,} bytes, more than any model needs")
     index = msgspec.json.decode(path.read_bytes(), type=_Index)
     names = defaultdict(list)
@@ -74,7 +82,7 @@ def read(path: pathlib.Path) -> Contents:
 
 def parts(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """The shards that an index names; none where the index is refused."""
-    if path.stat().st_size > MAX_INDEX:
+    if path.stat().st_size > MAX_INDEX_BYTES:
         return
     try:
         index = msgspec.json.decode(path.read_bytes(), type=_Index)
@@ -92,7 +100,7 @@ def locate(path: pathlib.Path, folder: pathlib.Path, name: str) -> pathlib.Path:
         CheckpointError: not a plain name, not there, or a link that leads out of the folder.
     """
     shown = printable(name, 100)
-    if not name or len(name) > MAX_NAME or name in (".", "..") or any(c in name for c in "/\\\0"):
+    if not name or len(name) > MAX_NAME_CHARACTERS or name in (".", "..") or any(c in name for c in "/\\\0"):
         raise CheckpointError(f"{path}: expected the name of a file in the same folder, got {shown!r}")
     file = folder / name
     if not os.path.lexists(file):
@@ -116,7 +124,7 @@ def read_part(path: pathlib.Path, file: pathlib.Path, formats: Iterable[Format] 
     Raises:
         CheckpointError: it is refused, in one line that begins with ``path``.
     """
-    current().spend(PER_FILE)
+    current_budget().spend(UNITS_PER_FILE)
     try:
         candidate = Candidate(file)
         for each in formats:

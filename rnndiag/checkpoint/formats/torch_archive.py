@@ -15,7 +15,7 @@ from rnndiag.checkpoint.location import Location
 from rnndiag.checkpoint.unpickling.rebuild import Storage
 from rnndiag.checkpoint.unpickling.unpickler import TensorUnpickler
 from rnndiag.errors import CheckpointError
-from rnndiag.files.work_budget import current
+from rnndiag.files.work_budget import current_budget
 from rnndiag.files.zip import Part, ZipMember, check_end, content_start, members
 from rnndiag.printable import printable
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
     from rnndiag.checkpoint.formats.base import Candidate
 
-PER_ARCHIVE: Final = 500
-PER_MEMBER: Final = 16
-"""Units of ``allowance`` to open an archive, and to list each member."""
+UNITS_PER_ARCHIVE: Final = 500
+UNITS_PER_MEMBER: Final = 16
+"""Units of the work budget to open an archive, and to list each member."""
 
-MAX_TEXT: Final = 100
+MAX_TEXT_BYTES: Final = 100
 """Bytes of the member that names the order of bytes, of six."""
 
 
@@ -63,7 +63,7 @@ class Archive:
         with self._open() as file:
             check_end(file, path, self.size)
         held = members(path, start, self.size)
-        current().spend(PER_ARCHIVE + PER_MEMBER * len(held))
+        current_budget().spend(UNITS_PER_ARCHIVE + UNITS_PER_MEMBER * len(held))
         if sum(member.compress_size for member in held) > self.size:
             raise CheckpointError(f"{path}: its members overlap: together they are larger than the file")
         first, slash, _ = held[0].filename.partition("/") if held else ("", "", "")
@@ -144,7 +144,7 @@ class Archive:
 
     @cached_property
     def _is_swapped(self) -> bool:
-        order = dict(self.texts(self.members.keys() & {"byteorder"}, MAX_TEXT))
+        order = dict(self.texts(self.members.keys() & {"byteorder"}, MAX_TEXT_BYTES))
         return order.get("byteorder", "little") != sys.byteorder
 
 

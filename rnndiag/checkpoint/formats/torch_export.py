@@ -34,12 +34,12 @@ OLD_PROGRAM, OLD_WEIGHTS = "serialized_exported_program.json", re.compile(r"seri
 PROGRAM: Final = re.compile(r"models/(.+)\.json")
 COMPILED: Final = "data/aotinductor/"
 
-MAX_CONFIG: Final = 16 << 20
+MAX_CONFIG_BYTES: Final = 16 << 20
 """Bytes of JSON that describe the weights, some 330 a tensor."""
-MAX_PROGRAM: Final = 16 << 20
+MAX_PROGRAM_BYTES: Final = 16 << 20
 """Bytes of a program that are searched, some 1500 a node."""
 
-MAX_STACK: Final = 10_000
+MAX_STACK_CHARACTERS: Final = 10_000
 """Characters of the modules around a node, some 100 each."""
 
 DTYPES: Final = {
@@ -142,9 +142,9 @@ def read(path: pathlib.Path) -> Contents:
 def _weights(archive: Archive, model: str) -> dict[str, Leaf]:
     config = f"data/weights/{model}_weights_config.json"
     if config in archive.members:
-        if archive.members[config].file_size > MAX_CONFIG:
+        if archive.members[config].file_size > MAX_CONFIG_BYTES:
             raise CheckpointError(f"{archive.path}: {printable(config)} is larger than any model's")
-        (_, text), *_ = archive.texts([config], MAX_CONFIG)
+        (_, text), *_ = archive.texts([config], MAX_CONFIG_BYTES)
         payloads = msgspec.json.decode(text, type=_Config).config
         if len(payloads) > MAX_TENSORS:
             raise CheckpointError(f"{archive.path}: it holds {len(payloads):,} tensors, more than any model has")
@@ -178,10 +178,10 @@ class _Search:
         self.facts: dict[str, ModuleFacts] = {}
         self.statements: list[tuple[str, Nonlinearity]] = []
         self.notes: list[str] = []
-        if archive.members[member].file_size > MAX_PROGRAM:
+        if archive.members[member].file_size > MAX_PROGRAM_BYTES:
             self.notes.append(f"{printable(member)} was not searched for tanh or relu: it has more than 16 MiB")
             return
-        (_, text), *_ = archive.texts([member], MAX_PROGRAM)
+        (_, text), *_ = archive.texts([member], MAX_PROGRAM_BYTES)
         self._search(member, msgspec.json.decode(text, type=_Program).graph_module.graph.nodes)
 
     def _search(self, member: str, nodes: list[_Node]) -> None:
@@ -189,7 +189,7 @@ class _Search:
         kernels: defaultdict[str, set[str]] = defaultdict(set)
         steps: defaultdict[str, set[str]] = defaultdict(set)
         for node in nodes:
-            stack = node.metadata.nn_module_stack[:MAX_STACK] if node.metadata else ""
+            stack = node.metadata.nn_module_stack[:MAX_STACK_CHARACTERS] if node.metadata else ""
             path = ""
             # Innermost last: a key, the module's path, its class.
             for _, path, class_path in (entry for e in stack.split(";") if len(entry := e.split(",")) == 3):

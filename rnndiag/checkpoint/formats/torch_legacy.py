@@ -60,7 +60,7 @@ def read(path: Path) -> Contents:
         root = _Unpickler(file, storages).load()
         keys = _plain(file)
         if type(keys) is not list or not all(type(key) is str for key in keys):
-            raise pickle.UnpicklingError("its list of storages is malformed")
+            raise pickle.UnpicklingError("its header is malformed")
         empty = storages.declared.keys() - set(keys)
         if empty:
             raise CheckpointError(f"{path}: storage {printable(min(empty))} has no data: save the file again")

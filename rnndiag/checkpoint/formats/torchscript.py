@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MARKS: Final = ("constants.pkl", "bytecode.pkl")
 """Members that tell TorchScript from torch.save."""
 
-MAX_CODE: Final = 32 << 20
+MAX_CODE_BYTES: Final = 32 << 20
 """Bytes of code that are searched, and"""
 MAX_FILES: Final = 5000
 """members: a traced model has one for each of its modules."""
@@ -66,7 +66,7 @@ class _Code:
         self.statements: list[tuple[str, Nonlinearity]] = []
         """By member."""
         names = (name for name in archive.members if name.startswith("code/") and name.endswith(".py"))
-        for name, text in archive.texts(islice(names, MAX_FILES), MAX_CODE):
+        for name, text in archive.texts(islice(names, MAX_FILES), MAX_CODE_BYTES):
             self._search(name, text)
 
     def facts_of(self, module: StandIn) -> ModuleFacts:

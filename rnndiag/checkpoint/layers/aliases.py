@@ -46,7 +46,7 @@ _CUSTOM: Final = {
     "lstm": "",
 }
 """What a GRU's names leave open."""
-MAX_TELLING: Final = 100
+MAX_SEARCHED_CHARACTERS: Final = 100
 """Characters at the end of a name that are looked at, so that a long one takes no long search."""
 _LEVEL: Final = re.compile(r"_l(?:0|[1-9][0-9]{0,2})(?:_reverse)?")
 _KERAS: Final = re.compile(r"(?i:recurrent_kernel)")
@@ -132,7 +132,7 @@ def _modules(tensors: Mapping[str, Leaf], taken: Container_[str]) -> dict[tuple[
     for name in tensors:
         if name in taken:
             continue
-        start = max(0, len(name) - MAX_TELLING)
+        start = max(0, len(name) - MAX_SEARCHED_CHARACTERS)
         for role, pattern in _NAME.items():
             match = pattern.fullmatch(name, start)
             if match:

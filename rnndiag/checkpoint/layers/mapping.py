@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from rnndiag.checkpoint.contents import MAX_NAME
+from rnndiag.checkpoint.contents import MAX_NAME_CHARACTERS
 from rnndiag.checkpoint.layers.convention import CANONICAL, canonical_order
 from rnndiag.errors import SettingsError
 from rnndiag.files.globs import Pieces
@@ -61,7 +61,7 @@ class RoleMap:
         modules: defaultdict[tuple[str, ...], defaultdict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
         for role, pattern in self.patterns.items():
             for name in container.tensors:
-                match = pattern.match(name) if len(name) <= MAX_NAME else None
+                match = pattern.match(name) if len(name) <= MAX_NAME_CHARACTERS else None
                 if match:
                     modules[match.stars][role][match.named.get("gate", "")] = name
         whole = {stars: names for stars, names in modules.items() if {"hh", "ih"} <= names.keys()}

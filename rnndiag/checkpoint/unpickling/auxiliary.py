@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MAX_PARTS: Final = 1_000_000
 """The largest number of parts that are checked; a file with more parts is doubtful."""
-MAX_BYTES: Final = 1024
+MAX_BLOB_BYTES: Final = 1024
 """A byte string that is longer than this could contain a whole model."""
 
 OPTIMIZER: Final = "optimizer state only"
@@ -63,7 +63,7 @@ def _is_plain(root: object) -> bool:
     while todo:
         part = todo.pop()
         if isinstance(part, bytes | bytearray):
-            if len(part) > MAX_BYTES:
+            if len(part) > MAX_BLOB_BYTES:
                 return False
             continue
         within: Collection[object] = ()
@@ -71,7 +71,7 @@ def _is_plain(root: object) -> bool:
             if part.module.partition(".")[0] == "numpy" and part.name == "_reconstruct":
                 return False
             # A pickle of protocol 2, which torch.save writes, stores bytes like this.
-            if part.module == "_codecs" and any(isinstance(a, str) and len(a) > MAX_BYTES for a in part.args[:2]):
+            if part.module == "_codecs" and any(isinstance(a, str) and len(a) > MAX_BLOB_BYTES for a in part.args[:2]):
                 return False
             # The containers, not their members: many objects may share them.
             within = (part.state, part.args, part.items, part.elements)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from rnndiag.checkpoint.contents import MAX_NAME, DequantizedTensor, StoredTensor, Unusable, value_of
+from rnndiag.checkpoint.contents import MAX_NAME_CHARACTERS, DequantizedTensor, StoredTensor, Unusable, value_of
 from rnndiag.files.text import shape_of
-from rnndiag.files.work_budget import current
+from rnndiag.files.work_budget import current_budget
 from rnndiag.printable import printable
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def _quantized(storage: Any, offset: Any, size: Any, stride: Any, scheme: Any, *
     integers = view(replace(storage, dtype=kind), offset, size, stride)
     if isinstance(integers, Unusable):
         return integers
-    current().spend(20)  # in addition to the cost of a plain tensor
+    current_budget().spend(20)  # in addition to the cost of a plain tensor
     name, scale, zero = scheme[0].name, scheme[1], scheme[2]
     if name == "per_tensor_affine" and type(scale) is float and type(zero) is int and abs(zero) < 2**31:
         return DequantizedTensor(size, torch.float32, partial(_scaled, integers, scale, zero), _quantized_in_file)
@@ -209,7 +209,7 @@ def _scaled_by_channel(integers: StoredTensor, scale: StoredTensor, zero: Stored
 
 def is_short(value: object) -> bool:
     """Whether ``value`` is a string that can serve as a name."""
-    return type(value) is str and len(value) <= MAX_NAME
+    return type(value) is str and len(value) <= MAX_NAME_CHARACTERS
 
 
 def is_count(value: object) -> bool:

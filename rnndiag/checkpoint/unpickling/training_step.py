@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 KEYS: Final = ("global_step", "step", "iteration", "iter", "num_updates", "epoch")
 """Under which training loops keep their counters, the finest first."""
 
-MOST: Final = 1 << 53
+MAX_COUNT: Final = 1 << 53
 """Larger numbers are no count of anything, and no float64 holds them all."""
 
 SETTINGS: Final = frozenset({"hyper_parameters", "hparams", "config", "cfg", "args", "options", "settings"})
@@ -32,4 +32,4 @@ def counter(path: KeyPath, value: object) -> int | None:
     if isinstance(value, StoredTensor) and value.shape == () and value.dtype in (torch.int32, torch.int64):
         number = value.read()
         value = int(number) if isinstance(number, Tensor) else None
-    return value if type(value) is int and 0 <= value <= MOST else None
+    return value if type(value) is int and 0 <= value <= MAX_COUNT else None

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 from torch.serialization import StorageType
 
 from rnndiag.checkpoint.unpickling.rebuild import REBUILDS, StandIn, Storage, call, is_count, is_short, store
-from rnndiag.files.work_budget import current
+from rnndiag.files.work_budget import current_budget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import torch
 
-MAX_STRING: Final = 4096
+MAX_STRING_BYTES: Final = 4096
 """Bytes of a string that is kept; no name is longer. Of arrays that Python pickles by value, none is."""
 
 COSTS: Final = [1] * 256
-"""Of each opcode, in units of ``allowance``."""
+"""Of each opcode, in units of the work budget."""
 COSTS[pickle.GLOBAL[0]] = COSTS[pickle.STACK_GLOBAL[0]] = COSTS[pickle.OBJ[0]] = 5
 COSTS[pickle.REDUCE[0]] = COSTS[pickle.NEWOBJ[0]] = COSTS[pickle.NEWOBJ_EX[0]] = COSTS[pickle.INST[0]] = 10
 COSTS[pickle.BINPERSID[0]] = 4
@@ -73,7 +73,7 @@ class RestrictedUnpickler(pickle._Unpickler):
         self.metastack, self.stack, self.proto = [], [], 0
         self.append = self.stack.append
         # A hostile file comes here four million times: what can be looked up once is.
-        read, operations, spend, stop = self.read, self.operations, current().spend, pickle.STOP[0]
+        read, operations, spend, stop = self.read, self.operations, current_budget().spend, pickle.STOP[0]
         while True:
             opcode = read(1)[0]
             if opcode == stop:
@@ -171,7 +171,7 @@ class RestrictedUnpickler(pickle._Unpickler):
 
     def _string(self, width: int, kind: type[str] | type[bytes]) -> None:
         size = int.from_bytes(self.read(width), "little")
-        if size > MAX_STRING:
+        if size > MAX_STRING_BYTES:
             self._file.skip(size)
             self.append(StandIn("builtins", kind.__name__))
             return
@@ -200,7 +200,7 @@ class RestrictedUnpickler(pickle._Unpickler):
             target = target.own_items()
         if type(target) is not dict:
             raise pickle.UnpicklingError(f"items given to {type(target).__name__}, which takes none")
-        current().spend(len(items))
+        current_budget().spend(len(items))
         store(target, zip(items[::2], items[1::2], strict=True))
 
     def _append(self) -> None:
@@ -282,7 +282,7 @@ class _Bounded:
     def __init__(self, file: File, size: int | None) -> None:
         self._file = file
         self._read = file.read
-        self._allowance = current()
+        self._budget = current_budget()
         here = file.tell()
         self._left = (file.seek(0, io.SEEK_END) - here) if size is None else size
         file.seek(here)
@@ -292,15 +292,15 @@ class _Bounded:
             raise self._short(size)
         self._left -= size
         if size > 15:
-            self._allowance.spend(size >> 4)
+            self._budget.spend(size >> 4)
         return self._read(size)
 
     def readline(self) -> bytes:
-        line = self._file.readline(min(self._left, MAX_STRING))
+        line = self._file.readline(min(self._left, MAX_STRING_BYTES))
         if not line.endswith(b"\n"):
-            raise pickle.UnpicklingError(f"a line of text that is cut short, or longer than {MAX_STRING} bytes")
+            raise pickle.UnpicklingError(f"a line of text that is cut short, or longer than {MAX_STRING_BYTES} bytes")
         self._take(len(line))
-        self._allowance.spend(len(line) >> 4)
+        self._budget.spend(len(line) >> 4)
         return line
 
     def skip(self, size: int) -> None:

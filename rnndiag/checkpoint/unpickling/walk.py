@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, cast
 
 from rnndiag.checkpoint.contents import (
-    MAX_NAME,
+    MAX_NAME_CHARACTERS,
     Container,
     Contents,
     DequantizedTensor,
@@ -25,7 +25,7 @@ from rnndiag.checkpoint.unpickling.auxiliary import auxiliary
 from rnndiag.checkpoint.unpickling.quantized import Packed, packed, unpacked
 from rnndiag.checkpoint.unpickling.rebuild import StandIn
 from rnndiag.checkpoint.unpickling.training_step import KEYS, counter
-from rnndiag.files.work_budget import current
+from rnndiag.files.work_budget import current_budget
 from rnndiag.printable import printable
 
 if TYPE_CHECKING:
@@ -41,11 +41,11 @@ _OPTIMIZER: Final = re.compile(
 )
 """Names under which training keeps optimizer state, some of it by the names of the parameters."""
 
-PER_PART: Final = 6
-PER_TENSOR: Final = 30
-"""Units of ``allowance`` to walk through a dict or the like, and to pass a tensor over if it is no layer's."""
+UNITS_PER_PART: Final = 6
+UNITS_PER_TENSOR: Final = 30
+"""Units of the work budget to walk through a dict or the like, and to pass a tensor over if it is no layer's."""
 
-GROWTH: Final = 4
+DEQUANTIZED_GROWTH: Final = 4
 """How many times larger an integer of a byte becomes."""
 
 SCRIPTED: Final = "__torch__"
@@ -86,14 +86,14 @@ def walk(
     if not any(isinstance(leaf, DequantizedTensor) for each in walker.containers for leaf in each.tensors.values()):
         return found
     note = "quantised weights were dequantised; what the model rounds of its activations as it runs was not"
-    return replace(found, size=size * GROWTH, notes=(note,))
+    return replace(found, size=size * DEQUANTIZED_GROWTH, notes=(note,))
 
 
 class _Walker:
     def __init__(self, describe: Callable[[StandIn], ModuleFacts], *, tensor_counters: bool) -> None:
         self._describe = describe
         self._tensor_counters = tensor_counters
-        self._allowance = current()
+        self._budget = current_budget()
         self.containers: list[Container] = []
         self.skipped: list[Skipped] = []
         self.statements: list[tuple[str, Nonlinearity]] = []
@@ -122,7 +122,7 @@ class _Walker:
     def _drain(self) -> None:
         while self._todo:
             path, part = self._todo.pop()
-            if path.length > MAX_NAME:
+            if path.length > MAX_NAME_CHARACTERS:
                 self._skip(path, "nested too deep to be followed")
             elif isinstance(part, StandIn) and self._first_visit(part):
                 self._stand_in(path, part)
@@ -140,9 +140,9 @@ class _Walker:
             leaf = _leaf(value)
             if leaf is not None:
                 tensors[key] = leaf
-                self._allowance.spend(PER_TENSOR)
+                self._budget.spend(UNITS_PER_TENSOR)
             elif _holds(value):
-                self._allowance.spend(PER_PART)
+                self._budget.spend(UNITS_PER_PART)
                 place = path.child(key)
                 later = _is_optimizer(value, key) and not self._in_optimizer
                 (self._optimizers if later else parts).append((place, value))
@@ -162,7 +162,7 @@ class _Walker:
         # Attributes, slots, items and elements are all found under the object's own path.
         state = part.state if isinstance(part.state, tuple) else (part.state,)
         held = [each for each in (*state[:2], part.args, part.items, part.elements) if _holds(each)]
-        self._allowance.spend(PER_PART * len(held))
+        self._budget.spend(UNITS_PER_PART * len(held))
         self._todo += [(path, each) for each in reversed(held)]
 
     def _module(self, path: KeyPath, root: StandIn) -> None:
@@ -173,14 +173,14 @@ class _Walker:
         while todo:
             name, module = todo.pop()
             state = cast("dict[str, Any]", module.state)
-            if not self._first_visit(state) or len(name) > MAX_NAME:
+            if not self._first_visit(state) or len(name) > MAX_NAME_CHARACTERS:
                 continue
             facts[name] = self._describe(module)
             if isinstance(state.get("bidirectional"), bool):
                 two_way[name] = state["bidirectional"]
             scripted = module.module.startswith(SCRIPTED)
             values, modules, own = _by_kind(state) if scripted else self._by_table(state)
-            self._allowance.spend(PER_TENSOR * len(values) + PER_PART * len(modules))
+            self._budget.spend(UNITS_PER_TENSOR * len(values) + UNITS_PER_PART * len(modules))
             for key, value in values:
                 leaf = _leaf(value)
                 if leaf is not None:
