@@ -175,7 +175,7 @@ def test_subclasses_and_lone_modules() -> None:
     model = live.load(Named(3, 4))
     assert model.source.path == "Named"
     assert [(layer.name, layer.cell) for layer in model.stacks[0].layers] == [("l0", "lstm")]
-    assert "test_live.Named; it was measured as PyTorch's lstm" in model.notes[0]
+    assert "test_module.Named; it was measured as PyTorch's lstm" in model.notes[0]
     parametrizations.orthogonal(subclass := Named(3, 4), "weight_hh_l0")
     assert live.load(subclass).notes == model.notes
 
