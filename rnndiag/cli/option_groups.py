@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 @dataclass_transform(frozen_default=True)
 def option_group(group: type[Group]) -> type[Group]:
     """Make a class a group of options: a frozen dataclass, without methods that no command needs."""
-    return dataclass(frozen=True, slots=True, eq=False, repr=False)(group)
+    return dataclass(frozen=True, eq=False, repr=False, match_args=False)(group)
 
 
 def spread_options(*, leave_out: Collection[str] = ()) -> Callable[[Callable[..., Result]], Callable[..., Result]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -11,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rnndiag.cli.imported import load_factory
 from rnndiag.cli.inputs import Input, module_files
 from rnndiag.cli.interrupts import Interrupts
 from rnndiag.cli.paths import STDIN, UnfoundError, expand
@@ -237,6 +235,7 @@ def from_factory(
     spec: str, paths: Sequence[str | UnfoundError], chosen: Choices, interrupts: Interrupts, *, quiet: bool
 ) -> Generator[Outcome]:
     """The outcomes of the models that the user's own factory makes, one after the other."""
+    from rnndiag.cli.imported import load_factory
     from rnndiag.fleet.job import Failure
     from rnndiag.fleet.run import Outcome
 
@@ -371,4 +370,6 @@ def _without_models(paths: Sequence[str], skipped: frozenset[str]) -> int:
 def _combined(conditions: str, each_digest: str) -> str:
     if not each_digest:
         return conditions
+    import hashlib
+
     return hashlib.sha256(f"{conditions} {each_digest}".encode()).hexdigest()[: len(conditions)]
