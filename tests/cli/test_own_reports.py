@@ -60,7 +60,7 @@ def test_a_redirected_table_is_recognized(
     monkeypatch.setenv("COLUMNS", str(width))
     done = cli(*(long if each == "m0.pt" else each for each in arguments(command)))
     assert (done.code, done.err) == (0, "")
-    assert max(map(len, done.out.splitlines())) <= width
+    assert all(len(line) <= width or long in line for line in done.out.splitlines())  # a path is never broken
     (models / "report").write_text(done.out, encoding="utf-8")
     assert is_own_report(models / "report")
 
