@@ -25,10 +25,10 @@ from clock import Call, cpu_seconds, machine, table
 from rich.console import Console
 
 from rnndiag.bench import Bench
-from rnndiag.budget import cost, gemm_rate
 from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
 from rnndiag.measures.adjoint import layer_adjoint
+from rnndiag.measuring_cost import cost, gemm_rate
 from rnndiag.operators.lanczos import spectral_norms
 from rnndiag.operators.qr_exponents import frame_growth
 from rnndiag.probes import Probe

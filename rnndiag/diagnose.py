@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from rnndiag.bench import Bench, lag_of
-from rnndiag.budget import affordable, announce_trials, check_memory
 from rnndiag.cells.custom import StepLayer
 from rnndiag.checkpoint.model import Model, Skipped, Source
 from rnndiag.config.settings import Settings
@@ -15,11 +14,12 @@ from rnndiag.errors import ProbeError, SettingsError
 from rnndiag.files.globs import matches
 from rnndiag.machine.device import measuring
 from rnndiag.measures.layer import STAGES, measure_layer
-from rnndiag.measures.measure import MeasuredStack, measure, stage_count
+from rnndiag.measures.measure_stack import MeasuredStack, measure, stage_count
 from rnndiag.measures.stack import measure_stack
 from rnndiag.measures.step_norms import VECTORS, estimates_rms
 from rnndiag.measures.thinning import thinned_layer, thinned_stack
 from rnndiag.measures.verdict import worst
+from rnndiag.measuring_cost import affordable, announce_trials, check_memory
 from rnndiag.probes import Probe
 from rnndiag.report import SCHEMA_VERSION, ProbeReport, Report
 from rnndiag.rules.assess import assess

@@ -13,7 +13,7 @@ from rnndiag.config.settings import Settings, Thresholds
 from rnndiag.diagnose import Progress, build_report, measure_all, prepare
 from rnndiag.errors import SettingsError
 from rnndiag.files.globs import matches
-from rnndiag.measures.measure import MeasuredStack
+from rnndiag.measures.measure_stack import MeasuredStack
 from rnndiag.measures.verdict import Verdict, worst
 from rnndiag.probes import Probe
 from rnndiag.report import Report

@@ -28,7 +28,7 @@ FLOORS = (
     "probes",
     "trajectory",
     "bench",
-    "budget",
+    "measuring_cost",
     "measures",
     "parsers",
     "checkpoint",

@@ -9,7 +9,6 @@ import typer
 from rnndiag.cli.choices import choose
 from rnndiag.cli.destinations import Destination, write
 from rnndiag.cli.gate import FAILED, Gate
-from rnndiag.cli.option_groups import option_group, spread_options
 from rnndiag.cli.options import (
     RULES,
     FleetOptions,
@@ -21,6 +20,7 @@ from rnndiag.cli.options import (
 )
 from rnndiag.cli.run_models import Measured, ModelRun
 from rnndiag.cli.short_text import ShortText
+from rnndiag.cli.spread_options import option_group, spread_options
 from rnndiag.cli.stderr import print_error
 from rnndiag.cli.streams import print_table
 from rnndiag.errors import SettingsError

@@ -9,10 +9,10 @@ import typer
 
 from rnndiag.cli.choices import Choices, choose
 from rnndiag.cli.gate import FAILED, fails
-from rnndiag.cli.option_groups import option_group, spread_options
 from rnndiag.cli.options import MeasureOptions, OutputOptions, ProbeOptions, RuleOptions, format_option
 from rnndiag.cli.progress import progress_bar
 from rnndiag.cli.short_text import print_findings, severity_counts
+from rnndiag.cli.spread_options import option_group, spread_options
 from rnndiag.errors import BaselineError
 from rnndiag.renderers.registry import COMPARISON
 

@@ -3,11 +3,11 @@
 from functools import partial
 
 from rnndiag.cli.choices import choose
-from rnndiag.cli.option_groups import spread_options
 from rnndiag.cli.options import FleetOptions, MeasureOptions, ModelOptions, OutputOptions, ProbeOptions, RuleOptions
 from rnndiag.cli.output import full_table
 from rnndiag.cli.run_models import ModelRun, unchanged
 from rnndiag.cli.short_text import ShortText
+from rnndiag.cli.spread_options import spread_options
 
 
 @spread_options(leave_out=["fail_on"])

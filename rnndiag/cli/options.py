@@ -11,8 +11,8 @@ import typer
 from rnndiag.cli.destinations import Destination, check_destinations
 from rnndiag.cli.fleet import Fleet
 from rnndiag.cli.inputs import Input
-from rnndiag.cli.option_groups import option_group
 from rnndiag.cli.output import STREAMED, Outputs, Target, destinations, parse_targets
+from rnndiag.cli.spread_options import option_group
 from rnndiag.errors import OutputError, SettingsError
 from rnndiag.renderers.registry import REPORTS
 

@@ -10,10 +10,10 @@ import typer
 from rnndiag.cli.choices import Choices, choose
 from rnndiag.cli.destinations import Destination, acknowledge
 from rnndiag.cli.interrupts import Interrupts
-from rnndiag.cli.option_groups import option_group, spread_options
 from rnndiag.cli.options import OUTPUT, MeasureOptions, OutputOptions, ProbeOptions, RuleOptions, format_option
 from rnndiag.cli.output import Outputs
 from rnndiag.cli.progress import progress_bar
+from rnndiag.cli.spread_options import option_group, spread_options
 from rnndiag.cli.stderr import print_warning
 from rnndiag.errors import SettingsError
 from rnndiag.renderers.registry import PRESCRIPTION

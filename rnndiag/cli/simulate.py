@@ -9,10 +9,10 @@ import typer
 
 from rnndiag.cli.choices import choose
 from rnndiag.cli.destinations import Destination, write
-from rnndiag.cli.option_groups import option_group, spread_options
 from rnndiag.cli.options import OUTPUT, MeasureOptions, OutputOptions, ProbeOptions, RuleOptions
 from rnndiag.cli.output import full_table
 from rnndiag.cli.progress import progress_bar
+from rnndiag.cli.spread_options import option_group, spread_options
 
 if TYPE_CHECKING:
     from rnndiag.random_nets import RandomNet

@@ -12,7 +12,6 @@ import typer
 from rnndiag.cli.choices import choose
 from rnndiag.cli.destinations import Destination
 from rnndiag.cli.interrupts import Interrupts
-from rnndiag.cli.option_groups import option_group, spread_options
 from rnndiag.cli.options import (
     MEASUREMENT,
     OUTPUT,
@@ -24,6 +23,7 @@ from rnndiag.cli.options import (
 )
 from rnndiag.cli.progress import progress_bar
 from rnndiag.cli.run_models import INTERRUPTED
+from rnndiag.cli.spread_options import option_group, spread_options
 from rnndiag.renderers.registry import SWEEP
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ import typer
 
 from rnndiag.cli.choices import choose
 from rnndiag.cli.gate import FAILED, fails
-from rnndiag.cli.option_groups import option_group, spread_options
 from rnndiag.cli.options import (
     RULES,
     FleetOptions,
@@ -21,6 +20,7 @@ from rnndiag.cli.options import (
 )
 from rnndiag.cli.run_models import ModelRun
 from rnndiag.cli.short_text import print_findings, severity_counts
+from rnndiag.cli.spread_options import option_group, spread_options
 from rnndiag.renderers.registry import TREND
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ LIBRARIES = {
 ALWAYS = {"cli", "errors", "files", "printable", "process", "renderers", "version"}
 RULES = ALWAYS | {"measures", "rules"}
 MEASURING = RULES | {
-    "api", "bench", "budget", "cells", "checkpoint", "config", "diagnose", "machine", "operators", "parsers", "probes",
-    "random_nets", "report", "seeds", "theory", "trajectory", "treatments",
+    "api", "bench", "cells", "checkpoint", "config", "diagnose", "machine", "measuring_cost", "operators", "parsers",
+    "probes", "random_nets", "report", "seeds", "theory", "trajectory", "treatments",
 }  # fmt: skip
 FILES = MEASURING | {"fleet"}
 

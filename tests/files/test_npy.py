@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from numpy.lib import format as npy
 
 from rnndiag.api import make_probe
-from rnndiag.budget import check_memory
 from rnndiag.errors import ProbeError, SettingsError
 from rnndiag.files.npy import read_header, read_leading
 from rnndiag.machine.device import available_memory
+from rnndiag.measuring_cost import check_memory
 from rnndiag.probes import Probe
 
 

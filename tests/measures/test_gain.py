@@ -14,7 +14,7 @@ from rnndiag.checkpoint.model import Model, Source
 from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
 from rnndiag.measures.gain import layer_gain, stack_gain
-from rnndiag.measures.measure import measure
+from rnndiag.measures.measure_stack import measure
 from rnndiag.probes import Probe
 from rnndiag.trajectory import run_stack
 from rnndiag.treatments.layerwise import driven

@@ -11,7 +11,7 @@ from rnndiag import Settings, diagnose
 from rnndiag.bench import Bench
 from rnndiag.cells.layer import Stack
 from rnndiag.checkpoint.model import Model, Source
-from rnndiag.measures.measure import MeasuredStack, measure
+from rnndiag.measures.measure_stack import MeasuredStack, measure
 from rnndiag.prescription import TreatmentResult, prescribe
 from rnndiag.probes import Probe
 from rnndiag.treatments.patient import Patient

@@ -7,12 +7,12 @@ import logging
 import pytest
 import torch
 
-from rnndiag import budget
+from rnndiag import measuring_cost
 from rnndiag.bench import Bench
-from rnndiag.budget import Cost, cost, gemm_rate
 from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
 from rnndiag.errors import SettingsError
+from rnndiag.measuring_cost import Cost, cost, gemm_rate
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet
 
@@ -49,7 +49,7 @@ def test_long_work_is_announced_and_short_work_is_not(caplog, monkeypatch: pytes
     model = RandomNet(hidden=8).build()
     diagnose(model, Probe(length=10, batch=2))
     assert not caplog.records
-    monkeypatch.setattr(budget, "ANNOUNCE_SECONDS", 0.0)
+    monkeypatch.setattr(measuring_cost, "ANNOUNCE_SECONDS", 0.0)
     diagnose(model, Probe(length=10, batch=2))
     (record,) = caplog.records
     assert record.getMessage().startswith("rnn: about 0 s and 0.0 GiB, at ")
@@ -66,7 +66,7 @@ def test_what_would_not_fit_is_refused_before_it_begins() -> None:
 def test_that_treatments_are_tried_is_told_where_it_takes_long(
     sigma: float, told: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(budget, "ANNOUNCE_SECONDS", 0.0)
+    monkeypatch.setattr(measuring_cost, "ANNOUNCE_SECONDS", 0.0)
     model = RandomNet(sigma=sigma, hidden=8, input_scale=0.1).build()
     with caplog.at_level("INFO", logger="rnndiag"):
         diagnose(model, Probe(length=20, batch=6))
@@ -82,7 +82,7 @@ def test_what_is_long_to_measure_once_is_not_treated_unasked(monkeypatch: pytest
     report = diagnose(model, probe)
     assert tried()
     assert not report.notes
-    monkeypatch.setattr(budget, "MAX_MEASURING_SECONDS", 0.0)
+    monkeypatch.setattr(measuring_cost, "MAX_MEASURING_SECONDS", 0.0)
     report = diagnose(model, probe)
     assert not tried()
     assert report.findings

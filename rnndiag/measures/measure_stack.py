@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rnndiag.bench import Bench
-from rnndiag.budget import check_cost
 from rnndiag.cells.layer import Stack
 from rnndiag.errors import SettingsError
 from rnndiag.measures.alternative import as_assumed, with_alternative
 from rnndiag.measures.gain import Gain, measured_gain
 from rnndiag.measures.layer import STAGES, LayerMeasures, measure_layer
 from rnndiag.measures.stack import StackMeasures, measure_stack
+from rnndiag.measuring_cost import check_cost
 from rnndiag.trajectory import run_stack
 
 
