@@ -13,11 +13,12 @@ from rnndiag.config.settings import Settings, Thresholds
 from rnndiag.diagnose import Progress, build_report, measure_all, prepare
 from rnndiag.errors import SettingsError
 from rnndiag.files.globs import matches
+from rnndiag.measures.gain import Gain
 from rnndiag.measures.measure_stack import MeasuredStack
 from rnndiag.measures.verdict import Verdict, worst
 from rnndiag.probes import Probe
 from rnndiag.report import Report
-from rnndiag.rules.base import Checklist
+from rnndiag.rules.base import Checklist, Finding
 from rnndiag.rules.policy import Policy
 from rnndiag.treatments.judging import distance, rank
 from rnndiag.treatments.patient import Patient
@@ -116,24 +117,17 @@ def prescribe(
     benches, unfit = prepare(model, probe, settings)
     measured = measure_all(benches, settings, progress)
     before = build_report(model, measured, unfit, probe, settings, policy)
-    trials: list[Trials] = []
+    gains: list[Gain] = []
     outcomes: dict[str, list[Tried | None]] = {name: [] for name in names}
     not_tried: list[NotTried] = []
-    for to_treat in _to_treat(measured, take):
-        with to_treat.bench.conditions():
-            each = Trials(Patient.of(to_treat.bench, to_treat.gain))
-            trials.append(each)
-            patient = each.patient
-            for index, name in enumerate(names):
-                if progress is not None:
-                    progress(f"{patient.stack.name}: {name}", index, len(names))
-                outcome = each.of(name)
-                outcomes[name].append(outcome if isinstance(outcome, Tried) else None)
-                if isinstance(outcome, NotTried):
-                    not_tried.append(outcome)
-            if patient.gain.verdict != "healthy":
-                before = replace(before, findings=apply_trials(before.findings, each))
-    found = [_combined(done, trials) for done in outcomes.values() if any(done)]
+    for each in _to_treat(measured, take):
+        gain, done, findings = _try_treatments(each, names, before.findings, progress)
+        gains.append(gain)
+        before = replace(before, findings=findings)
+        for name, outcome in done.items():
+            outcomes[name].append(outcome if isinstance(outcome, Tried) else None)
+        not_tried += [outcome for outcome in done.values() if isinstance(outcome, NotTried)]
+    found = [_combined(done, gains, settings.thresholds) for done in outcomes.values() if any(done)]
     ranked = _ranked(found, settings.thresholds)
     chosen = _chosen(ranked, not_tried, take)
     changed: dict[str, RecurrentLayer] = {}
@@ -145,6 +139,30 @@ def prescribe(
         after = build_report(treated, measure_all(benches, settings, progress, known), unfit, probe, settings, policy)
     taken = None if chosen is None else chosen.name
     return Prescribed(Prescription(before, tuple(ranked), tuple(not_tried), taken, after), changed)
+
+
+def _try_treatments(
+    measured: MeasuredStack, names: Sequence[str], findings: Sequence[Finding], progress: Progress | None
+) -> tuple[Gain, dict[str, Tried | NotTried], tuple[Finding, ...]]:
+    """Try treatments on copies of one stack.
+
+    The patients, with their inputs, working weights and hidden states, are released when the function returns. Only
+    the treated stacks in the dtypes of the file are kept, because the best treatment is known after the last stack.
+
+    Returns:
+        the gain of the stack before any treatment, the outcome of each treatment by name, and the findings with the
+        suggestions that were tried.
+    """
+    with measured.bench.conditions():
+        trials = Trials(Patient.of(measured.bench, measured.gain))
+        stack, gain = trials.patient.stack, trials.patient.gain
+        outcomes: dict[str, Tried | NotTried] = {}
+        for index, name in enumerate(names):
+            if progress is not None:
+                progress(f"{stack.name}: {name}", index, len(names))
+            outcomes[name] = trials.of(name)
+        tried = tuple(findings) if gain.verdict == "healthy" else apply_trials(findings, trials)
+    return gain, outcomes, tried
 
 
 def _to_treat(measured: Sequence[MeasuredStack], take: str | None) -> Sequence[MeasuredStack]:
@@ -168,18 +186,25 @@ def _named(treatments: str, take: str | None) -> list[str]:
     return names if take in names else [*names, take]
 
 
-def _combined(done: Sequence[Tried | None], trials: Sequence[Trials]) -> TreatmentResult:
-    """One treatment over the ill stacks: applied where it helps, or, helping nowhere, wherever it suits."""
+def _combined(done: Sequence[Tried | None], gains: Sequence[Gain], thresholds: Thresholds) -> TreatmentResult:
+    """Combine the trials of one treatment on several stacks.
+
+    The treatment is applied to the stacks that it helps. If it helps no stack, it is applied to each stack that it
+    suits.
+
+    Args:
+        done: the trial on each stack; None for a stack on which the treatment was not tried.
+        gains: the gain of each stack before the treatment.
+        thresholds: the healthy band.
+    """
     shown = [tried.trial for tried in done if tried is not None]
     used = _used(done)
     after: list[tuple[Verdict, float, tuple[float, float] | None]] = []
-    for tried, each in zip(done, trials, strict=True):
+    for tried, gain in zip(done, gains, strict=True):
         if tried is not None and tried in used:
             after.append((tried.trial.verdict, tried.trial.log10_gain, tried.trial.log10_gain_interval))
         else:
-            gain = each.patient.gain
             after.append((gain.verdict, gain.log10, gain.gradient.log10_gain_interval if gain.gradient else None))
-    thresholds = trials[0].patient.thresholds
     verdict = worst([verdict for verdict, _, _ in after])
     _, gain_then, interval = max(
         (state for state in after if state[0] == verdict), key=lambda state: distance(state[1], thresholds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -93,6 +94,22 @@ def test_only_the_stacks_that_changed_are_measured_again(monkeypatch: pytest.Mon
     assert measured == ["ill", "well", "ill"]
     assert done.after is not None
     assert done.after.stacks[1] == done.before.stacks[1]
+
+
+def test_the_patients_of_a_stack_are_released_before_the_next_stack() -> None:
+    """The inputs, weights and states of a stack, once per treatment, are not kept until the last stack is treated."""
+    live: dict[str, set[str]] = {}
+
+    def progress(piece: str, done: int, total: int) -> None:
+        if ": rescale" in piece or ": scale-inputs" in piece:
+            gc.collect()
+            live[piece] = {each.bench.name for each in gc.get_objects() if type(each) is Patient}
+
+    prescribe(model(patient_1=0.1, patient_2=0.1), PROBE, treatments="[rs]*s*", progress=progress)
+    assert live["patient_1: scale-inputs"] >= {"patient_1"}
+    second = {piece: names for piece, names in live.items() if piece.startswith("patient_2")}
+    assert len(second) >= 2
+    assert not [piece for piece, names in second.items() if "patient_1" in names]
 
 
 def test_the_gradient_of_an_untreated_stack_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
