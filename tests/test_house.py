@@ -224,8 +224,11 @@ def test_files_stay_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if room(p) == "parsers"], ids=lambda p: p.name)
-def test_parsers_start_without_torch(path: Path) -> None:
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if room(p) in ("files", "parsers")], ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_files_and_parsers_start_without_torch(path: Path) -> None:
+    """The processes that parse files are small and start fast; they use both rooms."""
     assert not {name.partition(".")[0] for name in imports(path)} & {"torch", "msgspec", "yaml", "rich", "typer"}
 
 
@@ -239,12 +242,14 @@ def test_public_names_exist() -> None:
 
 
 def test_the_map_names_every_package_and_root_file() -> None:
-    """The table in CONTRIBUTING.md has one line for each of them, and no other lines."""
+    """The table in CONTRIBUTING.md has one line for each of them, and no other lines, in the order of the floors."""
     folders = [PACKAGE, *(PACKAGE / name for name in ROOMS_IN_ROOMS)]
     packages = [f"{file.parent.relative_to(PACKAGE)}/" for folder in folders for file in folder.glob("*/__init__.py")]
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     named = re.findall(r"^\| `([\w./]+)` \|", text, re.MULTILINE)
     assert sorted(named) == sorted([*packages, *(file.name for file in PACKAGE.glob("*.py"))])
+    of_root = [name.removesuffix("/").removesuffix(".py").removesuffix("__init__") for name in named]
+    assert [name for name in of_root if "/" not in name] == list(FLOORS)
 
 
 @pytest.mark.parametrize("path", TEST_FILES, ids=lambda p: str(p.relative_to(ROOT)))
