@@ -30,21 +30,29 @@ def spread_options(*, leave_out: Collection[str] = ()) -> Callable[[Callable[...
 
     Args:
         leave_out: names of options that the command does not offer; in its groups, they have their defaults.
+
+    Raises:
+        TypeError: ``leave_out`` names an option that no group of the command has.
     """
 
     def decorate(function: Callable[..., Result]) -> Callable[..., Result]:
         parameters: list[Parameter] = []
         groups: dict[str, type] = {}
         plain: set[str] = set()
+        unknown = set(leave_out)
         own = signature(function)
         for parameter in own.parameters.values():
             kind = parameter.annotation
             if isinstance(kind, type) and is_dataclass(kind):
                 groups[parameter.name] = kind
+                unknown -= _options(kind).keys()
                 parameters += [each for each in _options(kind).values() if each.name not in leave_out]
             else:
                 plain.add(parameter.name)
                 parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY))
+
+        if unknown:
+            raise TypeError(f"leave_out of {function.__name__}: no group has the options {', '.join(sorted(unknown))}")
 
         @wraps(function)
         def command(**values: Any) -> Result:
