@@ -63,10 +63,17 @@ def fetched(path: str) -> Iterator[LocalCopy]:
                 unpack(file, kind, here)
             yield LocalCopy(file, here, known, kind)
         except CheckpointError as error:
-            message = str(error).replace(f"{here}{os.sep}", f"{path}: ").replace(str(here), path)
+            message = _naming(path, here, str(error))
             if message == str(error):
                 raise
             raise CheckpointError(message) from (error.__cause__ or error)
+
+
+def _naming(path: str, here: Path, message: str) -> str:
+    """A refusal that names ``path`` as the user wrote it, and not the file or folder ``here`` that was read for it."""
+    if here == Path(path):  # no copy: its name can be a common word, which the message has elsewhere
+        return path + message.removeprefix(str(here)) if message.startswith(str(here)) else message
+    return message.replace(f"{here}{os.sep}", f"{path}: ").replace(str(here), path)
 
 
 def is_url(path: str) -> bool:

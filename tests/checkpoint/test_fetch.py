@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from rnndiag.checkpoint import load
+from rnndiag.errors import CheckpointError
 
 
 @pytest.fixture
@@ -240,3 +241,15 @@ def test_empty_stdin(tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr.startswith("rnndiag: error: -: an empty file")
+
+
+def test_a_name_that_is_also_a_word_of_the_message(tmp_path, monkeypatch):
+    """Only the name at the start of a refusal is the path."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").write_text("hello", encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    for path in ("./model", "model", "folder/"):
+        with pytest.raises(CheckpointError) as caught:
+            load(path)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "expected a saved model: docs/formats.md lists what is read" in str(caught.value)

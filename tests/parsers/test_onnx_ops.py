@@ -135,3 +135,18 @@ def test_weights_quantised_in_blocks_are_not_read(tmp_path):
 def test_a_scale_that_does_not_fit_is_not_stretched(tmp_path, scale):
     with pytest.raises(UnfitError):
         both(tmp_path, "DequantizeLinear", {"x": np.int8(X), "s": np.float32(scale)}, 13)
+
+
+def test_a_zero_point_of_another_shape_is_not_stretched(tmp_path):
+    """The result would have the size of a product of two inputs."""
+    stored = {
+        "x": np.zeros((64, 1), np.int8),
+        "scale": np.array(0.5, np.float32),
+        "zero": np.zeros((1, 64), np.int8),
+    }
+    body = graph([helper.make_node("DequantizeLinear", list(stored), ["y"])], stored, inputs=[], outputs=["y"])
+    path = tmp_path / "model.onnx"
+    onnx.save(model(body, opset=13), path)
+    scope = Graphs(onnx.load(path)).scopes[0]
+    with pytest.raises(UnfitError, match="expected a zero point for each of 1 scales, got 64"):
+        Values(Budget(Tensors(path))).of(scope, "y")

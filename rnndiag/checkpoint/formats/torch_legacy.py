@@ -9,14 +9,14 @@ from __future__ import annotations
 import pickle
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import torch
 from torch import UntypedStorage
 
 from rnndiag.checkpoint.formats.base import Candidate, Format, written_back
 from rnndiag.checkpoint.location import Location
-from rnndiag.checkpoint.unpickling.rebuild import Storage
+from rnndiag.checkpoint.unpickling.rebuild import StandIn, Storage, is_count, is_short
 from rnndiag.checkpoint.unpickling.unpickler import RestrictedUnpickler, TensorUnpickler
 from rnndiag.checkpoint.unpickling.walk import walk
 from rnndiag.errors import CheckpointError
@@ -84,6 +84,13 @@ class _Unpickler(TensorUnpickler):
         super().__init__(file, encoding="utf-8")
         self._storages = storages
         self._by_key: dict[str, Storage] = {}
+
+    def _referred(self, tag: object, kind: object, key: Any, location: object, *rest: Any) -> object:
+        found = super()._referred(tag, kind, key, location, *rest)
+        if isinstance(found, StandIn) and tag == "storage" and is_short(key) and rest and is_count(rest[0]):
+            # No layer has numbers of this type. The data of the next storage begins after them.
+            self._storages.admit(key, torch.uint8, rest[0])
+        return found
 
     def storage(self, key: str, dtype: torch.dtype, nbytes: int) -> Storage:
         """The storage of that key, as its first tensor declares it. A storage without numbers may have any type."""

@@ -19,6 +19,7 @@ from rnndiag.checkpoint.write.edits import Edits
 from rnndiag.checkpoint.write.same_file import changed_since, check_unchanged
 from rnndiag.checkpoint.write.target import check_target, copied, try_folder
 from rnndiag.errors import CheckpointError, OutputError
+from rnndiag.files.work_budget import WorkBudget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -108,7 +109,7 @@ def _locate(
 ) -> None:
     """Find the locations. Afterwards nothing is mapped from the file, because it may be about to be replaced."""
     _, contents = registry.read(source)
-    with registry.one_line(source, format_):
+    with registry.one_line(source, format_), WorkBudget():
         address_map = AddressMap()
         addresses = _computed_nowhere(address_map.contents(contents), address_map)
         edits.locate(address_map, find(addresses, nonlinearity, maps, tables=False).stacks)
@@ -118,10 +119,13 @@ def _local(path: str | Path) -> Path:
     local = on_this_machine(str(path))
     if local is None:
         raise CheckpointError(f"{path}: expected a file or folder on this machine, to write a changed model from")
-    path = local
-    if path.is_file() and not registry.is_model(path) and (kind := kind_of(Candidate(path))):
-        raise CheckpointError(f"{path}: a changed model is not written back into a {kind} archive: unpack it first")
-    return path
+    try:
+        kind = "" if not local.is_file() or registry.is_model(local) else kind_of(Candidate(local))
+    except OSError as error:
+        raise CheckpointError(f"{local}: cannot be read: {error.strerror or error}") from error
+    if kind:
+        raise CheckpointError(f"{local}: a changed model is not written back into a {kind} archive: unpack it first")
+    return local
 
 
 def _computed_nowhere(contents: Contents, address_map: AddressMap) -> Contents:

@@ -118,6 +118,8 @@ def _shape(inputs: Inputs, attributes: Attributes) -> list[np.ndarray]:
 def _dequantize(inputs: Inputs, attributes: Attributes) -> list[np.ndarray]:
     array, scale = _array(inputs, 0), _array(inputs, 1)
     zero = inputs[2] if len(inputs) > 2 else None
+    if zero is not None and zero.size != scale.size:  # otherwise the result could be larger than its inputs
+        raise ValueError(f"expected a zero point for each of {scale.size} scales, got {zero.size}")
     if scale.size > 1:
         axis = attributes.get("axis", 1)
         if scale.shape != (array.shape[axis],):
@@ -173,7 +175,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
 def size_of_result(kind: str, inputs: Inputs, attributes: Attributes) -> int:
     """The number of entries that an operator's output will have, known before it is made.
 
-    Only for operators whose output can be larger than each of their inputs; 0 for other operators.
+    Only for operators whose output can be larger than each of their inputs; 0 for other operators. Arithmetic takes
+    inputs of at most 64 entries, so its output has at most 4096.
     """
     if kind == "Concat":
         return sum(_array(inputs, i).size for i in range(len(inputs)))

@@ -59,3 +59,13 @@ def test_members_outside_the_folder_are_not_read(save):
             archive.writestr(name, data)
         archive.writestr("data/0", b"\0" * len(held["model/data/0"]))
     assert torch.equal(load(path).stacks[0].layers[0].weight_ih, gru.weight_ih_l0)
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint64, torch.float8_e4m3fn])
+def test_a_tensor_of_a_type_that_no_layer_has_costs_nothing_else(save, dtype, legacy):
+    gru = nn.GRU(3, 5)
+    path = save({"other": torch.ones(3, 5).to(dtype), **gru.state_dict()}, legacy=legacy)
+    layer = load(path).stacks[0].layers[0]
+    assert torch.equal(layer.weight_hh, gru.weight_hh_l0)
+    assert torch.equal(layer.bias_hh, gru.bias_hh_l0)

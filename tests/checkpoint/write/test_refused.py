@@ -282,3 +282,9 @@ def test_the_mode_of_a_target_is_that_of_a_new_file(model, tmp_path):
     written(model, tmp_path / "new.pt")
     (tmp_path / "touched").touch()
     assert (tmp_path / "new.pt").stat().st_mode == (tmp_path / "touched").stat().st_mode
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="a file that cannot be read by anybody")  # noqa: PTH110
+def test_an_input_that_cannot_be_read_is_not_blamed_on_the_output(tmp_path):
+    with pytest.raises(CheckpointError, match=r"^/proc/self/mem: cannot be read: "):
+        check_written("/proc/self/mem", tmp_path / "target.pt", force=False)
