@@ -89,3 +89,5 @@ class Format:
     """What to do with a file into which no changed model is written back; empty if one is written back."""
     parts: Callable[[Path], Iterator[Path]] = no_parts
     """The other files that a model of this format may consist of."""
+    suffixes: tuple[str, ...] = ()
+    """The usual ends of the names of its files: a search through folders opens no file with another name."""

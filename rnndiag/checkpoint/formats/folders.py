@@ -6,16 +6,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from rnndiag.checkpoint.formats.registry import is_model
+from rnndiag.checkpoint.formats.registry import FORMATS, is_model
 from rnndiag.errors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SUFFIXES: Final = (
-    ".bin", ".ckpt", ".h5", ".hdf5", ".jit", ".keras", ".npz", ".onnx", ".pt", ".pt2", ".pth", ".safetensors", ".ts"
-)  # fmt: skip
-"""In a folder, by name: looking into every file there could take long."""
+SUFFIXES: Final = tuple(sorted({suffix for each in FORMATS for suffix in each.suffixes}))
+"""The ends of the names of models in a folder. A search that opened every file there could take long."""
 _INDEX: Final = ".index.json"
 
 MAX_VISITED: Final = 10_000_000

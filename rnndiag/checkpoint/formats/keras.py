@@ -36,5 +36,7 @@ def _is_behind_block(path: Path) -> bool:
     return False
 
 
-ARCHIVE: Final = Format("keras", _is_archive, partial(parser_process.parse, "keras", extra="keras"))
-HDF5: Final = Format("keras-h5", _is_hdf5, partial(parser_process.parse, "keras", extra="keras"))
+_parse: Final = partial(parser_process.parse, "keras", extra="keras")
+
+ARCHIVE: Final = Format("keras", _is_archive, _parse, suffixes=(".keras",))
+HDF5: Final = Format("keras-h5", _is_hdf5, _parse, suffixes=(".h5", ".hdf5"))

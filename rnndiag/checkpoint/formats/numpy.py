@@ -169,5 +169,5 @@ def _is_npy(candidate: Candidate) -> bool:
     return candidate.head.startswith(SIGNATURE)
 
 
-NPZ: Final = Format("npz", is_npz, read_npz, _stored_instead)
+NPZ: Final = Format("npz", is_npz, read_npz, _stored_instead, suffixes=(".npz",))
 NPY: Final = Format("npy", _is_npy, _read_npy)

@@ -88,4 +88,4 @@ def _varint(file: BinaryIO) -> int | None:
     return None
 
 
-FORMAT: Final = Format("onnx", _recognizes, read, parts=files_mentioned)
+FORMAT: Final = Format("onnx", _recognizes, read, parts=files_mentioned, suffixes=(".onnx",))

@@ -132,4 +132,4 @@ def _recognizes(candidate: Candidate) -> bool:
     return candidate.head[5:9] == b"\0\0\0{"
 
 
-FORMAT: Final = Format("safetensors", _recognizes, read, written_back)
+FORMAT: Final = Format("safetensors", _recognizes, read, written_back, suffixes=(".safetensors",))

@@ -215,4 +215,4 @@ def _recognizes(candidate: Candidate) -> bool:
     return OLD_PROGRAM in names or (bool(folder) and f"{folder}{ARCHIVE_FORMAT}" in names)
 
 
-FORMAT: Final = Format("torch-export", _recognizes, read, written_back)
+FORMAT: Final = Format("torch-export", _recognizes, read, written_back, suffixes=(".pt2",))

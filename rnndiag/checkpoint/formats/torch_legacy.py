@@ -68,7 +68,7 @@ def read(path: Path) -> Contents:
     return walk(root, size)
 
 
-FORMAT: Final = Format("torch-legacy", _recognizes, read, written_back)
+FORMAT: Final = Format("torch-legacy", _recognizes, read, written_back, suffixes=(".bin", ".ckpt", ".pt", ".pth"))
 
 
 def _plain(file: BinaryIO) -> object:

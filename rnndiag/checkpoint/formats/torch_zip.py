@@ -37,4 +37,4 @@ def _recognizes(candidate: Candidate) -> bool:
     return bool(folder) and f"{folder}data.pkl" in candidate.names and not others & candidate.names
 
 
-FORMAT: Final = Format("torch", _recognizes, read, written_back)
+FORMAT: Final = Format("torch", _recognizes, read, written_back, suffixes=(".bin", ".ckpt", ".pt", ".pth"))

@@ -100,4 +100,4 @@ def _recognizes(candidate: Candidate) -> bool:
     return bool(folder) and f"{folder}data.pkl" in candidate.names and bool(marks & candidate.names)
 
 
-FORMAT: Final = Format("torchscript", _recognizes, read, written_back)
+FORMAT: Final = Format("torchscript", _recognizes, read, written_back, suffixes=(".jit", ".pt", ".ts"))

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from rnndiag.checkpoint import load
+from rnndiag.checkpoint.formats.folders import models_in
 from rnndiag.checkpoint.formats.registry import FORMATS, format_of
 from rnndiag.errors import CheckpointError
 from tests.builders.format_files import FILES
@@ -86,6 +87,14 @@ def test_the_valid_file_is_read(valid, refusal):
     else:
         assert load(path).source.format == format_
         assert load(path).stacks
+
+
+@EVERY
+def test_a_search_through_folders_finds_it(valid):
+    """As a file, or as a folder that is a model."""
+    format_, path = valid
+    found = list(models_in(path if path.is_dir() else path.parent))
+    assert [layers(load(each)).keys() for each in found] == ([] if format_ in NO_MODEL else [layers(load(path)).keys()])
 
 
 @EVERY
