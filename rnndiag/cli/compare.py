@@ -28,7 +28,7 @@ New = Annotated[str, typer.Argument(metavar="NEW", help="The checkpoint or repor
 class CompareOutputOptions(OutputOptions):
     """Where a comparison goes."""
 
-    formats: Annotated[list[str] | None, format_option("table or json")] = None
+    formats: Annotated[list[str] | None, format_option(COMPARISON)] = None
 
     result_formats: ClassVar[Collection[str]] = COMPARISON
 

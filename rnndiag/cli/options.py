@@ -1,4 +1,4 @@
-"""The options that several commands share. Each option is declared once, as a field of its group."""
+"""The options that several commands share. Each option is declared once: as a field of its group, or as a type."""
 
 import os
 import sys
@@ -17,10 +17,17 @@ from rnndiag.errors import OutputError, SettingsError
 from rnndiag.renderers.registry import REPORTS
 
 PROBE, MEASUREMENT, RULES, OUTPUT, FLEET = "Probe", "Measurement", "Rules", "Output", "Many models"
+NET = "Random net"
 """The panels of ``--help``."""
 
 MAX_WORKERS_ON_WINDOWS = 61
 """The largest number of processes that a pool can wait for there."""
+
+InputSize = Annotated[int, typer.Option("--input-size", rich_help_panel=NET, help="Inputs D.")]
+ForgetBias = Annotated[
+    float, typer.Option("--forget-bias", rich_help_panel=NET, help="Added to an LSTM's forget biases.")
+]
+"""Options of the commands that draw random nets, which have them in different places of their ``--help``."""
 
 
 @option_group
@@ -140,8 +147,14 @@ class RuleOptions:
     ] = None  # fmt: skip
 
 
-def format_option(known: str) -> Any:
-    """``--format`` of a command that knows these formats."""
+FORMAT_REMARKS = {"jsonl": " (one line per finished model)"}
+"""What the help of ``--format`` adds to the name of a format."""
+
+
+def format_option(formats: Collection[str]) -> Any:
+    """``--format`` of a command with these formats in addition to the table, in the order of the registry."""
+    *first, last = (name + FORMAT_REMARKS.get(name, "") for name in ("table", *formats))
+    known = f"{', '.join(first)} or {last}"
     return typer.Option(
         "--format",
         metavar="FMT[=FILE]",
@@ -156,10 +169,7 @@ def format_option(known: str) -> Any:
 class OutputOptions:
     """Where results go."""
 
-    formats: Annotated[
-        list[str] | None,
-        format_option("table, json, jsonl (one line per finished model), github, markdown, junit or sarif"),
-    ] = None
+    formats: Annotated[list[str] | None, format_option(REPORTS)] = None
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", rich_help_panel=OUTPUT, help="Write the report to FILE."),

@@ -77,7 +77,7 @@ class PrescribeMeasureOptions(MeasureOptions):
 class PrescribeOutputOptions(OutputOptions):
     """Where a prescription goes."""
 
-    formats: Annotated[list[str] | None, format_option("table or json")] = None
+    formats: Annotated[list[str] | None, format_option(PRESCRIPTION)] = None
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", rich_help_panel=OUTPUT, help="Write the report to FILE.")
     ] = None

@@ -9,16 +9,22 @@ import typer
 
 from rnndiag.cli.choices import choose
 from rnndiag.cli.destinations import Destination, write
-from rnndiag.cli.options import OUTPUT, MeasureOptions, OutputOptions, ProbeOptions, RuleOptions
+from rnndiag.cli.options import (
+    NET,
+    OUTPUT,
+    ForgetBias,
+    InputSize,
+    MeasureOptions,
+    OutputOptions,
+    ProbeOptions,
+    RuleOptions,
+)
 from rnndiag.cli.output import full_table
 from rnndiag.cli.progress import progress_bar
 from rnndiag.cli.spread_options import option_group, spread_options
 
 if TYPE_CHECKING:
     from rnndiag.random_nets import RandomNet
-
-NET = "Random net"
-"""A panel of ``--help``."""
 
 
 @option_group
@@ -31,7 +37,7 @@ class NetOptions:
                      help="Gain of the gaussian init: entries of W_hh are N(0, sigma^2/H)."),
     ] = None  # fmt: skip
     hidden: Annotated[int, typer.Option("--hidden", "--H", rich_help_panel=NET, help="Hidden units H.")] = 128
-    input_size: Annotated[int, typer.Option("--input-size", rich_help_panel=NET, help="Inputs D.")] = 16
+    input_size: InputSize = 16
     cell: Annotated[Literal["tanh", "relu", "gru", "lstm"], typer.Option("--cell", rich_help_panel=NET)] = "tanh"
     layers: Annotated[int, typer.Option("--layers", rich_help_panel=NET, help="Layers in the stack.")] = 1
     init: Annotated[
@@ -48,9 +54,7 @@ class NetOptions:
         typer.Option("--bias-scale", rich_help_panel=NET, show_default="0, or the init's own",
                      help="Standard deviation of the biases."),
     ] = None  # fmt: skip
-    forget_bias: Annotated[
-        float, typer.Option("--forget-bias", rich_help_panel=NET, help="Added to an LSTM's forget biases.")
-    ] = 0.0
+    forget_bias: ForgetBias = 0.0
     save: Annotated[
         Path | None,
         typer.Option("--save", metavar="FILE", rich_help_panel=OUTPUT, help="Save the net as a PyTorch checkpoint."),

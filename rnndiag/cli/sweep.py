@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from rnndiag.cli.choices import choose
+from rnndiag.cli.choices import Choices, choose
 from rnndiag.cli.destinations import Destination
 from rnndiag.cli.interrupts import Interrupts
 from rnndiag.cli.options import (
     MEASUREMENT,
+    NET,
     OUTPUT,
+    ForgetBias,
+    InputSize,
     MeasureOptions,
     OutputOptions,
     ProbeOptions,
@@ -28,9 +31,11 @@ from rnndiag.renderers.registry import SWEEP
 
 if TYPE_CHECKING:
     from rnndiag.diagnose import Progress
+    from rnndiag.sweep.axes import Axes
+    from rnndiag.sweep.result import Sweep
 
-AXES, NET = "Axes, at most two of which vary: 1.2 or 0,0.1,1 or 0.5:3:26 or 0.01:10:9log", "Random net"
-"""Panels of ``--help``."""
+AXES = "Axes, at most two of which vary: 1.2 or 0,0.1,1 or 0.5:3:26 or 0.01:10:9log"
+"""A panel of ``--help``."""
 
 
 @option_group
@@ -87,10 +92,8 @@ class EnsembleOptions:
     """The random nets at each point."""
 
     nets: Annotated[int, typer.Option("--nets", rich_help_panel=NET, help="Nets a point, of seeds in a row.")] = 3
-    input_size: Annotated[int, typer.Option("--input-size", rich_help_panel=NET, help="Inputs D.")] = 16
-    forget_bias: Annotated[
-        float, typer.Option("--forget-bias", rich_help_panel=NET, help="Added to an LSTM's forget biases.")
-    ] = 0.0
+    input_size: InputSize = 16
+    forget_bias: ForgetBias = 0.0
 
 
 @option_group
@@ -112,7 +115,7 @@ class SweepRunOptions:
 class SweepOutputOptions(OutputOptions):
     """Where a sweep goes."""
 
-    formats: Annotated[list[str] | None, format_option("table, json or csv")] = None
+    formats: Annotated[list[str] | None, format_option(SWEEP)] = None
 
     result_formats: ClassVar[Collection[str]] = SWEEP
 
@@ -130,7 +133,6 @@ def sweep(
     output: SweepOutputOptions,
 ) -> int:
     """A phase diagram of random nets: where gradients vanish and explode, with theory's critical line."""
-    from rnndiag import api
     from rnndiag.renderers import sweep_table
     from rnndiag.sweep.axes import longest, parse_axes
 
@@ -139,6 +141,16 @@ def sweep(
     continued = [] if run.resume is None else [Destination(run.resume, "--resume", "continued")]
     outputs = output.checked(chosen.input_files, also=continued)
     size = _size(run.resume)
+    result = _measure(axes, ensemble, chosen, run, quiet=output.quiet)
+    also = [] if run.resume is None or _size(run.resume) == size else [run.resume]
+    outputs.deliver(result, SWEEP, sweep_table.render, also=also)
+    return 0 if result.complete else INTERRUPTED
+
+
+def _measure(axes: "Axes", ensemble: EnsembleOptions, chosen: Choices, run: SweepRunOptions, *, quiet: bool) -> "Sweep":
+    """Measure the nets with a progress bar. After Ctrl-C, the result holds the nets that are done."""
+    from rnndiag import api
+
     measure_nets = partial(
         api.sweep,
         axes,
@@ -152,12 +164,9 @@ def sweep(
     )
     interrupts = Interrupts()
     interrupts.holds_results = True
-    with progress_bar("sweep", quiet=output.quiet) as progress, interrupts.active(), interrupts.waiting():
+    with progress_bar("sweep", quiet=quiet) as progress, interrupts.active(), interrupts.waiting():
         shown = None if progress is None else partial(_with_speed, progress, time.monotonic())
-        result = measure_nets(progress=shown)
-    also = [] if run.resume is None or _size(run.resume) == size else [run.resume]
-    outputs.deliver(result, SWEEP, sweep_table.render, also=also)
-    return 0 if result.complete else INTERRUPTED
+        return measure_nets(progress=shown)
 
 
 def _size(file: Path | None) -> int:

@@ -49,7 +49,7 @@ class TrendRuleOptions(RuleOptions):
 class TrendOutputOptions(OutputOptions):
     """Where a trend goes."""
 
-    formats: Annotated[list[str] | None, format_option("table, json, csv or markdown")] = None
+    formats: Annotated[list[str] | None, format_option(TREND)] = None
 
     result_formats: ClassVar[Collection[str]] = TREND
 
