@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnndiag.checkpoint.contents import Chunk, Contents, StoredTensor, Unusable, assemble
+from rnndiag.checkpoint.contents import COMPUTED, Chunk, Contents, StoredTensor, Unusable, assemble
 from rnndiag.checkpoint.layers.shapes import DTYPES
 from rnndiag.checkpoint.location import Location
 
@@ -74,7 +74,7 @@ class AddressMap:
         is_address = (whole == addresses) & (addresses > -len(self._reasons)) & (addresses < self._next)
         if not is_address.all():
             (where,) = np.nonzero(~is_address)
-            yield "its numbers are computed from those in the file, not only rearranged", where, where
+            yield COMPUTED, where, where
         owners = np.searchsorted(self._starts, whole, side="right") - 1
         for owner in np.unique(owners[is_address & (addresses > 0)]):
             (where,) = np.nonzero((owners == owner) & is_address)

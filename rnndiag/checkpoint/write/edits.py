@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rnndiag.checkpoint.contents import COMPUTED
 from rnndiag.checkpoint.write import folder_copy, patch
 from rnndiag.checkpoint.write.patch import ConflictError, Edit, Patch
 from rnndiag.checkpoint.write.same_file import same_bits
@@ -107,7 +108,7 @@ class Edits:
             raise CheckpointError(f"{where}: the change has no place in the file: {location}")
         held = patch.numbers_at(location, numbers)
         if not torch.equal(held.to(torch.float64).nan_to_num(), before.nan_to_num()):
-            raise CheckpointError(f"{where}: its numbers are computed from those in the file, not only rearranged")
+            raise CheckpointError(f"{where}: {COMPUTED}")
         values = wanted.to(location.dtype)
         if not values.isfinite().all():
             kind = str(location.dtype).removeprefix("torch.")
