@@ -1,4 +1,4 @@
-"""One stack, prepared once: its probe, the lag and the device, shared by measuring, treating and prescribing."""
+"""One stack with its probe, the lag, the settings and the device, for measuring, treating and prescribing."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from rnndiag.probes import Probe
 class Bench:
     """A stack on its probe, with the settings of the measurement.
 
-    A bench stores no copy of weights or inputs: its methods make the copies, and whoever measures or treats the stack
-    keeps them as long as needed. A model with many stacks thus needs memory for the copies of one stack only.
+    A bench stores no copy of weights or inputs: its methods make a new copy at each call. Measuring makes copies, and
+    treating makes them again and runs the stack again for its states. Keeping them in between would need memory for
+    the copies of all stacks of the model. Only the gain of the stack, which is small, is measured once and passed on.
     """
 
     stack: Stack
