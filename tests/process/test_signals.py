@@ -204,9 +204,9 @@ def test_within_a_long_call_of_native_code(tmp_path: Path, number: signal.Signal
 
 
 def test_finished_models_are_reported_after_ctrl_c(tmp_path: Path) -> None:
-    """The second model takes minutes."""
+    """The second model takes a minute."""
     paths = [save(tmp_path / "short.pt", 0), save(tmp_path / "long.pt", 1, hidden=256)]
-    options = ("--T", "30000", "--no-treat", "--exponents", "2", "--format", "json", "--workers", "2")
+    options = ("--T", "12000", "--no-treat", "--exponents", "2", "--format", "json", "--workers", "2")
     with running("-m", "rnndiag", "inspect", *paths, *options) as process:
         workers = until(lambda: len(children(process, WORKER)) == 2 and children(process, WORKER))
         until(lambda: max(each.cpu_times().user for each in workers) > 8 + min(e.cpu_times().user for e in workers))
