@@ -107,7 +107,7 @@ def prescribe(
         policy: of the two reports.
         treatments: a glob over the names of treatments, pairs and changes of training.
         take: the treatment to choose in place of the best; stacks that are healthy stay, unless all are.
-        progress: told before each piece of work.
+        progress: called before each piece of work.
 
     Raises:
         SettingsError: for a glob or a name that no treatment has, or a treatment to take that cannot be applied.

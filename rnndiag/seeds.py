@@ -12,6 +12,6 @@ def generator(seed: int, purpose: str) -> torch.Generator:
 
     With the bare seed for all, weights and probe would be the same normal numbers twice over.
     """
-    told = f"{purpose}:{seed}".encode("utf-8", "surrogatepass")  # a layer's name may hold what is no text
-    digest = hashlib.sha256(told).digest()
+    text = f"{purpose}:{seed}".encode("utf-8", "surrogatepass")  # a layer's name may hold what is no text
+    digest = hashlib.sha256(text).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))

@@ -63,7 +63,7 @@ def inspect(
         mapping: which tensors are what, where their names do not tell: ``"hh=*.U,ih=*.W,cell=gru"``, or several.
         settings: lag, precision, thresholds.
         policy: which rules apply, and their thresholds.
-        progress: told before each piece of work.
+        progress: called before each piece of work.
 
     Raises:
         RnndiagError: with one line that says what to do.

@@ -57,7 +57,7 @@ def prescribe(
             stay as they are.
         save: where to write the model under the chosen treatment, in its own format; for a saved model only.
         force: whether ``save`` may overwrite a file.
-        progress: told before each piece of work.
+        progress: called before each piece of work.
         measured: given the prescription before anything is written: it stands although writing may fail.
 
     Raises:

@@ -45,7 +45,7 @@ def sweep(
         settings: lag, precision, thresholds, the first seed.
         workers: threads; None: all cores that this process may use.
         resume: a file that keeps every net as it is measured, and from which the work goes on.
-        progress: told as points are done.
+        progress: called when points are done.
 
     Raises:
         RnndiagError: with one line that says what to do.

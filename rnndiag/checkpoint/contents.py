@@ -27,7 +27,7 @@ MAX_NAME_CHARACTERS: Final = 1000
 """Characters of a key, or of a path from the top of the file; real ones stay below a hundred or two."""
 
 MAX_TENSORS: Final = 100_000
-"""Tensors of one file that a reader names one by one; each takes some 20 microseconds to be passed over."""
+"""Tensors of one file that a reader names one by one; skipping one takes some 20 microseconds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

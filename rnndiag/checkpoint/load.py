@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 MAX_DIGESTED_BYTES: Final = 1 << 29
 """The largest file whose digest is taken. A larger file would take longer than the measurement."""
 
+EXPECTED_LAYERS: Final = {"Keras": "a SimpleRNN, GRU or LSTM layer"}
+"""What rnndiag looks for in a model of a framework. For all other frameworks it looks for PyTorch's names."""
+
 
 def load(path: str | Path, *, nonlinearity: Nonlinearity | None = None, maps: Sequence[RoleMap] = ()) -> Model:
     """Read the recurrent stacks of a saved model. Nothing that the file describes is executed.
@@ -136,13 +139,11 @@ def _mapping_to_try(contents: Contents) -> str:
     return next((text for container in contents.containers if (text := hint(container.tensors))), "")
 
 
-_LAYERS: Final = {"Keras": "a SimpleRNN, GRU or LSTM layer"}
-"""What rnndiag looks for in a model of a framework. For all other frameworks it looks for PyTorch's names."""
-
-
 def _nothing_found(skipped: tuple[Skipped, ...], framework: str) -> str:
     saw = [f"{each.name} ({each.reason.removeprefix('not recurrent: ')})" for each in skipped]
     # What comes close is the likeliest answer to the user's question.
     saw.sort(key=lambda line: "(recurrent, but" not in line)
-    expected = _LAYERS.get(framework, "weight_ih and weight_hh of an nn.RNN, nn.LSTM, nn.GRU or one of their cells")
+    expected = EXPECTED_LAYERS.get(
+        framework, "weight_ih and weight_hh of an nn.RNN, nn.LSTM, nn.GRU or one of their cells"
+    )
     return f"no recurrent layer: expected {expected}, saw {listing(saw, 6) or 'no tensors at all'}"

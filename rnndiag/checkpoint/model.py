@@ -1,4 +1,4 @@
-"""What a reader returns: the recurrent stacks of one file, and what it passed over."""
+"""What a reader returns: the recurrent stacks of one file, and what it skipped."""
 
 from __future__ import annotations
 

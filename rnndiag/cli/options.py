@@ -116,6 +116,9 @@ class MeasureOptions:
     ] = None  # fmt: skip
 
 
+FAIL_ON_HELP = "Exit with code 1 if any finding is at least this severe."
+
+
 @option_group
 class RuleOptions:
     """Which rules apply, and when the command fails."""
@@ -143,7 +146,7 @@ class RuleOptions:
     fail_on: Annotated[
         Literal["error", "warning", "info", "never"] | None,
         typer.Option("--fail-on", show_default="error", rich_help_panel=RULES,
-                     help="Exit with 1 if a finding is at least so severe."),
+                     help=FAIL_ON_HELP),
     ] = None  # fmt: skip
 
 
@@ -264,7 +267,7 @@ class FleetOptions:
             raise SettingsError("--format jsonl: expected once")
         stream = streams[0] if streams else None
         if self.resume and (stream is None or stream.file is None):
-            raise SettingsError("--resume: expected --format jsonl=FILE beside it, the file of results to go on with")
+            raise SettingsError("--resume: expected --format jsonl=FILE as well, the file of results to continue")
         if imported is not None:
             given = {
                 "--workers": workers,

@@ -9,6 +9,7 @@ import typer
 from rnndiag.cli.choices import choose
 from rnndiag.cli.gate import FAILED, fails
 from rnndiag.cli.options import (
+    FAIL_ON_HELP,
     RULES,
     FleetOptions,
     MeasureOptions,
@@ -41,7 +42,7 @@ class TrendRuleOptions(RuleOptions):
     """a trend makes no suggestions"""
     fail_on: Annotated[
         Literal["error", "warning", "info", "never"],
-        typer.Option("--fail-on", rich_help_panel=RULES, help="Exit with 1 if a finding is at least so severe."),
+        typer.Option("--fail-on", rich_help_panel=RULES, help=FAIL_ON_HELP),
     ] = "never"
 
 

@@ -41,9 +41,9 @@ def read_stable(path: str, read: Callable[[], T]) -> T:
 
 def _state(path: str) -> tuple[int, ...] | None:
     try:
-        told = Path(path).stat()
+        status = Path(path).stat()
     except (OSError, ValueError):
         return None
-    if not S_ISREG(told.st_mode):
+    if not S_ISREG(status.st_mode):
         return None
-    return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

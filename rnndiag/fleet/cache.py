@@ -1,4 +1,4 @@
-"""A cache of reports by the content of the file: a file that has not changed is only read."""
+"""A cache of reports by file content: a file that has not changed is not measured again."""
 
 from __future__ import annotations
 

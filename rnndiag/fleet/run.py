@@ -145,7 +145,7 @@ def _reason_lost(future: Future[Results]) -> str | None:
     return (
         None
         if error is None
-        else f"its process died, twice, the second time with nothing beside it: {describe_error(error)}"
+        else f"its process died, twice, the second time with no other model in the pool: {describe_error(error)}"
     )
 
 

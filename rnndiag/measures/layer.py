@@ -86,7 +86,7 @@ def measure_layer(
         lag: of the verdict, at most the trajectory's length.
         settings: precision, exponents, seeds, thresholds.
         embedding: the table that feeds the layer, where there is one.
-        stage: told the name of each of the ``STAGES`` before it begins.
+        stage: called with the name of each of the ``STAGES`` before it begins.
 
     Returns:
         The measures, and the adjoint behind the gradient's, which a stack of one layer shares.

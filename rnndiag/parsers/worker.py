@@ -58,7 +58,7 @@ def main(parent: str, format_: str, name: str) -> int:
     # Damage shows up as almost any exception of the libraries.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        return _put({"refused": f"damaged or made by other means ({reason[:200]}): copy it again or save it anew"})
+        return _put({"refused": f"damaged or made by other means ({reason[:200]}): copy it again or save it again"})
     sys.stdout.buffer.writelines(encoded)
     return 0
 

@@ -32,7 +32,7 @@ def open_member(archive: zipfile.ZipFile, name: str, size: int) -> BinaryIO:
     try:
         member = archive.getinfo(name)
     except KeyError:
-        raise RefusedError(f"an archive without {name}: copy it again or save it anew") from None
+        raise RefusedError(f"an archive without {name}: copy it again or save it again") from None
     if member.compress_type == zipfile.ZIP_STORED and member.compress_size == member.file_size:
         start = content_start(cast("BinaryIO", archive.fp), member)
         if start is None:

@@ -266,8 +266,8 @@ def _by_step(course: Course) -> tuple[tuple[float, ...], list[str]]:
     at: dict[float, list[str]] = {}
     for each, verdict in zip(course.steps, course.verdicts, strict=True):
         at.setdefault(each, []).append(verdict)
-    told = []
+    found = []
     for verdicts in at.values():
         by_rank = sorted(verdicts, key=lambda verdict: verdict in ILL)
-        told.append("invalid" if "invalid" in verdicts else max(by_rank, key=verdicts.count))
-    return tuple(at), told
+        found.append("invalid" if "invalid" in verdicts else max(by_rank, key=verdicts.count))
+    return tuple(at), found

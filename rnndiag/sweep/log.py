@@ -54,7 +54,7 @@ class Log:
             SettingsError: where the file is not one of a sweep, or of one under other conditions.
             OutputError: where the system refuses.
         """
-        told = msgspec.json.decode(_line({"format": FORMAT, **conditions}))
+        expected = msgspec.json.decode(_line({"format": FORMAT, **conditions}))
         try:
             if os.path.lexists(path) and not is_regular(path):
                 raise SettingsError(f"--resume {path}: is not a regular file; name another file")
@@ -63,12 +63,12 @@ class Log:
                 held = _read(path, descriptor)
                 whole = held[: held.rfind(b"\n") + 1]
                 lines = whole.splitlines()
-                if lines or (held and not _line(told).startswith(held)):
-                    _check(path, lines[0] if lines else held, told)
+                if lines or (held and not _line(expected).startswith(held)):
+                    _check(path, lines[0] if lines else held, expected)
                 records = dict(_record(path, number, line) for number, line in enumerate(lines[1:], 2))
                 os.truncate(descriptor, len(whole))
                 if not lines:
-                    _append(descriptor, _line(told))
+                    _append(descriptor, _line(expected))
             except BaseException:
                 os.close(descriptor)
                 raise
@@ -111,18 +111,18 @@ def _read(path: Path, descriptor: int) -> bytes:
     return held
 
 
-def _check(path: Path, line: bytes, told: Mapping[str, Any]) -> None:
+def _check(path: Path, line: bytes, expected: Mapping[str, Any]) -> None:
     try:
         kept = decoded(line, dict[str, Any])
     except msgspec.DecodeError:
         kept = {}
     if kept.get("format") != FORMAT:
         raise SettingsError(f"--resume {path}: expected a file that rnndiag sweep wrote, or no file; name another file")
-    other = [name for name in told if kept.get(name) != told[name]]
+    other = [name for name in expected if kept.get(name) != expected[name]]
     if other:
         name = other[0]
         raise SettingsError(
-            f"--resume {path}: is of a sweep with {name} {_brief(kept.get(name))}, not {_brief(told[name])}; "
+            f"--resume {path}: is of a sweep with {name} {_brief(kept.get(name))}, not {_brief(expected[name])}; "
             "repeat its options or name another file"
         )
 

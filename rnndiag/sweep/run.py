@@ -44,7 +44,7 @@ def run(
         plan: what to measure.
         workers: threads; None: as many as this process may use.
         resume: a file that keeps what is measured as it is; what it holds already is not measured again.
-        progress: told as points are done.
+        progress: called when points are done.
 
     Raises:
         SettingsError: for a file of other conditions.

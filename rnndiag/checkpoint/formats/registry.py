@@ -145,7 +145,7 @@ def one_line(path: Path, name: str) -> Iterator[None]:
         reason = printable(" ".join(str(error).split()), 200) or type(error).__name__
         raise CheckpointError(
             f"{path}: cannot be read as {name}: {reason}; the file is damaged or was made by"
-            " other means: copy it again or save it anew"
+            " other means: copy it again or save it again"
         ) from error
 
 

@@ -55,7 +55,7 @@ DTYPES: Final = {
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
 }
-"""The types that a weight or a counter beside weights may have; the others are passed over by name."""
+"""The types that a weight or a counter next to weights may have; tensors of other types are skipped and named."""
 
 
 FRAMEWORKS: Final = {"pt": "PyTorch", "tf": "TensorFlow", "flax": "Flax", "mlx": "MLX"}

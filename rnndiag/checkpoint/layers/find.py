@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MAX_STACKS: Final = 1000
 """Recurrent modules measured in one file."""
 MAX_SKIPPED: Final = 1000
-"""Modules listed as passed over; the last entry counts the rest."""
+"""The largest number of modules that are listed as skipped; the last entry counts the rest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,9 +78,11 @@ class Renamed:
             raise UnfitError(f"other tensors have the names {', '.join(new)}")
         self.drop(replaced)
         self.tensors |= new
-        told = self.facts.get(path, converted.facts)
+        stated = self.facts.get(path, converted.facts)
         self.facts[path] = replace(
-            converted.facts, class_path=told.class_path, nonlinearity=converted.facts.nonlinearity or told.nonlinearity
+            converted.facts,
+            class_path=stated.class_path,
+            nonlinearity=converted.facts.nonlinearity or stated.nonlinearity,
         )
         return converted
 

@@ -69,7 +69,7 @@ def walk(
     """All tensors under ``root``, the object in a file of ``size`` bytes, in the file's order.
 
     A pickled module is one container with all its children; any other part that holds tensors directly is
-    one. Optimizer state is passed over whole. ``describe`` is asked about each module. Counters of training steps
+    one. Optimizer state is skipped whole. ``describe`` is asked about each module. Counters of training steps
     that are tensors are read now, unless ``tensor_counters`` is false because each tensor is in a file of its own.
     """
     walker = _Walker(describe, tensor_counters=tensor_counters)

@@ -43,5 +43,5 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
 
 
 def _alike(one: RecurrentLayer, other: RecurrentLayer) -> bool:
-    told = [(la.name, la.cell, la.direction, la.reset_after, la.parameters.keys()) for la in (one, other)]
-    return told[0] == told[1] and all(map(same_bits, one.parameters.values(), other.parameters.values()))
+    kinds = [(la.name, la.cell, la.direction, la.reset_after, la.parameters.keys()) for la in (one, other)]
+    return kinds[0] == kinds[1] and all(map(same_bits, one.parameters.values(), other.parameters.values()))

@@ -23,7 +23,7 @@ _ORDERS: Final[dict[Kind, str]] = {"rnn": "h", "gru": "zrh", "lstm": "ifco"}
 
 
 def resolve(cell: Cell, shapes: Sequence[tuple[int, ...]]) -> Cell:
-    """The cell with its kind, its layout and ``reset_after`` told, by its variables' shapes where need be.
+    """The cell with its kind, its layout and ``reset_after``; what the config leaves open follows from the shapes.
 
     Raises:
         UnfitError: they are not those of the cell.
@@ -45,10 +45,10 @@ def resolve(cell: Cell, shapes: Sequence[tuple[int, ...]]) -> Cell:
     if bias == (2 * rows,) and kind != "rnn":
         is_cudnn = True
     if kind == "gru" and bias is not None:
-        told = bias != (rows,)
-        if reset_after not in (None, told):
-            raise UnfitError(f"reset_after is {reset_after} and its bias is that of {told}: got {shown}")
-        reset_after = told
+        two_biases = bias != (rows,)
+        if reset_after not in (None, two_biases):
+            raise UnfitError(f"reset_after is {reset_after} and its bias is that of {two_biases}: got {shown}")
+        reset_after = two_biases
     expected = (2 * rows,) if is_cudnn else (2, rows) if kind == "gru" and reset_after else (rows,)
     if bias not in (None, expected):
         raise UnfitError(f"expected a bias {list(expected)}, got {shown}")

@@ -56,11 +56,15 @@ def _parse(file: hdf5.Hdf5, config: Any) -> Parsed:
         config = json.loads(text)
     weights = LegacyWeights(legacy) if legacy is not None else Variables(file.root)
     modules = Modules(parsed, file, weights)
-    told = layers(config)
-    parts = list(_parts(weights, told))
+    configured = layers(config)
+    parts = list(_parts(weights, configured))
     if not parts:
         held = ", ".join(hdf5.names(file.root)[:4]) or "nothing"
-        what = "an HDF5 file in which Keras wrote no weights" if told is None else "a Keras model without any weights"
+        what = (
+            "an HDF5 file in which Keras wrote no weights"
+            if configured is None
+            else "a Keras model without any weights"
+        )
         raise RefusedError(f"{what} (it holds {held}): expected SimpleRNN, GRU or LSTM; save the model as .keras")
     for part in parts:
         if not isinstance(part, Table):
@@ -80,17 +84,17 @@ def _legacy_root(root: hdf5.Group) -> hdf5.Group | None:
     return None
 
 
-def _parts(weights: LegacyWeights | Variables, told: list[tuple[str, list[Part]]] | None) -> Iterator[Part]:
+def _parts(weights: LegacyWeights | Variables, configured: list[tuple[str, list[Part]]] | None) -> Iterator[Part]:
     """The layers in the configuration's order, each with where its weights are; or what the weights alone tell."""
-    if told is None:
+    if configured is None:
         yield from weights.parts()
     elif isinstance(weights, LegacyWeights):
-        for name, parts in told:
+        for name, parts in configured:
             yield from weights.bound(name, parts)
         # A custom layer's configuration may lack even the name.
-        yield from weights.parts({name for name, _ in told})
+        yield from weights.parts({name for name, _ in configured})
     else:
-        parts = [part for _, of_layer in told for part in of_layer]
+        parts = [part for _, of_layer in configured for part in of_layer]
         for part in parts:
             if not isinstance(part, Other):
                 yield part
@@ -103,10 +107,10 @@ def _parts(weights: LegacyWeights | Variables, told: list[tuple[str, list[Part]]
 
 def _untold(weights: Variables, parts: Sequence[Part]) -> Iterator[Part]:
     """What a class that a configuration does tell of keeps beside its layers, as attributes of its own."""
-    told = {weights.place(path) for part in parts for path in _paths(part)}
+    read = {weights.place(path) for part in parts for path in _paths(part)}
     for part in weights.parts():
         above = {above for path in _paths(part) for above in accumulate(path.split("/"), "{}/{}".format)}
-        if not isinstance(part, Other) and not above & told:
+        if not isinstance(part, Other) and not above & read:
             yield part
 
 

@@ -50,8 +50,8 @@ class Recurrent:
     merge: str = "concat"
     """What a bidirectional layer makes of its two outputs."""
     trainable: bool = True
-    told: bool = True
-    """Whether a configuration told its activations."""
+    configured: bool = True
+    """Whether a config states its activations."""
 
     @property
     def cells(self) -> tuple[Cell, ...]:

@@ -116,7 +116,7 @@ class Modules:
             self._say("reset_after, Keras's default, was assumed for {}: without a bias nothing tells", name)
         if cell.is_cudnn:
             self._say("cuDNN's own layout of weights was converted in {}", name)
-        if not part.told:
+        if not part.configured:
             self._say(
                 "no configuration tells of {}: the kind was taken from shapes, and Keras's defaults were assumed"
                 " (tanh, sigmoid, no go_backwards)",

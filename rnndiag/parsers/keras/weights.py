@@ -1,7 +1,7 @@
 """Keras 3's layout of weights: a group an object, named for the attributes that lead to it, its variables in ``vars``.
 
 ``layers/bidirectional/forward_layer/cell/vars/0`` (keras/src/saving/saving_lib.py). Without a configuration, the
-cells are told by these names and by the shapes of their variables.
+cells are recognized by these names and by the shapes of their variables.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _recurrent(name: str, sides: dict[str, list[Cell]]) -> Recurrent:
         for side in ("", *_SIDES)
         if side in sides
     )
-    return Recurrent(name, tracks, told=False)
+    return Recurrent(name, tracks, configured=False)
 
 
 def _natural(name: str) -> tuple[str, int]:

@@ -97,9 +97,9 @@ class LegacyWeights:
                 result.append(replace(part, path=paths.get(id(part), "")))
         return result if cells else result + [part for part in self._found(layer) if isinstance(part, Recurrent)]
 
-    def parts(self, told: Container[str] = ()) -> list[Part]:
+    def parts(self, known: Container[str] = ()) -> list[Part]:
         """All layers except those ``told``, by the names of their weights alone."""
-        layers = [layer for layer in self._owners if layer not in told]
+        layers = [layer for layer in self._owners if layer not in known]
         return [part for layer in layers for part in self._found(layer) or self._others(layer, ())]
 
     def _scopes(self, layer: str, own: str) -> list[str]:
@@ -109,8 +109,8 @@ class LegacyWeights:
         held = [own for named in self._owners.get(layer, {}).values() for own in named]
         if not held:
             return []
-        told = [part.what for part in parts if isinstance(part, Other)]
-        what = told[0] if len(told) == 1 else f"weights {', '.join(held[:4])}" + ", …" * (len(held) > 4)
+        classes = [part.what for part in parts if isinstance(part, Other)]
+        what = classes[0] if len(classes) == 1 else f"weights {', '.join(held[:4])}" + ", …" * (len(held) > 4)
         return [Other(layer, "", what)]
 
     def _found(self, layer: str) -> list[Part]:
@@ -126,12 +126,12 @@ class LegacyWeights:
             if any(part.startswith(f"{side}_") for part in scope.split("/"))
         ]
         if len(scopes) == len(sides) == 2 and sides[0].name != sides[1].name:
-            return [*found, Recurrent(layer, tuple(sides), told=False)]
+            return [*found, Recurrent(layer, tuple(sides), configured=False)]
         if len(scopes) > 1 and all("stacked_rnn_cells" in scope.split("/") for scope in scopes):
-            return [*found, Recurrent(layer, (Track(layer, tuple(cells.values())),), told=False)]
+            return [*found, Recurrent(layer, (Track(layer, tuple(cells.values())),), configured=False)]
         for scope in scopes:
             name = dotted(layer, names[scope] if len(scopes) > 1 else "")
-            found.append(Recurrent(name, (Track(name, (cells[scope],)),), told=False))
+            found.append(Recurrent(name, (Track(name, (cells[scope],)),), configured=False))
         return found
 
     def _cell(self, layer: str, scope: str) -> Cell:

@@ -85,6 +85,6 @@ def test_wrapped_errors_keep_their_cause(tmp_path):
     path = tmp_path / "model.pt"
     torch.save({"a": 1}, path, _use_new_zipfile_serialization=False)
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(CheckpointError, match="copy it again or save it anew") as caught:
+    with pytest.raises(CheckpointError, match="copy it again or save it again") as caught:
         load(path)
     assert isinstance(caught.value.__cause__, pickle.UnpicklingError)
