@@ -22,14 +22,14 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from rnndiag.cells import CELLS
-from rnndiag.cells.layer import CellKind, RecurrentLayer
+from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.measures.adjoint import layer_adjoint
 from rnndiag.operators.lanczos import spectral_norms
 from rnndiag.operators.qr_exponents import frame_growth
 from rnndiag.operators.squared import Sandwich, ThereAndBack
 from rnndiag.operators.structured import StepJacobian
 from rnndiag.probes import Probe
-from rnndiag.random_nets import RandomNet
+from rnndiag.random_nets import CellName, RandomNet
 from rnndiag.trajectory import Trajectory, run_layer, shifted
 
 Row = tuple[str, str, str, str, str, str, str]
@@ -48,7 +48,7 @@ def stream() -> torch.Generator:
 
 def step_norms() -> Iterator[Row]:
     goals = {("tanh", 64): 3, ("tanh", 128): 10, ("tanh", 256): 40, ("tanh", 512): 80}
-    sizes: list[tuple[CellKind, int]] = [(cell, h) for cell, h in goals]  # type: ignore[misc]
+    sizes: list[tuple[CellName, int]] = [(cell, h) for cell, h in goals]  # type: ignore[misc]
     for cell, hidden in [*sizes, ("tanh", 1024), ("lstm", 512), ("gru", 512)]:
         run = built(RandomNet(cell, hidden, 8, sigma=1.2), 200, 4)
         jacobian = run.along.state_jacobian
@@ -202,7 +202,7 @@ def _frames(weight: Tensor, rows: int, length: int) -> None:
 
 def way_back() -> Iterator[Row]:
     draws, length, batch = 4, 100, 16
-    cells: tuple[CellKind, ...] = ("tanh", "lstm")
+    cells: tuple[CellName, ...] = ("tanh", "lstm")
     for cell in cells:
         for hidden in (64, 128, 512):
             run = built(RandomNet(cell, hidden, 16, sigma=1.2), length, batch)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 
 from rnndiag.bench import Bench
-from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.config.settings import Settings
 from rnndiag.errors import SettingsError
 from rnndiag.machine.device import at_once, available_memory, memory_of
@@ -76,7 +75,7 @@ def cost(bench: Bench) -> Cost:
     held, window = at_once(HELD_BYTES, bench.device), at_once(WINDOW_BYTES, bench.device)
     flops = passes = memory = 0.0
     for layer in stack.layers:
-        hidden, recurrent, size = layer.hidden_size, layer.weight_hh.numel(), _state_size(layer)
+        hidden, recurrent, size = layer.hidden_size, layer.weight_hh.numel(), layer.state_size
         count = size if settings.exponents == "all" else min(settings.exponents, size)
         lanczos = 8 * hidden**0.27  # measured: 22 steps a column at H=64, 42 at H=512
         products = recurrent if len(layer.gates) == 1 else 2 * recurrent
@@ -152,7 +151,3 @@ def check_memory(name: str, needed: int, probe: Probe, device: torch.device) -> 
 
 def _gib(size: float) -> str:
     return f"{size / 2**30:.3g}" if size < 100 * 2**30 else f"{size / 2**30:.0f}"
-
-
-def _state_size(layer: RecurrentLayer) -> int:
-    return layer.output_size + (layer.hidden_size if layer.cell == "lstm" else 0)

@@ -10,11 +10,13 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from rnndiag.cells.layer import GATES, CellKind, RecurrentLayer, Stack
+from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.checkpoint.model import Model, Source
 from rnndiag.errors import SettingsError
+from rnndiag.kinds import KINDS
 from rnndiag.seeds import generator
 
+CellName = Literal["tanh", "relu", "gru", "lstm"]
 InitName = Literal["gaussian", "xavier", "he", "orthogonal", "identity", "pytorch"]
 
 LARGEST_SIGMA = 1e100
@@ -38,7 +40,7 @@ class RandomNet:
     a variance of ``input_scale^2``. Biases are ``N(0, bias_scale^2)``, their sum in ``bias_ih``.
     """
 
-    cell: CellKind = "tanh"
+    cell: CellName = "tanh"
     hidden: int = 128
     input_size: int = 16
     layers: int = 1
@@ -53,7 +55,7 @@ class RandomNet:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for option, given, known in (("cell", self.cell, get_args(CellKind)), ("init", self.init, get_args(InitName))):
+        for option, given, known in (("cell", self.cell, get_args(CellName)), ("init", self.init, get_args(InitName))):
             if given not in known:
                 raise SettingsError(f"--{option}: expected one of {', '.join(known)}, got {given!r}")
         for option, count in (
@@ -76,7 +78,7 @@ class RandomNet:
             raise SettingsError(f"--forget-bias: expected a finite number, got {self.forget_bias}")
         if self.forget_bias and self.cell != "lstm":
             raise SettingsError(f"--forget-bias is for --cell lstm, got --cell {self.cell}")
-        parameters = self.layers * len(GATES[self.cell]) * self.hidden * (self.hidden + self.input_size)
+        parameters = self.layers * len(KINDS[self.cell].family.gates) * self.hidden * (self.hidden + self.input_size)
         if parameters > MAX_PARAMETERS:
             raise SettingsError(
                 f"--hidden {self.hidden}: the weights alone would take {8 * parameters / 2**30:.0f} GiB; "
@@ -100,7 +102,7 @@ class RandomNet:
         return 1.0 if self.sigma is None else self.sigma
 
     def _layer(self, name: str, width: int, stream: torch.Generator) -> RecurrentLayer:
-        blocks = range(len(GATES[self.cell]))
+        blocks = range(len(KINDS[self.cell].family.gates))
         weight_hh = torch.cat([self._recurrent(stream) for _ in blocks])
         weight_ih = torch.cat([self._input(width, stream) for _ in blocks]) * self.input_scale
         bias_ih = torch.zeros(weight_hh.shape[0], dtype=torch.float64)

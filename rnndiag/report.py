@@ -13,6 +13,7 @@ import msgspec
 
 from rnndiag.checkpoint.model import Source
 from rnndiag.config.settings import Thresholds
+from rnndiag.kinds import KINDS
 from rnndiag.measures.gradient import GradientThroughTime
 from rnndiag.measures.layer import LayerMeasures
 from rnndiag.measures.stack import StackMeasures
@@ -210,6 +211,8 @@ def _faults(report: Report) -> Iterator[str]:
 
 
 def _of_layer(layer: LayerMeasures, length: int, place: str) -> Iterator[str]:
+    if layer.cell not in KINDS:
+        yield _fault(f"a kind of cell ({', '.join(KINDS)})", f"{place}.cell")
     if layer.jacobian is not None:
         yield from _of_curve(
             layer.jacobian.norm_per_step, layer.jacobian.steps, length, f"{place}.jacobian.norm_per_step"

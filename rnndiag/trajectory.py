@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from rnndiag.cells import cell_of
-from rnndiag.cells.cell import Linearization
+from rnndiag.cells.cell import CellWithCellState, Linearization
 from rnndiag.cells.custom import Layer, StepLayer
 from rnndiag.cells.layer import RecurrentLayer, Stack
-from rnndiag.cells.lstm import LSTM
 from rnndiag.machine.device import at_once
 from rnndiag.operators.base import BatchedOperator
 from rnndiag.operators.chain import Chain
@@ -114,12 +113,12 @@ def run_states(layer: RecurrentLayer, inputs: Tensor) -> Trajectory:
         inputs = inputs.flip(0)
     cell = cell_of(layer)
     run = Trajectory(layer, inputs, cell.hidden_states(layer, inputs), None)
-    return replace(run, cell_state=_cell_states(run, cell)) if isinstance(cell, LSTM) else run
+    return replace(run, cell_state=_cell_states(run, cell)) if isinstance(cell, CellWithCellState) else run
 
 
-def _cell_states(run: Trajectory, cell: LSTM) -> Tensor:
+def _cell_states(run: Trajectory, cell: CellWithCellState) -> Tensor:
     """An LSTM's ``c_1 .. c_T``, each window from the last ``c`` of the window before."""
-    assert isinstance(run.layer, RecurrentLayer)  # a layer with a c is an LSTM
+    assert isinstance(run.layer, RecurrentLayer)
     states = run.hidden.new_empty(run.length, run.batch, run.layer.hidden_size)
     previous = shifted(run.hidden)
     for start in range(0, run.length, run.span):

@@ -23,6 +23,7 @@ FLOORS = (
     "files",
     "config",
     "machine",
+    "kinds",
     "operators",
     "cells",
     "probes",

@@ -1,4 +1,4 @@
-"""The cells rnndiag knows: a new one is a file and a line here."""
+"""The cells that rnndiag measures. A new cell is a file, a line here and a line in ``rnndiag.kinds``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from rnndiag.cells.cell import Cell
 from rnndiag.cells.elman import Elman
 from rnndiag.cells.gru import GRU
 from rnndiag.cells.gru_reset_first import GRUResetFirst
-from rnndiag.cells.layer import CellKind, RecurrentLayer
+from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.cells.lstm import LSTM
 
-CELLS: dict[CellKind, Cell] = {
+CELLS: dict[str, Cell] = {
     "tanh": Elman("tanh"),
     "relu": Elman("relu"),
     "gru": GRU(),

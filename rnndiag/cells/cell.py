@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,15 @@ class Cell(Protocol):
 
         ``beside`` is what the state holds beside ``h_0``, ``[B, S-R]``; None for zero, or nothing.
         """
+        ...
+
+
+@runtime_checkable
+class CellWithCellState(Cell, Protocol):
+    """A cell whose state is ``(h, c)``."""
+
+    def cell_states(self, layer: RecurrentLayer, inputs: Tensor, previous: Tensor, before: Tensor) -> Tensor:
+        """``c`` at each step ``[T, B, H]``, from ``previous`` (``h`` one step earlier) and ``before`` (``c_0``)."""
         ...
 
 

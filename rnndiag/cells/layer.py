@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-CellKind = Literal["tanh", "relu", "gru", "lstm"]
-Direction = Literal["forward", "reverse"]
+from rnndiag.kinds import KINDS, PYTORCH_FORM, Form, Kind
 
-GATES: dict[CellKind, tuple[str, ...]] = {
-    "tanh": ("h",),
-    "relu": ("h",),
-    "gru": ("reset", "update", "new"),
-    "lstm": ("input", "forget", "candidate", "output"),
-}
-"""The row blocks of ``weight_ih`` and ``weight_hh``, in PyTorch's order."""
+Direction = Literal["forward", "reverse"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +24,8 @@ class RecurrentLayer:
 
     name: str
     """The module's own path in the model, e.g. ``encoder.rnn.l0`` or ``encoder.rnn.l0.reverse``."""
-    cell: CellKind
+    cell: str
+    """The name of the kind, one of ``KINDS``."""
     weight_ih: Tensor
     """``[G*H, D]``"""
     weight_hh: Tensor
@@ -46,6 +41,14 @@ class RecurrentLayer:
     """True where the file did not say tanh or relu and tanh was taken."""
     reset_after: bool = True
     """GRU: whether the reset gate multiplies ``W_hn h- + b_hn``, as in PyTorch, or ``h-`` itself (Cho et al. 2014)."""
+    form: Form = PYTORCH_FORM
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    """Parameters that PyTorch's cells do not have, such as peephole weights, by the names in the file of the cell."""
+
+    @property
+    def kind(self) -> Kind:
+        """What is known of all layers of this kind."""
+        return KINDS[self.cell]
 
     @property
     def input_size(self) -> int:
@@ -55,7 +58,7 @@ class RecurrentLayer:
     @property
     def hidden_size(self) -> int:
         """``H``."""
-        return int(self.weight_hh.shape[0]) // len(GATES[self.cell])
+        return int(self.weight_hh.shape[0]) // len(self.gates)
 
     @property
     def proj_size(self) -> int:
@@ -68,8 +71,13 @@ class RecurrentLayer:
         return int(self.weight_hh.shape[1])
 
     @property
+    def state_size(self) -> int:
+        """``S``: ``h``, and an LSTM's ``c``."""
+        return self.output_size + (self.hidden_size if self.kind.has_cell_state else 0)
+
+    @property
     def parameters(self) -> dict[str, Tensor]:
-        """The parameters that exist, by PyTorch's names without the layer suffix."""
+        """The parameters that exist, by PyTorch's names without the layer suffix, then the extra ones."""
         named = {
             "weight_ih": self.weight_ih,
             "weight_hh": self.weight_hh,
@@ -77,12 +85,12 @@ class RecurrentLayer:
             "bias_hh": self.bias_hh,
             "weight_hr": self.weight_hr,
         }
-        return {name: value for name, value in named.items() if value is not None}
+        return {name: value for name, value in named.items() if value is not None} | dict(self.extra)
 
     @property
     def gates(self) -> tuple[str, ...]:
         """The names of the gate blocks, in the order of their rows."""
-        return GATES[self.cell]
+        return self.kind.family.gates
 
     def blocks(self, parameter: Tensor) -> dict[str, Tensor]:
         """Split ``weight_ih``, ``weight_hh`` or a bias into its gate blocks, by gate name."""
@@ -90,8 +98,13 @@ class RecurrentLayer:
 
     def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> RecurrentLayer:
         """The same layer in another precision or on another device."""
-        moved = {name: p.detach().to(device, dtype) for name, p in self.parameters.items()}
-        return replace(self, **moved)  # type: ignore[arg-type]  # the keys are field names
+        return self.with_parameters({name: p.detach().to(device, dtype) for name, p in self.parameters.items()})
+
+    def with_parameters(self, parameters: Mapping[str, Tensor]) -> RecurrentLayer:
+        """The same layer with other values of some parameters, which are named as in ``parameters``."""
+        own = {name: value for name, value in parameters.items() if name not in self.extra}
+        extra = {name: parameters.get(name, value) for name, value in self.extra.items()}
+        return replace(self, extra=extra, **own)  # type: ignore[arg-type]  # the keys are field names
 
 
 @dataclass(frozen=True, slots=True, eq=False)

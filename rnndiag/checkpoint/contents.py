@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rnndiag.files.text import shape_of
+from rnndiag.kinds import PYTORCH_FORM, Form
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -134,6 +135,12 @@ class ModuleFacts:
     nonlinearity: Nonlinearity | None = None
     reset_after: bool = True
     """False: a GRU whose reset gate multiplies the state, not its product with ``W_hn``."""
+    kind: str = ""
+    """The kind of cell by its name in ``rnndiag.kinds``; empty: PyTorch's cell with as many gates. ``leaky`` and
+    ``leaky_current`` leave the nonlinearity open."""
+    form: Form = PYTORCH_FORM
+    extra: Mapping[str, Leaf] = field(default_factory=dict)
+    """Parameters beyond PyTorch's, by their names in the file of the cell, with PyTorch's suffixes."""
     backwards: bool = False
     """True: its layers of one direction run from the end of the sequence to its start."""
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.config.settings import Settings
+from rnndiag.kinds import KINDS
 from rnndiag.measures.adjoint import Adjoint, layer_adjoint, stack_adjoint
 from rnndiag.measures.gradient import GradientThroughTime, through_time
 from rnndiag.measures.layer import LayerMeasures
@@ -62,7 +63,7 @@ def stack_gain(levels: Sequence[Sequence[Trajectory]], lag: int, settings: Setti
         verdict,
         gradient,
         saturated=max(rate for _, rate in rates),
-        squashed=max((rate for cell, rate in rates if cell != "relu"), default=0.0),
+        squashed=max((rate for cell, rate in rates if KINDS[cell].nonlinearity != "relu"), default=0.0),
         input_now=_input_now(adjoint),
         live=max(_live(run, lag, settings) for run in runs) if verdict == "healthy" else None,
     )
@@ -76,7 +77,7 @@ def measured_gain(stack: StackMeasures, layers: Sequence[LayerMeasures], adjoint
         stack.verdict,
         stack.gradient,
         saturated=max(rate for _, rate in rates),
-        squashed=max((rate for cell, rate in rates if cell != "relu"), default=0.0),
+        squashed=max((rate for cell, rate in rates if KINDS[cell].nonlinearity != "relu"), default=0.0),
         input_now=_input_now(adjoint),
         by_layer=tuple(gradient.log10_gain for gradient in gradients),
     )

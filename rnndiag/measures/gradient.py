@@ -133,7 +133,7 @@ def layer_through_time(
     """
     measured, verdict = through_time(adjoint, lag, thresholds)
     rough = guaranteed = None
-    if isinstance(layer, RecurrentLayer) and layer.cell in ("tanh", "relu"):  # max phi' = 1 for both
+    if isinstance(layer, RecurrentLayer) and layer.kind.elman:  # max phi' = 1 for both
         unit, power = scaled_to_one(layer.weight_hh)
         spectral_norm = float(torch.linalg.matrix_norm(unit, 2))
         rough = lag * (math.log10(spectral_norm) + power * math.log10(2) if spectral_norm else -math.inf)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from rnndiag.cells.custom import Layer
-from rnndiag.cells.layer import CellKind, Direction, RecurrentLayer
+from rnndiag.cells.layer import Direction, RecurrentLayer
 from rnndiag.config.settings import Settings
+from rnndiag.kinds import GATED
 from rnndiag.measures.adjoint import Adjoint, layer_adjoint
 from rnndiag.measures.gradient import LayerGradient, layer_through_time
 from rnndiag.measures.lyapunov import Lyapunov, lyapunov
@@ -38,8 +38,8 @@ class LayerMeasures:
     """
 
     name: str
-    cell: CellKind | Literal["custom"]
-    """``custom``: a user's own step function"""
+    cell: str
+    """the kind of cell, such as ``lstm`` or ``layernorm_lstm``; ``custom``: a step function"""
     input_size: int
     hidden_size: int
     state_size: int
@@ -174,7 +174,7 @@ def _with_weights(
         gates={},
         bias_scale=_bias_scale(layer),
         forget_bias=_forget_bias(layer),
-        reset_after=layer.reset_after if layer.cell == "gru" else None,
+        reset_after=layer.reset_after if layer.kind.family is GATED else None,
     )
 
 
@@ -188,7 +188,7 @@ def _bias_scale(layer: RecurrentLayer) -> float:
 
 
 def _forget_bias(layer: RecurrentLayer) -> float | None:
-    if layer.cell != "lstm":
+    if not layer.kind.has_cell_state:
         return None
     biases = [bias for bias in (layer.bias_ih, layer.bias_hh) if bias is not None]
     return float(torch.stack([layer.blocks(b)["forget"] for b in biases]).sum(0).mean()) if biases else 0.0

@@ -8,15 +8,13 @@ import torch
 from torch import Tensor
 
 from rnndiag.config.settings import Thresholds
+from rnndiag.kinds import KINDS
 from rnndiag.measures.statistics import median
 from rnndiag.trajectory import Trajectory
 
 STILL = 2.0**-23
 """A unit whose values differ by no more than this share of its own largest value is constant: that is one rounding in
 float32, the precision in which nets are usually run."""
-
-KEEPING_GATE = {"lstm": "forget", "gru": "update"}
-"""The gate whose value multiplies what the cell held before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +94,7 @@ def saturation(run: Trajectory, thresholds: Thresholds) -> Saturation:
 
 def gates(run: Trajectory, thresholds: Thresholds) -> dict[str, Gate]:
     """Openness of each gate by name; empty for Elman nets."""
-    keeping = KEEPING_GATE.get(run.layer.cell)
+    keeping = KINDS[run.layer.cell].family.keeping
     sums: dict[str, Tensor] = {}
     for along in run.windows():
         for name, values in along.gates.items():

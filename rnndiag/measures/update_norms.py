@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -67,7 +67,7 @@ class Learner:
 
     def __init__(self, stack: Stack, generator: torch.Generator) -> None:
         leaves = [{n: p.detach().clone().requires_grad_() for n, p in la.parameters.items()} for la in stack.layers]
-        tracked = iter(replace(la, **named) for la, named in zip(stack.layers, leaves, strict=True))  # type: ignore[arg-type]
+        tracked = iter(la.with_parameters(named) for la, named in zip(stack.layers, leaves, strict=True))
         self._levels = [[next(tracked) for _ in level] for level in stack.levels]
         width = sum(layer.output_size for layer in stack.levels[-1])
         bound = 1 / math.sqrt(width)

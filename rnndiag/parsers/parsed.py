@@ -11,6 +11,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 
+from rnndiag.kinds import PYTORCH_FORM, Form
+
 BFLOAT16: Final = np.dtype("V2")
 """NumPy has no bfloat16: its bytes are carried as they are."""
 
@@ -38,6 +40,9 @@ class Convention:
     """The gate blocks in the file's order, by letter, for example ``zrh``; None: PyTorch's order."""
     reset_after: bool | None = None
     """False: a GRU whose reset gate multiplies the state, not its product with ``W_hn``."""
+    kind: str = ""
+    """The kind of cell by its name in ``rnndiag.kinds``, where it is not PyTorch's cell of that family."""
+    form: Form = PYTORCH_FORM
     backwards: bool = False
     """True: one direction, from the end of the sequence to its start; ``_reverse`` stays out of its tensors' names."""
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from rnndiag.kinds import KINDS
+
 if TYPE_CHECKING:  # the catalogue is printed without torch; only annotations need these
     from rnndiag.measures.layer import LayerMeasures
     from rnndiag.measures.series import Course
@@ -89,12 +91,12 @@ class Subject:
     @property
     def elman(self) -> bool:
         """True where no layer has gates."""
-        return all(layer.cell in ("tanh", "relu") for layer in self.layers)
+        return all(KINDS[layer.cell].elman for layer in self.layers)
 
     @property
     def relu(self) -> bool:
         """True where some layer is a ReLU net."""
-        return any(layer.cell == "relu" for layer in self.layers)
+        return any(KINDS[layer.cell].nonlinearity == "relu" for layer in self.layers)
 
     @property
     def shows_weights(self) -> bool:
@@ -105,12 +107,16 @@ class Subject:
 def not_elman(layer: LayerMeasures) -> str | None:
     """Why a rule about Elman nets does not apply to a layer; None where it applies."""
     # A custom step function may be an Elman net, so the rule is not excluded but cannot be assessed.
-    return None if layer.cell in ("tanh", "relu", "custom") else f"{layer.cell} layers have gates"
+    if KINDS[layer.cell].elman or layer.cell == "custom":
+        return None
+    return f"{layer.cell} layers {'have gates' if KINDS[layer.cell].gated else 'keep a part of their state'}"
 
 
 def not_lstm(layer: LayerMeasures) -> str | None:
     """Why a rule about the forget gate does not apply to a layer; None where it applies."""
-    return None if layer.cell in ("lstm", "custom") else f"{layer.cell} layers have no forget gate"
+    if KINDS[layer.cell].has_cell_state or layer.cell == "custom":
+        return None
+    return f"{layer.cell} layers have no forget gate"
 
 
 UNSEEN = frozenset({"recurrent_weight", "saturation"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
+from rnndiag.kinds import KINDS
 from rnndiag.rules.base import Finding, LayerRule, StackRule, Subject, Suggestion, Thresholds
 from rnndiag.rules.words import power, steps
 
@@ -120,7 +121,11 @@ class ChaoticDynamics(LayerRule):
     thresholds: ClassVar = {"standard_errors": 3.0, "log_separation": 6.907755}
 
     def excludes_layer(self, layer: LayerMeasures) -> str | None:
-        return "the states of a diverging ReLU net only grow, which is not chaos" if layer.cell == "relu" else None
+        return (
+            "the states of a diverging ReLU net only grow, which is not chaos"
+            if KINDS[layer.cell].nonlinearity == "relu"
+            else None
+        )
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         spectrum = layer.lyapunov

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
+from rnndiag.kinds import ELMAN, KINDS
 from rnndiag.rules.base import Finding, LayerRule, Subject, Suggestion, Thresholds, not_lstm
 from rnndiag.rules.words import counted
 
@@ -46,7 +47,7 @@ class UnitsSaturated(LayerRule):
     needs = ("saturation",)
 
     def excludes_layer(self, layer: LayerMeasures) -> str | None:
-        return "ReLU does not saturate" if layer.cell == "relu" else None
+        return "ReLU does not saturate" if KINDS[layer.cell].nonlinearity == "relu" else None
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         measured = layer.saturation
@@ -170,7 +171,7 @@ class DeadUnits(LayerRule):
         respond = "never responds" if measured.dead_units == 1 else "never respond"
         message = f"{measured.dead_units} of {counted(layer.hidden_size, 'unit')} {respond} to this probe"
         cause = ""
-        if layer.cell == "relu":
+        if KINDS[layer.cell].nonlinearity == "relu":
             pushed = "biases" if layer.bias_scale else "weights"
             cause = f"large updates have made the {pushed} so negative that the preactivations are never above zero"
         yield self.finding(layer.name, message, {"dead_units": measured.dead_units}, (suggestion,), cause=cause)
@@ -209,7 +210,7 @@ class GatesStuck(LayerRule):
     needs = ("saturation",)
 
     def excludes_layer(self, layer: LayerMeasures) -> str | None:
-        return f"{layer.cell} layers have no gates" if layer.cell in ("tanh", "relu") else None
+        return f"{layer.cell} layers have no gates" if KINDS[layer.cell].family is ELMAN else None
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         shares = {name: gate.open + gate.closed for name, gate in (layer.gates or {}).items()}

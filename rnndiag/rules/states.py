@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
+from rnndiag.kinds import KINDS
 from rnndiag.rules.base import WHY_UNSEEN, Evidence, Finding, LayerRule, Subject, Suggestion, Thresholds
 from rnndiag.rules.words import steps
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 LIMITS = {"float16": "65504", "bfloat16": "3.39e+38", "float32": "3.4e+38"}
 """Largest number of each dtype, for people."""
 
-BOUNDED = ("tanh", "gru")
 """Cells whose states never leave [-1, 1], however long they run."""
 
 
@@ -120,7 +120,7 @@ class StatesGrow(LayerRule):
 
     def lacks(self, layer: LayerMeasures) -> str | None:
         reason = super().lacks(layer)
-        if reason is not None or layer.cell in BOUNDED or layer.numerics.first_nonfinite_step is not None:
+        if reason is not None or KINDS[layer.cell].bounded or layer.numerics.first_nonfinite_step is not None:
             return reason  # states that overflow are the finding of NUM002
         if layer.states is None or layer.states.growth is not None:
             return None
@@ -132,7 +132,7 @@ class StatesGrow(LayerRule):
             return
         growth = states.growth
         # An LSTM reads c through tanh, which gives the size a scale; other states have only their own.
-        large = at["size"] if layer.cell == "lstm" else at["factor"] * growth.first
+        large = at["size"] if KINDS[layer.cell].has_cell_state else at["factor"] * growth.first
         if not _grows(growth, at, large):
             return
         low, high = growth.exponent_interval
@@ -178,16 +178,16 @@ def _cause(layer: LayerMeasures) -> str:
 def _remedies(layer: LayerMeasures, evidence: str, small: int) -> tuple[Suggestion, ...]:
     """What keeps a state small; ``small`` is the number of steps during which the state is still small."""
     reset = f"reset the state every {steps(small)}" if small > 1 else "reset the state more often"
-    state = "cell state" if layer.cell == "lstm" else "state"
+    state = "cell state" if KINDS[layer.cell].has_cell_state else "state"
     bound = f"bound the {state}: clip it to a fixed range after each step"
     found = [
         Suggestion("truncation", f"{reset}, or at least at the start of each sequence", evidence),
         Suggestion("saturation", bound, evidence),
         Suggestion("saturation", "scale the inputs or the input weights down, and center the inputs", evidence),
     ]
-    if layer.cell == "lstm" and layer.forget_bias is not None:
+    if KINDS[layer.cell].has_cell_state and layer.forget_bias is not None:
         why = f"the mean forget bias is {layer.forget_bias:.3g}"
         found.append(Suggestion("init", "lower the forget bias, so that the cell state decays", why))
-    elif layer.cell == "relu":
+    elif KINDS[layer.cell].nonlinearity == "relu":
         found.append(Suggestion("init", "lower the scale of W_hh, or use tanh or a gated cell", evidence))
     return tuple(found)

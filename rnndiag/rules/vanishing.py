@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
+from rnndiag.kinds import KINDS
 from rnndiag.rules.base import Finding, LayerRule, StackRule, Subject, Suggestion, Thresholds, not_elman
 from rnndiag.rules.words import power, steps
 
@@ -72,7 +73,7 @@ class GradientVanishes(StackRule):
         assert gradient is not None  # assess_stack has looked
         lag, horizon = gradient.lag, gradient.settled_from or gradient.lag
         saturated = max(subject.layers, key=lambda layer: layer.saturation.rate if layer.saturation else 0.0)
-        if saturated.saturation and saturated.saturation.rate > 0.2 and saturated.cell != "relu":
+        if saturated.saturation and saturated.saturation.rate > 0.2 and KINDS[saturated.cell].nonlinearity != "relu":
             yield Suggestion(
                 "saturation",
                 "lower the input scale, the biases or the learning rate that drove the units into saturation",
@@ -111,7 +112,7 @@ class GradientVanishes(StackRule):
 def _cause(subject: Subject) -> str:
     """The part of the step Jacobian that shrinks, if one stands out."""
     for layer in subject.layers:
-        if layer.saturation and layer.saturation.rate > 0.5 and layer.cell != "relu":
+        if layer.saturation and layer.saturation.rate > 0.5 and KINDS[layer.cell].nonlinearity != "relu":
             share = f"{layer.saturation.rate:.0%} of the slopes of {layer.name}"
             return f"{share} are saturated, and each multiplies the gradient"
         if layer.gradient and layer.gradient.contraction_guaranteed:
@@ -234,7 +235,7 @@ def _open_gates(subject: Subject, lag: int) -> Iterator[Suggestion]:
     constant = gate.time_constant or 0.0
     if constant >= lag / 7:
         return  # exp(-7) is a thousandth: the gate is not what forgets
-    name = "forget" if layer.cell == "lstm" else "update"
+    name = "forget" if KINDS[layer.cell].has_cell_state else "update"
     yield Suggestion(
         "init",
         f"initialise the {name} bias for the lag: the log of U(1, {max(lag - 1, 1)}) for each unit (chrono)",

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import get_args
 
-from rnndiag.cells.layer import CellKind
 from rnndiag.errors import SettingsError
-from rnndiag.random_nets import InitName
+from rnndiag.random_nets import CellName, InitName
 
 Value = float | int | str
 
@@ -50,7 +49,7 @@ def _number(text: str) -> float:
     return value
 
 
-_CELLS, _INITS = get_args(CellKind), get_args(InitName)
+_CELLS, _INITS = get_args(CellName), get_args(InitName)
 
 _NUMBERS = "a number, a list 0,0.1,1 or a range 0.5:3:26 (0.01:10:9log)"
 _COUNTS = "a whole number, a list 32,64,128 or a range 16:128:8 (16:1024:7log)"

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rnndiag.cells.layer import GATES
 from rnndiag.config.settings import Settings
 from rnndiag.errors import SettingsError
+from rnndiag.kinds import KINDS
 from rnndiag.machine.device import device_of, memory_of
 from rnndiag.probes import Probe
 from rnndiag.random_nets import RandomNet
@@ -114,7 +114,7 @@ class Plan:
     def bytes_of(self, condition: Condition) -> int:
         """About what measuring one net takes at its peak."""
         net, probe = self.net(condition, 0), self.driven_by(condition)
-        gates = len(GATES[net.cell])
+        gates = len(KINDS[net.cell].family.gates)
         weights = 3 * gates * net.hidden * (net.hidden + net.input_size)
         along = probe.length * probe.batch * (net.input_size + net.hidden * (4 + 6 * gates))
         back = self.lag(condition) * probe.batch * (gates * net.hidden + self.settings.draws * net.input_size * 2)

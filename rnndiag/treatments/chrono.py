@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -27,7 +25,7 @@ class Chrono(Treatment):
     def unsuited(self, patient: Patient) -> str | None:
         if not patient.finite:
             return "its weights are not finite"
-        if not any(layer.cell in ("gru", "lstm") for layer in patient.treatable):
+        if not any(layer.kind.gated for layer in patient.treatable):
             return "it has no gates"
         if any(layer.bias_ih is None for layer in patient.treatable):
             return "it has no biases"
@@ -36,25 +34,25 @@ class Chrono(Treatment):
     def apply(self, patient: Patient) -> Applied:
         seed, lag = patient.settings.seed, patient.lag
         stack = every_layer(patient, lambda la: with_chrono_bias(la, lag, generator(seed, f"chrono {la.name}")))
-        cells = {layer.cell for layer in patient.treatable}
-        what = "/".join(name for cell, name in (("lstm", "forget"), ("gru", "update")) if cell in cells)
+        gates = (layer.kind.family.keeping for layer in patient.treatable)
+        what = "/".join(dict.fromkeys(gate for gate in gates if gate))
         return Applied(stack, f"set the {what} bias of each unit to the log of U(1, {lag - 1})")
 
 
 def with_chrono_bias(layer: RecurrentLayer, lag: int, stream: torch.Generator) -> RecurrentLayer:
     """A layer with keeping times from 1 to ``lag - 1`` steps; one without gates or biases as it is."""
-    if layer.cell not in ("gru", "lstm") or layer.bias_ih is None:
+    if not layer.kind.gated or layer.bias_ih is None:
         return layer
     times = torch.empty(layer.hidden_size, dtype=torch.float64).uniform_(1, lag - 1, generator=stream)
     biases: dict[str, Tensor] = (
-        {"forget": times.log(), "input": -times.log()} if layer.cell == "lstm" else {"update": times.log()}
+        {"forget": times.log(), "input": -times.log()} if layer.kind.has_cell_state else {"update": times.log()}
     )
-    told = {}
+    changed = {}
     for name in ("bias_ih", "bias_hh"):
         bias = layer.parameters.get(name)
         if bias is not None:
             bias = bias.clone()
             for gate, values in biases.items():
                 layer.blocks(bias)[gate].copy_(values if name == "bias_ih" else torch.zeros_like(values))
-            told[name] = bias
-    return replace(layer, **told)  # type: ignore[arg-type]  # the keys are field names
+            changed[name] = bias
+    return layer.with_parameters(changed)

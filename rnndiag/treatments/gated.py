@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rnndiag.cells.layer import GATES, RecurrentLayer
+from rnndiag.cells.layer import RecurrentLayer
+from rnndiag.kinds import KINDS
 from rnndiag.rules.base import Checklist
 from rnndiag.seeds import generator
 from rnndiag.treatments.base import Applied, Treatment
@@ -33,7 +34,9 @@ class Gated(Treatment):
         self._cell: Literal["gru", "lstm"] = cell
 
     def unsuited(self, patient: Patient) -> str | None:
-        return None if patient.elman else "it has gates already"
+        if any(layer.kind.gated for layer in patient.stack.layers):
+            return "it has gates already"
+        return None
 
     def apply(self, patient: Patient) -> Applied:
         seed = patient.settings.seed
@@ -43,7 +46,7 @@ class Gated(Treatment):
         return Applied(stack, f"put {'an' if kind == 'LSTM' else 'a'} {kind} of the same width in the place of {names}")
 
     def _fresh(self, layer: RecurrentLayer, stream: torch.Generator) -> RecurrentLayer:
-        size, rows = layer.hidden_size, len(GATES[self._cell]) * layer.hidden_size
+        size, rows = layer.hidden_size, len(KINDS[self._cell].family.gates) * layer.hidden_size
 
         def drawn(*shape: int) -> Tensor:
             return torch_default(torch.empty(shape, dtype=torch.float64), size, stream).to(layer.weight_hh)

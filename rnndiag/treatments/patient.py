@@ -86,7 +86,7 @@ class Patient:
     @property
     def elman(self) -> bool:
         """Whether no layer has gates."""
-        return all(layer.cell in ("tanh", "relu") for layer in self.stack.layers)
+        return all(layer.kind.elman for layer in self.stack.layers)
 
     @property
     def finite(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -76,13 +76,15 @@ def redrawn(layer: RecurrentLayer, scheme: Scheme, stream: torch.Generator) -> R
     """A layer of the same shape with independent weights."""
     filled: dict[str, Tensor] = {}
     for name, parameter in layer.parameters.items():
+        if name in layer.extra:
+            continue  # norms, peepholes and leaks are not weights between units
         fresh = torch.zeros(parameter.shape, dtype=torch.float64)
         if name.startswith("weight"):
             fill = scheme.recurrent if name == "weight_hh" else scheme.input
             blocks = 1 if name == "weight_hr" else len(layer.gates)
             fresh = torch.cat([fill(block.clone(), stream) for block in fresh.chunk(blocks)])
         filled[name] = fresh.to(parameter)
-    return replace(layer, **filled)  # type: ignore[arg-type]  # the keys are field names
+    return layer.with_parameters(filled)
 
 
 def torch_default(parameter: Tensor, hidden: int, stream: torch.Generator) -> Tensor:

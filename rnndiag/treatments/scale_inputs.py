@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from torch import Tensor
 
 from rnndiag.cells.layer import RecurrentLayer
@@ -31,7 +29,7 @@ class ScaleInputs(Treatment):
     def unsuited(self, patient: Patient) -> str | None:
         if not patient.finite:
             return "its weights are not finite"
-        if any(layer.cell == "relu" for layer in patient.stack.layers):
+        if any(layer.kind.nonlinearity == "relu" for layer in patient.stack.layers):
             return "one factor on all that drives a ReLU net changes none of its slopes"
         if (
             not patient.elman
@@ -51,7 +49,7 @@ class ScaleInputs(Treatment):
                 scale_of = {
                     n: p * scale for n, p in layer.parameters.items() if n in ("weight_ih", "bias_ih", "bias_hh")
                 }
-                return replace(layer, **scale_of)  # type: ignore[arg-type]  # the keys are field names
+                return layer.with_parameters(scale_of)
 
             gain, sample = patient.gains(scaled, inputs)
             own = sample(1.0)

@@ -21,6 +21,6 @@ def rounded(stack: Stack, stored: Stack) -> Stack:
         named: dict[str, Tensor] = {
             name: p.to(in_file.get(name, in_file["weight_hh"]).dtype) for name, p in layer.parameters.items()
         }
-        return replace(layer, **named)  # type: ignore[arg-type]  # the keys are field names
+        return layer.with_parameters(named)
 
     return replace(stack, levels=tuple(tuple(typed(layer) for layer in level) for level in stack.levels))

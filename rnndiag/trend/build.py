@@ -9,6 +9,7 @@ from itertools import groupby, pairwise
 from typing import Literal
 
 from rnndiag.errors import SettingsError
+from rnndiag.kinds import KINDS
 from rnndiag.measures.layer import LayerMeasures
 from rnndiag.measures.series import Course, Series
 from rnndiag.measures.stack import StackMeasures
@@ -181,7 +182,7 @@ def _course(name: str, along: _Along) -> Course:
     kind = (
         "stack"
         if isinstance(measured, StackMeasures)
-        else ("relu layer" if getattr(measured, "cell", "") == "relu" else "layer")
+        else ("relu layer" if KINDS[measured.cell].nonlinearity == "relu" else "layer")
     )
     return Course(
         name,

@@ -8,11 +8,13 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
+from rnndiag import kinds
 from rnndiag.cells import CELLS
-from rnndiag.cells.layer import GATES, CellKind, RecurrentLayer, Stack
+from rnndiag.cells.layer import RecurrentLayer, Stack
+from rnndiag.random_nets import CellName
 
-KINDS: tuple[CellKind, ...] = ("tanh", "relu", "gru", "lstm")
-Form = CellKind | Literal["reset-first"]
+KINDS: tuple[CellName, ...] = ("tanh", "relu", "gru", "lstm")
+Form = CellName | Literal["reset-first"]
 FORMS: tuple[Form, ...] = (*KINDS, "reset-first")
 """The cells, and the GRU that ``reset_after = False`` makes another cell of."""
 
@@ -32,12 +34,12 @@ def layer(
 ) -> RecurrentLayer:
     """Entries N(0, scale^2 / fan in); biases N(0, 0.25)."""
     generator = torch.Generator().manual_seed(seed)
-    cell: CellKind = "gru" if kind == "reset-first" else kind
+    cell: CellName = "gru" if kind == "reset-first" else kind
 
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
 
-    rows, width = len(GATES[cell]) * hidden, proj or hidden
+    rows, width = len(kinds.KINDS[cell].family.gates) * hidden, proj or hidden
     return RecurrentLayer(
         name,
         cell,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rnndiag.cells.layer import GATES, RecurrentLayer, Stack
+from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.measures.statistics import median
 from rnndiag.seeds import generator
 from rnndiag.treatments.nearest_orthogonal import polar_factor
@@ -157,7 +157,7 @@ def test_a_gated_cell_has_the_same_widths_and_pytorchs_bounds(cell: str) -> None
     stack = TREATMENTS[cell].apply(ill).stack
     for old, new in zip(ill.stack.layers, stack.layers, strict=True):
         assert (new.cell, new.name, new.input_size, new.output_size) == (cell, old.name, old.input_size, 24)
-        assert len(GATES[new.cell]) * 24 == len(new.weight_hh)
+        assert len(new.gates) * 24 == len(new.weight_hh)
         assert max(float(p.abs().max()) for p in new.parameters.values()) <= 1 / math.sqrt(24)
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import torch
 
 from rnndiag.checkpoint.contents import Container, Contents, KeyPath, in_memory
@@ -57,7 +58,7 @@ def parse(format_: str, path: pathlib.Path, *, extra: str) -> Contents:
         name: held[name].view(torch.bfloat16) if dtype == "bfloat16" else held[name]
         for name, dtype in header["dtypes"].items()
     }
-    conventions = {name: Convention(**stored) for name, stored in header["conventions"].items()}
+    conventions = {name: msgspec.convert(stored, Convention) for name, stored in header["conventions"].items()}
     leaves = {name: in_memory(tensor) for name, tensor in tensors.items()}
     return Contents(
         sum(tensor.nbytes for tensor in tensors.values()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -9,18 +10,19 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor
 
-from rnndiag.checkpoint.contents import Leaf, ModuleFacts, StoredTensor, Unusable, value_of
+from rnndiag.checkpoint.contents import Leaf, ModuleFacts, Unusable
+from rnndiag.checkpoint.layers.leaves import concatenated, constant, converted, shape
 from rnndiag.checkpoint.layers.shapes import GATES_OF
 from rnndiag.errors import UnfitError
 from rnndiag.files.text import shape_of
+from rnndiag.kinds import FAMILIES, extra_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from rnndiag.parsers.parsed import Convention, Layout
 
-GATE_COUNT: Final = {kind: count for count, kind in GATES_OF.items()}
-CANONICAL: Final = {"lstm": "ifgo", "gru": "rzn", "rnn": "h"}
+CANONICAL: Final[dict[str, str]] = {family.name: family.letters for family in FAMILIES.values()}
 """PyTorch's gate orders, by letters."""
 _LETTERS: Final = {
     "lstm": {"c": "g", "j": "g", "a": "g", "z": "g"},
@@ -36,6 +38,8 @@ class ConvertedModule:
 
     parameters: dict[str, Leaf]
     """By ``weight_hh``, ``weight_ih``, ``bias_ih``, ``bias_hh``."""
+    extra: dict[str, Leaf]
+    """Parameters beyond PyTorch's, by their names in the file of the cell."""
     facts: ModuleFacts
     kind: str
     """``rnn``, ``gru`` or ``lstm``"""
@@ -56,7 +60,9 @@ def canonical_order(kind: str, order: str) -> str | None:
     return translated if sorted(translated) == sorted(CANONICAL[kind]) else None
 
 
-def to_pytorch_layout(held: Mapping[str, Leaf], known: Convention) -> ConvertedModule:
+def to_pytorch_layout(
+    held: Mapping[str, Leaf], known: Convention, extra: Mapping[str, Leaf] | None = None
+) -> ConvertedModule:
     """Bring one module's tensors, given by role, into PyTorch's names, layout and gate order.
 
     Nothing is read from the file for that, and nothing before a layer needs it.
@@ -70,7 +76,7 @@ def to_pytorch_layout(held: Mapping[str, Leaf], known: Convention) -> ConvertedM
             raise UnfitError(f"{role}: {leaf.reason}")
     shapes = {role: tuple(leaf.shape) for role, leaf in held.items() if not isinstance(leaf, Unusable)}
     kind, layout, hidden = _reading(shapes, known)
-    rows = hidden * GATE_COUNT[kind]
+    rows = hidden * len(CANONICAL[kind])
     order = CANONICAL[kind] if known.order is None else canonical_order(kind, known.order)
     if order is None:
         raise UnfitError(
@@ -79,14 +85,20 @@ def to_pytorch_layout(held: Mapping[str, Leaf], known: Convention) -> ConvertedM
     blocks = [order.index(letter) for letter in CANONICAL[kind]]
 
     def matrix(role: str) -> Leaf:
-        shape = shapes[role] if layout == "rows" else shapes[role][::-1]
-        return _converted(held[role], shape, lambda value: _permuted(_as_rows(value, layout, len(blocks)), blocks))
+        new = shapes[role] if layout == "rows" else shapes[role][::-1]
+        return converted(held[role], new, lambda value: _permuted(_as_rows(value, layout, len(blocks)), blocks))
 
     parameters = {"weight_ih": matrix("ih"), "weight_hh": matrix("hh")}
     reset_after = True if known.reset_after is None else known.reset_after
     biases = _biases(held, shapes, rows, blocks)
-    facts = ModuleFacts(nonlinearity=known.nonlinearity, reset_after=reset_after, backwards=known.backwards)
-    return ConvertedModule(parameters | biases, facts, kind)
+    facts = ModuleFacts(
+        nonlinearity=known.nonlinearity,
+        reset_after=reset_after,
+        kind=known.kind,
+        form=known.form,
+        backwards=known.backwards,
+    )
+    return ConvertedModule(parameters | biases, _extra(extra or {}, hidden, blocks), facts, kind)
 
 
 def _reading(shapes: Mapping[str, tuple[int, ...]], known: Convention) -> tuple[str, Layout, int]:
@@ -137,33 +149,35 @@ def _biases(
             size *= length
         leaf = held[role]
         if role == "bias" and size == 2 * rows:  # Keras and cuDNN keep both in one
-            found["bias_ih"] = _converted(leaf, (rows,), lambda b: _permuted(b.reshape(2, -1)[0], blocks))
-            found["bias_hh"] = _converted(leaf, (rows,), lambda b: _permuted(b.reshape(2, -1)[1], blocks))
+            found["bias_ih"] = converted(leaf, (rows,), lambda b: _permuted(b.reshape(2, -1)[0], blocks))
+            found["bias_hh"] = converted(leaf, (rows,), lambda b: _permuted(b.reshape(2, -1)[1], blocks))
         elif size == rows:
             own = "bias_ih" if role == "bias" else role
-            found[own] = _converted(leaf, (rows,), lambda b: _permuted(b.reshape(-1), blocks))
+            found[own] = converted(leaf, (rows,), lambda b: _permuted(b.reshape(-1), blocks))
         else:
             raise UnfitError(f"{role} {shape_of(shapes[role])}: expected {rows} numbers")
     for own, other in (("bias_ih", "bias_hh"), ("bias_hh", "bias_ih")):
         if own in found and other not in found:
             leaf = found[own]
-            assert not isinstance(leaf, Unusable)  # _converted() makes none
-            found[other] = StoredTensor((rows,), leaf.dtype, partial(_zeros, rows, leaf.dtype))
+            assert not isinstance(leaf, Unusable)  # to_pytorch_layout() has looked
+            found[other] = constant(rows, 0.0, leaf.dtype)
     return found
 
 
-def _zeros(size: int, dtype: torch.dtype) -> Tensor:
-    return torch.zeros(1, dtype=dtype).expand(size)
+def _extra(extra: Mapping[str, Leaf], hidden: int, blocks: list[int]) -> dict[str, Leaf]:
+    """The parameters beyond PyTorch's; those with a number per row of the weights in PyTorch's gate order."""
+    found: dict[str, Leaf] = {}
+    for name, leaf in extra.items():
+        sizes, size = extra_sizes(name, len(blocks), hidden), math.prod(shape(leaf))
+        if size not in sizes:
+            expected = " or ".join(map(str, sizes))
+            raise UnfitError(f"{name}: expected {expected} numbers, got shape {shape_of(shape(leaf))}")
+        found[name] = converted(leaf, (size,), partial(_flat, blocks if size == hidden * len(blocks) else [0]))
+    return found
 
 
-def _converted(leaf: Leaf, shape: tuple[int, ...], convert: Callable[[Tensor], Tensor]) -> Leaf:
-    assert not isinstance(leaf, Unusable)  # to_pytorch_layout() has looked
-
-    def read() -> Tensor | Unusable:
-        value = value_of(leaf)
-        return value if isinstance(value, Unusable) else convert(value)
-
-    return StoredTensor(shape, leaf.dtype, read)
+def _flat(blocks: list[int], value: Tensor) -> Tensor:
+    return _permuted(value.reshape(-1), blocks)
 
 
 def _as_rows(value: Tensor, layout: Layout, gates: int) -> Tensor:
@@ -227,17 +241,4 @@ def _layout_of_blocks(recurrent: tuple[int, ...], feeding: tuple[int, ...]) -> L
 
 
 def _whole(blocks: Sequence[Leaf], shape: tuple[int, ...], axis: int) -> Leaf:
-    usable = [leaf for leaf in blocks if not isinstance(leaf, Unusable)]  # all of them: _shape() has looked
-    size = list(shape)
-    size[axis] *= len(usable)
-
-    def read() -> Tensor | Unusable:
-        pieces = []
-        for leaf in usable:
-            value = value_of(leaf)
-            if isinstance(value, Unusable):
-                return value
-            pieces.append(value.reshape(shape))
-        return torch.cat(pieces, dim=axis)
-
-    return StoredTensor(tuple(size), usable[0].dtype, read)
+    return concatenated([converted(leaf, shape, lambda value: value.reshape(shape)) for leaf in blocks], axis)

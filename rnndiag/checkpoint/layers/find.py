@@ -5,22 +5,24 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
 from rnndiag.cells.layer import RecurrentLayer, Stack
-from rnndiag.checkpoint.contents import Unusable
+from rnndiag.checkpoint.contents import ModuleFacts, Unusable
 from rnndiag.checkpoint.layers.aliases import respell
 from rnndiag.checkpoint.layers.display_names import Place, name_modules, prefixes, shown, unwrapped
 from rnndiag.checkpoint.layers.embedding import Tables, is_table
 from rnndiag.checkpoint.layers.nonlinearity import Choice
 from rnndiag.checkpoint.layers.renamed import Renamed
 from rnndiag.checkpoint.layers.reparametrized import effective
+from rnndiag.checkpoint.layers.respelled import take_spellings
 from rnndiag.checkpoint.layers.shapes import PARAMETER, RecurrentModule, SharedError, read_module
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.errors import UnfitError
 from rnndiag.files.text import listing, shape_of
+from rnndiag.kinds import KINDS
 from rnndiag.printable import printable
 
 if TYPE_CHECKING:
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from rnndiag.cells.layer import CellKind, Direction
-    from rnndiag.checkpoint.contents import Container, Contents, Leaf, ModuleFacts, Nonlinearity
+    from rnndiag.cells.layer import Direction
+    from rnndiag.checkpoint.contents import Container, Contents, Leaf, Nonlinearity
     from rnndiag.checkpoint.layers.mapping import RoleMap
 
 MAX_STACKS: Final = 1000
@@ -153,6 +155,7 @@ class _Search:
                     self._problems.pop(each.text, None)
             except UnfitError as unfit:
                 self._problems[each.text] = str(unfit)
+        take_spellings(renamed)
         own = {name for name in renamed.tensors if PARAMETER.fullmatch(name.rpartition(".")[2])}
         respell(renamed, own)
         self.notes += renamed.notes
@@ -161,7 +164,7 @@ class _Search:
     def _recurrent(self, place: Place, parameters: Mapping[str, Leaf], facts: ModuleFacts | None) -> None:
         try:
             self._check_size(parameters)
-            module = read_module(parameters)
+            module = read_module(parameters, facts.extra if facts else None)
             self._admit(place, module)
         except UnfitError as unfit:
             self.passed_over.append((place, f"recurrent, but {unfit}", not isinstance(unfit, SharedError)))
@@ -229,19 +232,27 @@ def _cost(tensor: Tensor) -> int:
 def _stack(found: _Found, name: str, choice: Choice, copies: dict[Hashable, Tensor]) -> Stack:
     module, own = found.module, name or found.module.kind
     prefix = f"{name}." if name else ""
-    cell, assumed = cast("CellKind", module.kind), False
-    reset_after = found.facts is None or found.facts.reset_after
-    backwards = found.facts is not None and found.facts.backwards
-    if module.kind == "rnn":
-        cell, assumed = choice.of(own, found.facts.nonlinearity if found.facts else None)
+    facts = found.facts or ModuleFacts()
+    cell, assumed = facts.kind or module.kind, False
+    if cell not in KINDS:  # only the nonlinearity is missing: rnn, leaky, leaky_current
+        nonlinearity, assumed = choice.of(own, facts.nonlinearity)
+        cell = nonlinearity if cell == "rnn" else f"{cell}_{nonlinearity}"
 
     def layer(level: int, reverse: bool, slot: Mapping[str, Tensor]) -> RecurrentLayer:
-        reverse = reverse or backwards
+        reverse = reverse or facts.backwards
         path = own if module.is_cell else f"{prefix}l{level}" + ".reverse" * reverse
-        parameters: dict[str, Any] = {kind: _copy(tensor, copies) for kind, tensor in slot.items()}
+        held = {kind: _copy(tensor, copies) for kind, tensor in slot.items()}
+        parameters: dict[str, Any] = {kind: tensor for kind, tensor in held.items() if PARAMETER.fullmatch(kind)}
         direction: Direction = "reverse" if reverse else "forward"
         return RecurrentLayer(
-            path, cell, **parameters, direction=direction, nonlinearity_assumed=assumed, reset_after=reset_after
+            path,
+            cell,
+            **parameters,
+            direction=direction,
+            nonlinearity_assumed=assumed,
+            reset_after=facts.reset_after,
+            form=facts.form,
+            extra={kind: tensor for kind, tensor in held.items() if kind not in parameters},
         )
 
     levels = tuple(

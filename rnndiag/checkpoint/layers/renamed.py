@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Final
 from rnndiag.checkpoint.layers.convention import ConvertedModule, join_gates, to_pytorch_layout
 from rnndiag.errors import UnfitError
 from rnndiag.parsers.parsed import ROLES
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from rnndiag.checkpoint.contents import Leaf, ModuleFacts
+    from rnndiag.checkpoint.layers.spellings.base import Reading
     from rnndiag.parsers.parsed import Convention
 
 _BY_ROLE: Final = re.compile(rf"(?P<role>{'|'.join(ROLES)})(?P<suffix>_l\d+(?:_reverse)?)")
@@ -53,6 +55,17 @@ class Renamed:
         whole, known = join_gates(blocks, known)
         return self._enter(whole, [name for each in names.values() for name in each], known, path)
 
+    def take_reading(self, reading: Reading, path: str) -> ConvertedModule:
+        """Bring a layer that a spelling read under PyTorch's names in the module ``path``.
+
+        Raises:
+            UnfitError: the tensors do not fit each other, or others have the names that they would get.
+        """
+        names = [f"{path}.{name}" if path else name for name in reading.used]
+        converted = self._enter(reading.tensors, names, reading.convention, path, reading.suffix, reading.extra)
+        self.notes += [note.replace("{name}", printable(path) or "(top level)") for note in reading.notes]
+        return converted
+
     def take_described(self, conventions: Mapping[str, Convention]) -> None:
         """Convert the modules whose form the file describes; those that do not fit go to ``misfits``."""
         modules: defaultdict[tuple[str, str], dict[str, str]] = defaultdict(dict)
@@ -69,9 +82,15 @@ class Renamed:
                 self.drop(names.values())
 
     def _enter(
-        self, held: Mapping[str, Leaf], names: Iterable[str], known: Convention, path: str, suffix: str = ""
+        self,
+        held: Mapping[str, Leaf],
+        names: Iterable[str],
+        known: Convention,
+        path: str,
+        suffix: str = "",
+        extra: Mapping[str, Leaf] | None = None,
     ) -> ConvertedModule:
-        converted = to_pytorch_layout(held, known)
+        converted = to_pytorch_layout(held, known, extra)
         new = {f"{path}.{own}{suffix}" if path else own + suffix: leaf for own, leaf in converted.parameters.items()}
         replaced = set(names)
         if any(name in self.tensors and name not in replaced for name in new):
@@ -79,10 +98,12 @@ class Renamed:
         self.drop(replaced)
         self.tensors |= new
         stated = self.facts.get(path, converted.facts)
+        own = {name + suffix: leaf for name, leaf in converted.extra.items()}
         self.facts[path] = replace(
             converted.facts,
             class_path=stated.class_path,
             nonlinearity=converted.facts.nonlinearity or stated.nonlinearity,
+            extra={**stated.extra, **own},
         )
         return converted
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from rnndiag.checkpoint.contents import Leaf, Unusable, value_of
 from rnndiag.errors import UnfitError
 from rnndiag.files.text import shape_of
+from rnndiag.kinds import FAMILIES, extra_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,8 +23,11 @@ PARAMETER: Final = re.compile(
 )
 """``weight_hh`` of a cell, ``weight_hh_l0`` and ``weight_hh_l0_reverse`` of nn.RNN, nn.LSTM and nn.GRU."""
 
-GATES_OF: Final = {1: "rnn", 3: "gru", 4: "lstm"}
-"""Which cell has so many gate blocks."""
+GATES_OF: Final = {len(family.letters): family.name for family in FAMILIES.values()}
+"""The family of cells with so many gate blocks: ``rnn``, ``gru`` or ``lstm``."""
+
+_EXTRA: Final = re.compile(r"(?P<kind>[a-z_]+?)(?P<suffix>(?:_l(?:0|[1-9][0-9]{0,2})(?:_reverse)?)?)")
+"""The name of an extra parameter, with the same suffixes."""
 
 DTYPES: Final = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -57,8 +61,12 @@ class RecurrentModule:
         return int(self.levels[0][0]["weight_ih"].shape[1])
 
 
-def read_module(parameters: Mapping[str, Leaf]) -> RecurrentModule:
+def read_module(parameters: Mapping[str, Leaf], extra: Mapping[str, Leaf] | None = None) -> RecurrentModule:
     """Put the parameters of one module together, given by their own names (``weight_hh_l0``).
+
+    Args:
+        parameters: what PyTorch's modules have.
+        extra: what they do not have, such as peephole weights, with the same suffixes.
 
     Raises:
         UnfitError: they are not those of one recurrent module: what was expected, what was found.
@@ -81,7 +89,23 @@ def read_module(parameters: Mapping[str, Leaf]) -> RecurrentModule:
             suffix = "" if is_cell else f"_l{i}" + "_reverse" * reverse
             inputs = output * len(directions) if i else _input_size(levels[0][0], suffix)
             _verify(slot, suffix, gates * hidden, hidden, output, inputs)
+            slot |= _extra(extra or {}, suffix, gates, hidden)
     return RecurrentModule(GATES_OF[gates], levels, is_cell)
+
+
+def _extra(leaves: Mapping[str, Leaf], suffix: str, gates: int, hidden: int) -> Slot:
+    """The extra parameters of one level and direction."""
+    found: Slot = {}
+    for name, leaf in leaves.items():
+        match = _EXTRA.fullmatch(name)
+        if match is None or match["suffix"] != suffix:
+            continue
+        value, sizes = _usable(name, leaf), extra_sizes(match["kind"], gates, hidden)
+        if value.numel() not in sizes:
+            expected = " or ".join(map(str, sizes))
+            raise UnfitError(f"{name}: expected {expected} numbers, got shape {shape_of(value.shape)}")
+        found[match["kind"]] = value.reshape(-1)
+    return found
 
 
 def _usable(name: str, leaf: Leaf) -> Tensor:

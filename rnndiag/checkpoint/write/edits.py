@@ -193,13 +193,10 @@ def _by_name(path: Path, stacks: Iterable[Stack]) -> dict[str, RecurrentLayer]:
     return {layer.name: layer for layer in layers}
 
 
-_ARCHITECTURES = {"tanh": "a tanh RNN", "relu": "a relu RNN", "gru": "a GRU", "lstm": "an LSTM"}
-
-
 def _misfit(old: RecurrentLayer, new: RecurrentLayer) -> str:
     """Why a layer cannot take the place of another; empty if it can."""
     if (new.cell, new.reset_after) != (old.cell, old.reset_after):
-        words = [_ARCHITECTURES[each.cell] for each in (new, old)]
+        words = [each.kind.title for each in (new, old)]
         if words[0] == words[1]:
             words[0] += f" with its reset gate {'after' if new.reset_after else 'before'} the product"
         return (

@@ -43,5 +43,5 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
 
 
 def _alike(one: RecurrentLayer, other: RecurrentLayer) -> bool:
-    kinds = [(la.name, la.cell, la.direction, la.reset_after, la.parameters.keys()) for la in (one, other)]
+    kinds = [(la.name, la.cell, la.direction, la.reset_after, la.form, la.parameters.keys()) for la in (one, other)]
     return kinds[0] == kinds[1] and all(map(same_bits, one.parameters.values(), other.parameters.values()))

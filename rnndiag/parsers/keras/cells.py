@@ -59,4 +59,4 @@ def convention_of(cell: Cell, *, backwards: bool) -> Convention:
     """How a cell that ``resolve`` returned is stored."""
     assert cell.kind
     layout: Layout = "cudnn" if cell.is_cudnn else "columns"
-    return Convention(cell.kind, cell.nonlinearity, layout, _ORDERS[cell.kind], cell.reset_after, backwards)
+    return Convention(cell.kind, cell.nonlinearity, layout, _ORDERS[cell.kind], cell.reset_after, backwards=backwards)

@@ -160,7 +160,7 @@ def test_a_full_disk(model, tmp_path, monkeypatch):
     ("module", "other", "words"),
     [
         (nn.RNN(2, 3), nn.GRU(2, 3), "a GRU in place of a tanh RNN"),
-        (nn.RNN(2, 3), nn.RNN(2, 3, nonlinearity="relu"), "a relu RNN in place of a tanh RNN"),
+        (nn.RNN(2, 3), nn.RNN(2, 3, nonlinearity="relu"), "a ReLU RNN in place of a tanh RNN"),
         (nn.LSTM(2, 3), nn.LSTM(2, 4), r"weight_ih: expected \[12, 2\]"),
         (nn.GRU(2, 3, bias=False), nn.GRU(2, 3), "bias_ih has no place in the file"),
         (nn.GRU(2, 3), nn.GRU(2, 3, bias=False), "bias_hh is missing|bias_ih is missing"),
