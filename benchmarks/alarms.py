@@ -23,6 +23,7 @@ from rich.progress import track
 
 from rnndiag import checkpoint
 from rnndiag.cells.layer import RecurrentLayer, Stack
+from rnndiag.checkpoint.layers.answers import Answers
 from rnndiag.checkpoint.model import Model, Source
 from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
@@ -58,7 +59,7 @@ def edited(edit: Callable[[RecurrentLayer], None], **options: object) -> Callabl
 
 def sample(name: str) -> Callable[[int], Model]:
     # A bare state_dict does not say that its net uses tanh.
-    model = checkpoint.load(SAMPLES / f"{name}.pt", nonlinearity="tanh" if name.endswith("_tanh") else None)
+    model = checkpoint.load(SAMPLES / f"{name}.pt", Answers(nonlinearity="tanh" if name.endswith("_tanh") else None))
     return lambda seed: model
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from rnndiag import checkpoint
 from rnndiag.__main__ import run
 from rnndiag.checkpoint import Model
+from rnndiag.checkpoint.layers.answers import Answers
 from rnndiag.errors import CheckpointError
 from rnndiag.files.work_budget import MAX_UNITS
 from tests.builders.command_line import Cli, Done
@@ -97,7 +98,7 @@ def reload(save: Save) -> Callable[..., Model]:
     """Save an object, then load it with rnndiag."""
 
     def both(content: object, *, nonlinearity: Any = None, **options: Any) -> Model:
-        return checkpoint.load(save(content, **options), nonlinearity=nonlinearity)
+        return checkpoint.load(save(content, **options), Answers(nonlinearity=nonlinearity))
 
     return both
 

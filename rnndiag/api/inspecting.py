@@ -15,6 +15,7 @@ from rnndiag.api.probing import ProbeSpec, array_of, make_probe
 from rnndiag.cells.custom import StepLayer, step_layer
 from rnndiag.cells.step import State, name_of
 from rnndiag.checkpoint import module
+from rnndiag.checkpoint.layers.answers import Answers, known_kind
 from rnndiag.checkpoint.layers.mapping import RoleMap, parse_map
 from rnndiag.checkpoint.model import Source
 from rnndiag.config.settings import Settings
@@ -41,6 +42,7 @@ def inspect(
     scale: float = 1.0,
     nonlinearity: Literal["tanh", "relu"] | None = None,
     mapping: str | Sequence[str | RoleMap] = (),
+    assume: str | None = None,
     settings: Settings | None = None,
     policy: Policy | None = None,
     progress: Progress | None = None,
@@ -61,6 +63,7 @@ def inspect(
         scale: multiplies the probe.
         nonlinearity: of Elman layers, where the file does not say.
         mapping: which tensors are what, where their names do not tell: ``"hh=*.U,ih=*.W,cell=gru"``, or several.
+        assume: the kind of cell, such as ``gru``, that you know the layers of a class of your own to be.
         settings: lag, precision, thresholds.
         policy: which rules apply, and their thresholds.
         progress: called before each piece of work.
@@ -83,10 +86,8 @@ def inspect(
             layer, driven = _step(model, state0, inputs, length, batch, scale, settings)
             source = Source(layer.name, "function")
             return diagnose_step(layer, source, driven, settings, policy=policy, progress=progress)
-    if isinstance(model, nn.Module):
-        found = module.load(model, nonlinearity=nonlinearity)
-    else:
-        found = checkpoint.load(model, nonlinearity=nonlinearity, maps=role_maps(mapping))
+    answers = Answers(nonlinearity, tuple(role_maps(mapping)), known_kind(assume))
+    found = module.load(model, answers) if isinstance(model, nn.Module) else checkpoint.load(model, answers)
     spec = probe if inputs is None else inputs
     built = make_probe(spec, length=length, batch=batch, scale=scale, settings=settings)
     return diagnose(found, built, settings, policy=policy, progress=progress)

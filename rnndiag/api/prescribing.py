@@ -12,6 +12,7 @@ from rnndiag import checkpoint, prescription
 from rnndiag.api.inspecting import role_maps
 from rnndiag.api.probing import ProbeSpec, make_probe
 from rnndiag.checkpoint import module
+from rnndiag.checkpoint.layers.answers import Answers, known_kind
 from rnndiag.checkpoint.layers.mapping import RoleMap
 from rnndiag.config.settings import Settings
 from rnndiag.diagnose import Progress
@@ -30,6 +31,7 @@ def prescribe(
     batch: int | None = None,
     scale: float = 1.0,
     nonlinearity: Literal["tanh", "relu"] | None = None,
+    assume: str | None = None,
     mapping: str | Sequence[str | RoleMap] = (),
     settings: Settings | None = None,
     policy: Policy | None = None,
@@ -49,6 +51,7 @@ def prescribe(
         batch: sequences.
         scale: multiplies the probe.
         nonlinearity: of Elman layers, where the file does not say.
+        assume: as for ``inspect``.
         mapping: which tensors are what, where their names do not tell.
         settings: lag, precision, thresholds.
         policy: of the reports before and after.
@@ -70,13 +73,13 @@ def prescribe(
     settings = settings or Settings()
     if save is not None:
         _check_save(model, take, save, force=force)
-    maps = role_maps(mapping)
+    answers = Answers(nonlinearity, tuple(role_maps(mapping)), known_kind(assume))
     if isinstance(model, RandomNet):
         found = model.build()
     elif isinstance(model, nn.Module):
-        found = module.load(model, nonlinearity=nonlinearity)
+        found = module.load(model, answers)
     else:
-        found = checkpoint.load(model, nonlinearity=nonlinearity, maps=maps)
+        found = checkpoint.load(model, answers)
     built = make_probe(probe, length=length, batch=batch, scale=scale, settings=settings)
     prescribed = prescription.prescribe(
         found, built, settings, policy=policy, treatments=treatments, take=take, progress=progress
@@ -90,7 +93,7 @@ def prescribe(
             raise OutputError(f"{save}: not written: {why}; --take NAME chooses a treatment all the same")
         from rnndiag.checkpoint.write.write_back import rewrite
 
-        rewrite(model, save, prescribed.changed, measured=found, force=force, nonlinearity=nonlinearity, maps=maps)
+        rewrite(model, save, prescribed.changed, measured=found, force=force, answers=answers)
     return given
 
 

@@ -13,6 +13,7 @@ from rnndiag.checkpoint.contents import combined
 from rnndiag.checkpoint.fetch import fetched
 from rnndiag.checkpoint.formats import registry
 from rnndiag.checkpoint.formats.folders import models_in
+from rnndiag.checkpoint.layers.answers import NO_ANSWERS, Answers
 from rnndiag.checkpoint.layers.find import find
 from rnndiag.checkpoint.layers.hints import hint
 from rnndiag.checkpoint.model import Model, Skipped, Source
@@ -22,11 +23,8 @@ from rnndiag.files.text import listing
 from rnndiag.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rnndiag.checkpoint.contents import Contents, Nonlinearity
+    from rnndiag.checkpoint.contents import Contents
     from rnndiag.checkpoint.fetch import LocalCopy
-    from rnndiag.checkpoint.layers.mapping import RoleMap
 
 MAX_DIGESTED_BYTES: Final = 1 << 29
 """The largest file whose digest is taken. A larger file would take longer than the measurement."""
@@ -35,14 +33,13 @@ EXPECTED_LAYERS: Final = {"Keras": "a SimpleRNN, GRU or LSTM layer"}
 """What rnndiag looks for in a model of a framework. For all other frameworks it looks for PyTorch's names."""
 
 
-def load(path: str | Path, *, nonlinearity: Nonlinearity | None = None, maps: Sequence[RoleMap] = ()) -> Model:
+def load(path: str | Path, answers: Answers = NO_ANSWERS) -> Model:
     """Read the recurrent stacks of a saved model. Nothing that the file describes is executed.
 
     Args:
         path: a file or folder of any format in ``formats.registry.FORMATS``, a zip or tar archive of such files, a URL
             that fsspec opens, or ``-`` for stdin.
-        nonlinearity: the nonlinearity of Elman layers, which a state_dict does not contain.
-        maps: the roles of tensors whose names do not show their roles or show wrong ones.
+        answers: what the user says about the layers, such as their nonlinearity.
 
     Returns:
         At least one stack, what was skipped and why, the assumptions, and the digest of what was read.
@@ -53,15 +50,15 @@ def load(path: str | Path, *, nonlinearity: Nonlinearity | None = None, maps: Se
             one line that begins with the path.
     """
     path = str(path)
-    return read_stable(path, lambda: _loaded(path, nonlinearity, maps))
+    return read_stable(path, lambda: _loaded(path, answers))
 
 
-def _loaded(path: str, nonlinearity: Nonlinearity | None, maps: Sequence[RoleMap]) -> Model:
+def _loaded(path: str, answers: Answers) -> Model:
     try:
         with fetched(path) as found:
             format_, contents = _archived(found) if found.archive else registry.read(found.content, found.format)
             # Before the copies go: tensors may be mapped from them until they are found.
-            findings = find(contents, nonlinearity, maps)
+            findings = find(contents, answers)
             digest = file_digest(found.file)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file{_nearest(Path(path))}") from None

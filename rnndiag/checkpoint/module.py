@@ -15,6 +15,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from rnndiag.checkpoint.contents import Container, Contents, KeyPath, ModuleFacts, Unusable, in_memory
+from rnndiag.checkpoint.layers.answers import NO_ANSWERS, Answers
 from rnndiag.checkpoint.layers.display_names import WRAPPERS
 from rnndiag.checkpoint.layers.find import find
 from rnndiag.checkpoint.model import Model, Source
@@ -24,24 +25,24 @@ from rnndiag.files.text import listing
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from rnndiag.checkpoint.contents import Leaf, Nonlinearity
+    from rnndiag.checkpoint.contents import Leaf
 
 _OF_A_CELL: Final = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
-def load(module: nn.Module, *, nonlinearity: Nonlinearity | None = None) -> Model:
+def load(module: nn.Module, answers: Answers = NO_ANSWERS) -> Model:
     """Find the recurrent modules in a module, by name and shape as in a file, with the weights that are in effect.
 
     Args:
         module: of any device, dtype and mode, compiled or wrapped for data parallelism; nothing of it is changed.
-        nonlinearity: of plain recurrent layers of a class that is not PyTorch's and does not say.
+        answers: what the user says about layers of a class that is not PyTorch's; maps do not matter.
 
     Raises:
         ModelError: there is none in it.
     """
     name = _class_name(_unwrapped(module))
     contents = _contents(module, name)
-    findings = find(contents, nonlinearity)
+    findings = find(contents, answers)
     if not findings.stacks:
         near = [f"{each.name} ({each.reason})" for each in findings.skipped if each.recurrent]
         raise ModelError(

@@ -13,6 +13,7 @@ from rnndiag.errors import ConfigError, SettingsError
 if TYPE_CHECKING:
     from torch import nn
 
+    from rnndiag.checkpoint.layers.answers import Answers
     from rnndiag.checkpoint.layers.mapping import RoleMap
     from rnndiag.cli.options import MeasureOptions, ModelOptions, ProbeOptions, RuleOptions
     from rnndiag.config.file import ConfigFile, Located
@@ -38,6 +39,7 @@ class Values:
     layer: str = "*"
     nonlinearity: Literal["tanh", "relu"] | None = None
     map: Sequence[str] = ()
+    assume: str | None = None
     exponents: int | str = 8
     dtype: Literal["float64", "float32"] = "float64"
     device: str = "cpu"
@@ -143,6 +145,18 @@ class Choices:
         return [parse_map(text, self._where("map")) for text in self.values.map]
 
     @property
+    def answers(self) -> Answers:
+        """What the user says about layers where the file does not.
+
+        Raises:
+            SettingsError: for a mapping that is not understood, or a kind of cell that does not exist.
+        """
+        from rnndiag.checkpoint.layers.answers import Answers, known_kind
+
+        values = self.values
+        return Answers(values.nonlinearity, tuple(self.maps), known_kind(values.assume, self._where("assume")))
+
+    @property
     def policy(self) -> Policy:
         """Which rules apply, and how.
 
@@ -183,6 +197,7 @@ class Choices:
             probe=probe,
             nonlinearity=self.values.nonlinearity,
             mapping=self.maps if isinstance(model, str | Path) else (),
+            assume=self.values.assume,
             settings=settings if treat is None else replace(settings, treat=treat),
             policy=self.policy,
             progress=progress,

@@ -99,6 +99,11 @@ class MeasureOptions:
                      help="Which tensors are recurrent and input weights, where their names do not tell; * stands for "
                      "the same text in both."),
     ] = None  # fmt: skip
+    assume: Annotated[
+        str | None,
+        typer.Option("--assume", metavar="CELL", rich_help_panel=MEASUREMENT,
+                     help="Confirm that layers of a class of your own are this kind of cell (lstm, gru, tanh, ...)."),
+    ] = None  # fmt: skip
     exponents: Annotated[
         str | None,
         typer.Option("--exponents", metavar="K|all", show_default="8", rich_help_panel=MEASUREMENT,

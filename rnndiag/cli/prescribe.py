@@ -134,6 +134,7 @@ def _prescribe(
                 probe=chosen.probe,
                 nonlinearity=chosen.values.nonlinearity,
                 mapping=chosen.maps,
+                assume=chosen.values.assume,
                 settings=chosen.settings,
                 policy=chosen.policy,
                 treatments=treatment.treatment,

@@ -226,9 +226,9 @@ def unchanged(index: int, report: Report) -> Report:
 def _job(chosen: Choices, fleet: Fleet) -> Job:
     from rnndiag.fleet.job import Job
 
-    probe, settings, policy, maps = chosen.probe, chosen.settings, chosen.policy, chosen.maps
+    probe, settings, policy, answers = chosen.probe, chosen.settings, chosen.policy, chosen.answers
     cache = None if fleet.cache is None else fleet.cache.absolute()  # the processes may have another working directory
-    return Job(probe, settings, policy, chosen.values.nonlinearity, tuple(maps), cache)
+    return Job(probe, settings, policy, answers, cache)
 
 
 def from_factory(

@@ -121,7 +121,7 @@ class SweepOutputOptions(OutputOptions):
 
 
 @spread_options(
-    leave_out=["length", "layer", "nonlinearity", "map", "exponents", "select", "ignore", "treat", "fail_on"]
+    leave_out=["length", "layer", "nonlinearity", "map", "assume", "exponents", "select", "ignore", "treat", "fail_on"]
 )
 def sweep(
     axis: AxisOptions,

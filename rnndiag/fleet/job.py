@@ -7,13 +7,13 @@ import json
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import torch
 
 from rnndiag import checkpoint
-from rnndiag.checkpoint.layers.mapping import RoleMap
+from rnndiag.checkpoint.layers.answers import NO_ANSWERS, Answers
 from rnndiag.config.settings import Settings
 from rnndiag.diagnose import Progress, diagnose
 from rnndiag.errors import NotAModelError, OutputError, RnndiagError
@@ -63,8 +63,7 @@ class Job:
     probe: Probe
     settings: Settings = field(default_factory=Settings)
     policy: Policy = field(default_factory=Policy)
-    nonlinearity: Literal["tanh", "relu"] | None = None
-    maps: tuple[RoleMap, ...] = ()
+    answers: Answers = NO_ANSWERS
     cache: Path | None = None
     """a folder of reports by content; None: everything is measured"""
     conditions: str = field(init=False)
@@ -75,7 +74,7 @@ class Job:
 
     def report(self, path: str, progress: Progress | None = None) -> Report:
         def measured() -> Report:
-            model = checkpoint.load(path, nonlinearity=self.nonlinearity, maps=self.maps)
+            model = checkpoint.load(path, self.answers)
             return diagnose(model, self.probe, self.settings, policy=self.policy, progress=progress)
 
         return measured() if self.cache is None else cache.cached_report(self.cache / self.conditions, path, measured)
@@ -110,8 +109,8 @@ def _digest(job: Job) -> str:
         "array": None if array is None else [list(array.shape), _sha256(array.contiguous().numpy().tobytes())],
         "settings": msgspec.to_builtins(job.settings),
         "policy": msgspec.to_builtins(job.policy),
-        "nonlinearity": job.nonlinearity,
-        "maps": [each.text for each in job.maps],
+        "answers": {name: str(getattr(job.answers, name)) for name in job.answers.__slots__ if name != "maps"},
+        "maps": [each.text for each in job.answers.maps],
     }
     return _sha256(json.dumps(conditions, sort_keys=True).encode())[:32]
 

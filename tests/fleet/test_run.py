@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from rnndiag.checkpoint.formats.registry import FORMATS
+from rnndiag.checkpoint.layers.answers import Answers
 from rnndiag.checkpoint.layers.mapping import parse_map
 from rnndiag.config.settings import Settings
 from rnndiag.fleet.cache import SINGLE_FILE_FORMATS
@@ -120,8 +121,8 @@ def test_the_same_conditions_the_same_digest_and_any_other_another() -> None:
         replace(JOB, probe=replace(filed, array=2 * array)),
         replace(JOB, settings=replace(JOB.settings, draws=5)),
         replace(JOB, policy=Policy(ignore=("VAN",))),
-        replace(JOB, nonlinearity="relu"),
-        replace(JOB, maps=(parse_map("hh=*.U,ih=*.W"),)),
+        replace(JOB, answers=Answers(nonlinearity="relu")),
+        replace(JOB, answers=Answers(maps=(parse_map("hh=*.U,ih=*.W"),))),
     ]
     assert len({job.conditions for job in jobs}) == len(jobs)
     assert replace(jobs[3], probe=replace(filed, array=2 * array)).conditions == jobs[3].conditions

@@ -17,6 +17,7 @@ from safetensors.torch import save
 
 from rnndiag import checkpoint
 from rnndiag.checkpoint.contents import Container, Contents, KeyPath, StoredTensor, Unusable, in_memory
+from rnndiag.checkpoint.layers.answers import Answers
 from rnndiag.checkpoint.layers.find import find
 from rnndiag.checkpoint.layers.mapping import RoleMap, parse_map
 from rnndiag.checkpoint.unpickling import walk
@@ -154,7 +155,7 @@ def run_map(data: bytes, _folder: pathlib.Path) -> None:
     if maps:
         findings = find(
             Contents(1 << 20, (Container(KeyPath(), {name: in_memory(tensor) for name, tensor in _MAPPED.items()}),)),
-            maps=maps,
+            Answers(maps=tuple(maps)),
         )
         for word in (*findings.notes, *findings.unmatched):
             hold(word.isprintable(), f"text is not printable: {word[:100]!r}")

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from rnndiag.checkpoint import load
+from rnndiag.checkpoint.layers.answers import Answers
 from tests.builders.keras3 import (
     CLOSE,
     FORMS,
@@ -55,7 +56,7 @@ LAYERS = {
 def test_hidden_states_are_keras_s_own(tmp_path, kind, form):
     layer = LAYERS[kind]("enc")
     path = saved(tmp_path, sequential(layer), form)
-    (stack,) = load(path, nonlinearity="relu" if "relu" in kind else "tanh").stacks
+    (stack,) = load(path, Answers(nonlinearity="relu" if "relu" in kind else "tanh")).stacks
     assert stack.name == "enc"
     assert {each.weight_hh.dtype for each in stack.layers} == {torch.float64}
     np.testing.assert_allclose(outputs(stack, INPUTS), run(layer, INPUTS), **CLOSE)

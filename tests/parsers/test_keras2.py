@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from rnndiag.checkpoint import load
+from rnndiag.checkpoint.layers.answers import Answers
 from rnndiag.trajectory import run_stack
 
 h5py = pytest.importorskip("h5py")
@@ -53,7 +54,7 @@ def test_every_layer_of_a_whole_model(name, expected):
 
 
 def test_weights_alone_in_the_older_layout():
-    model = load(FOLDER / "net_weights.h5", nonlinearity="relu")
+    model = load(FOLDER / "net_weights.h5", Answers(nonlinearity="relu"))
     by_name = {stack.name: stack for stack in model.stacks}
     assert set(by_name) == {"both", "before", "inner.frozen", "inner.free", "stack", "back", "hard", "bare"}
     expected = computed()

@@ -12,6 +12,7 @@ import torch
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.checkpoint.contents import ModuleFacts, Unusable
 from rnndiag.checkpoint.layers.aliases import respell
+from rnndiag.checkpoint.layers.answers import NO_ANSWERS, Answers
 from rnndiag.checkpoint.layers.display_names import Place, name_modules, prefixes, shown, unwrapped
 from rnndiag.checkpoint.layers.embedding import Tables, is_table
 from rnndiag.checkpoint.layers.nonlinearity import Choice
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rnndiag.cells.layer import Direction
-    from rnndiag.checkpoint.contents import Container, Contents, Leaf, Nonlinearity
+    from rnndiag.checkpoint.contents import Container, Contents, Leaf
     from rnndiag.checkpoint.layers.mapping import RoleMap
 
 MAX_STACKS: Final = 1000
@@ -64,8 +65,7 @@ class _Found:
 
 def find(
     contents: Contents,
-    nonlinearity: Nonlinearity | None = None,
-    maps: Sequence[RoleMap] = (),
+    answers: Answers = NO_ANSWERS,
     *,
     tables: bool = True,
 ) -> Findings:
@@ -73,18 +73,17 @@ def find(
 
     Args:
         contents: what a reader made of a file.
-        nonlinearity: the user's answer where a pickled module does not say tanh or relu.
-        maps: the user's word on which tensors are what; it comes before their names.
+        answers: what the user says about the layers; the roles of tensors come before their names.
         tables: whether to give the stacks the embeddings that they read.
 
     Returns:
         One stack per recurrent module, whose tensors are copies in the file's own precision.
     """
-    search = _Search(contents.size, maps, tables=tables)
+    search = _Search(contents.size, answers.maps, tables=tables)
     for container in contents.containers:
         search.enter(container)
     names = name_modules([found.place for found in search.found])
-    choice = Choice(nonlinearity, contents.statements)
+    choice = Choice(answers.nonlinearity, contents.statements)
     copies: dict[Hashable, Tensor] = {}
     stacks = [_stack(f, name, choice, copies) for f, name in zip(search.found, names, strict=True)]
     skipped = [*_named(search), *contents.skipped]

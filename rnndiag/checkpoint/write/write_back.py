@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rnndiag.checkpoint.fetch import on_this_machine
 from rnndiag.checkpoint.formats import registry
 from rnndiag.checkpoint.formats.base import Candidate
+from rnndiag.checkpoint.layers.answers import NO_ANSWERS, Answers
 from rnndiag.checkpoint.layers.find import find
 from rnndiag.checkpoint.layers.reparametrized import effective
 from rnndiag.checkpoint.load import file_digest, load
@@ -22,12 +23,11 @@ from rnndiag.errors import CheckpointError, OutputError
 from rnndiag.files.work_budget import WorkBudget
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from rnndiag.cells.layer import RecurrentLayer
-    from rnndiag.checkpoint.contents import Container, Contents, Nonlinearity
+    from rnndiag.checkpoint.contents import Container, Contents
     from rnndiag.checkpoint.formats.base import Format
-    from rnndiag.checkpoint.layers.mapping import RoleMap
     from rnndiag.checkpoint.model import Model
 
 
@@ -38,8 +38,7 @@ def rewrite(
     *,
     measured: Model | None = None,
     force: bool = False,
-    nonlinearity: Nonlinearity | None = None,
-    maps: Sequence[RoleMap] = (),
+    answers: Answers = NO_ANSWERS,
 ) -> None:
     """Write a saved model anew with other parameters in some of its layers, in the input's own format.
 
@@ -54,8 +53,7 @@ def rewrite(
         measured: what ``load`` made of the file before, for a change that follows from it and is in the types of its
             layers, so that it is written without rounding; None: whatever is there now.
         force: whether the target may be there already, or be the input itself.
-        nonlinearity: as for ``load``.
-        maps: as for ``load``.
+        answers: as for ``load``.
 
     Raises:
         CheckpointError: the input cannot be read, or is not what was measured; a layer is not in it, or is of another
@@ -64,19 +62,19 @@ def rewrite(
         OutputError: the target is the input, is there already, or cannot be written.
     """
     source, target = _local(path), Path(target)
-    model = load(source, nonlinearity=nonlinearity, maps=maps)
+    model = load(source, answers)
     if measured is not None:
         check_unchanged(source, measured, model)
     check_target(source, target, force=force)
     edits = Edits(source, model, changed, exactly=measured is not None)
     _check_format(source, registry.format_of(source))
-    _locate(edits, source, model.source.format, nonlinearity, maps)
+    _locate(edits, source, model.source.format, answers)
     with copied(source, target, force=force) as copy:
         if file_digest(copy) != model.source.sha256:
             raise changed_since(source)
         try:
             edits.apply(copy)
-            edits.verify(copy, load(copy, nonlinearity=nonlinearity, maps=maps))
+            edits.verify(copy, load(copy, answers))
         except CheckpointError as error:
             reason = str(error).removeprefix(f"{copy}: ")
             raise OutputError(f"{target}: not written, since it would not read as it should: {reason}") from error
@@ -104,15 +102,13 @@ def _check_format(path: Path, known: Format) -> None:
         raise CheckpointError(f"{path}: a changed model is not written back in the format {known.name}: {instead}")
 
 
-def _locate(
-    edits: Edits, source: Path, format_: str, nonlinearity: Nonlinearity | None, maps: Sequence[RoleMap]
-) -> None:
+def _locate(edits: Edits, source: Path, format_: str, answers: Answers) -> None:
     """Find the locations. Afterwards nothing is mapped from the file, because it may be about to be replaced."""
     _, contents = registry.read(source)
     with registry.one_line(source, format_), WorkBudget():
         address_map = AddressMap()
         addresses = _computed_nowhere(address_map.contents(contents), address_map)
-        edits.locate(address_map, find(addresses, nonlinearity, maps, tables=False).stacks)
+        edits.locate(address_map, find(addresses, answers, tables=False).stacks)
 
 
 def _local(path: str | Path) -> Path:

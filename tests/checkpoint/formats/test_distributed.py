@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from rnndiag.checkpoint import load
+from rnndiag.checkpoint.layers.answers import Answers
 from tests.builders.changed_layers import own_names, written
 from tests.builders.modules import MODULES, Net, assert_same_run
 
@@ -34,7 +35,7 @@ def write(tmp_path):
 @pytest.mark.parametrize("kind", MODULES)
 def test_hidden_states(write, kind, dtype):
     net = Net(MODULES[kind]().to(dtype))
-    model = load(write(net.state_dict()), nonlinearity="relu" if kind == "relu" else None)
+    model = load(write(net.state_dict()), Answers(nonlinearity="relu" if kind == "relu" else None))
     assert [stack.name for stack in model.stacks] == ["rnn"]
     assert model.stacks[0].layers[0].weight_hh.dtype == dtype
     assert_same_run(model.stacks[0], net.rnn)

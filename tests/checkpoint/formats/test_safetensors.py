@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from rnndiag.checkpoint import load
+from rnndiag.checkpoint.layers.answers import Answers
 from rnndiag.checkpoint.probe_file import read_array
 from tests.builders.modules import MODULES, Net, assert_same_run
 
@@ -27,7 +28,7 @@ def write(tmp_path):
 @pytest.mark.parametrize("kind", MODULES)
 def test_hidden_states(write, kind):
     net = Net(MODULES[kind]())
-    model = load(write(net.state_dict()), nonlinearity="relu" if kind == "relu" else None)
+    model = load(write(net.state_dict()), Answers(nonlinearity="relu" if kind == "relu" else None))
     assert [stack.name for stack in model.stacks] == ["rnn"]
     assert_same_run(model.stacks[0], net.rnn)
     assert model.source.format == "safetensors"

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from rnndiag.checkpoint import load
+from rnndiag.checkpoint.layers.answers import Answers
 from rnndiag.checkpoint.layers.mapping import parse_map
 from rnndiag.errors import CheckpointError, SettingsError
 
@@ -94,11 +95,11 @@ def test_the_mapping_in_that_error_works(save):
     with pytest.raises(CheckpointError) as caught:
         load(path)
     text = str(caught.value).partition('--map "')[2].partition('"')[0]
-    (stack,) = load(path, maps=[parse_map(text)]).stacks
+    (stack,) = load(path, Answers(maps=(parse_map(text),))).stacks
     assert stack.name == "rnn.0"
     assert stack.layers[0].cell == "tanh"
     assert torch.equal(stack.layers[0].weight_hh, recurrent)
-    (other,) = load(path, maps=[parse_map(text.replace("rows", "columns"))]).stacks
+    (other,) = load(path, Answers(maps=(parse_map(text.replace("rows", "columns")),))).stacks
     assert torch.equal(other.layers[0].weight_hh, recurrent.T)
 
 
@@ -111,7 +112,7 @@ def test_a_mapping_settles_names_and_order(save):
         state[f"{name}.alpha"] = torch.cat((i, o, f, g))
         state[f"{name}.beta"] = torch.cat((i2, o2, f2, g2))
     state["right.alpha"] = state["right.alpha"] * 2
-    model = load(save(state), maps=[parse_map("hh=*.alpha,ih=*.beta,cell=lstm,order=iofc")])
+    model = load(save(state), Answers(maps=(parse_map("hh=*.alpha,ih=*.beta,cell=lstm,order=iofc"),)))
     assert [stack.name for stack in model.stacks] == ["left", "right"]
     assert torch.equal(model.stacks[0].layers[0].weight_hh, module.weight_hh)
     assert torch.equal(model.stacks[0].layers[0].weight_ih, module.weight_ih)
@@ -121,7 +122,7 @@ def test_a_mapping_settles_names_and_order(save):
 def test_a_mapping_tells_where_the_reset_gate_is(save, reset):
     module = cell("gru")
     path = save({"a": module.weight_hh.detach(), "b": module.weight_ih.detach(), "c": module.bias_ih.detach()})
-    (stack,) = load(path, maps=[parse_map(f"hh=a,ih=b,bias=c,cell=gru,reset={reset}")]).stacks
+    (stack,) = load(path, Answers(maps=(parse_map(f"hh=a,ih=b,bias=c,cell=gru,reset={reset}"),))).stacks
     assert stack.layers[0].reset_after == (reset == "after")
     assert torch.equal(stack.layers[0].bias_hh, torch.zeros(3 * H))
 
@@ -158,7 +159,7 @@ def test_a_mapping_that_is_not_understood(text, words):
 def test_a_mapping_that_does_not_fit_the_file(save, text, words):
     path = save({"rnn.alpha": torch.zeros(H, H), "rnn.beta": torch.zeros(H, D)})
     with pytest.raises(CheckpointError) as caught:
-        load(path, maps=[parse_map(text)])
+        load(path, Answers(maps=(parse_map(text),)))
     assert words in str(caught.value)
     assert "rnn.alpha" in str(caught.value)
 
@@ -175,7 +176,7 @@ def test_the_error_shows_a_mapping_to_try(save):
         load(path)
     text = str(caught.value).partition('--map "')[2].partition('"')[0]
     assert text.startswith("hh=cell.alpha,ih=cell.beta,")
-    (stack,) = load(path, maps=[parse_map(text.partition(",layout")[0])]).stacks
+    (stack,) = load(path, Answers(maps=(parse_map(text.partition(",layout")[0]),))).stacks
     assert torch.equal(stack.layers[0].weight_hh, recurrent)
 
 
@@ -218,7 +219,7 @@ class TestGatesInTensorsOfTheirOwn:
             load(path)
         text = str(caught.value).partition('--map "')[2].partition('"')[0]
         assert text == "ih=W_{gate},hh=U_{gate},bias=b_{gate},cell=lstm,order=ifco,layout=rows"
-        (layer,) = load(path, maps=[parse_map(text)]).stacks[0].layers
+        (layer,) = load(path, Answers(maps=(parse_map(text),))).stacks[0].layers
         assert torch.equal(layer.weight_ih, expected)
 
     def test_a_mapping_by_gate(self, save):
@@ -231,11 +232,11 @@ class TestGatesInTensorsOfTheirOwn:
         state = {name.translate(str.maketrans("abc", "zrh")): value for name, value in state.items()}
         path = save(state)
         text = "hh=y{gate},ih=x{gate},bias=d{gate},cell=gru,order=zrh"
-        (layer,) = load(path, maps=[parse_map(text)]).stacks[0].layers
+        (layer,) = load(path, Answers(maps=(parse_map(text),))).stacks[0].layers
         assert torch.equal(layer.weight_hh, expected)
         del state["yz"]
         with pytest.raises(CheckpointError, match="hh: expected a tensor for each of the gates zrh"):
-            load(save(state), maps=[parse_map(text)])
+            load(save(state), Answers(maps=(parse_map(text),)))
 
 
 @pytest.mark.parametrize("form", ["{gate}", "a{gate}b{gate}"])

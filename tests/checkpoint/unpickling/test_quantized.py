@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from rnndiag.checkpoint import load
+from rnndiag.checkpoint.layers.answers import Answers
 from tests.builders.modules import assert_same_run
 from tests.builders.pickles import beside_layer, name, number, storage
 from tests.builders.torch_files import zip_of
@@ -84,7 +85,7 @@ def write(save, tmp_path):
 def test_hidden_states(write, kind, form):
     torch.manual_seed(0)
     net, rnn = quantised(MODULES[kind]())
-    model = load(write[form](net), nonlinearity="relu" if "dict" in form or form == "legacy" else None)
+    model = load(write[form](net), Answers(nonlinearity="relu" if "dict" in form or form == "legacy" else None))
     (stack,) = model.stacks
     assert stack.name == "rnn"
     assert_same_run(stack, rnn, tolerance=1e-6)

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from rnndiag.checkpoint import load
+from rnndiag.checkpoint.layers.answers import Answers
 from rnndiag.checkpoint.layers.mapping import parse_map
 from rnndiag.checkpoint.write import patch
 from rnndiag.checkpoint.write import target as copies
@@ -210,15 +211,15 @@ def test_one_bias_for_both(tmp_path):
     arrays = {"U": draw(size=(4, 4)), "W": draw(size=(3, 4)), "b": draw(size=4)}
     np.savez(tmp_path / "a.npz", **arrays)
     maps = (parse_map("hh=U,ih=W,bias=b,cell=tanh,layout=columns"),)
-    (layer,) = layers_of(load(tmp_path / "a.npz", maps=maps)).values()
+    (layer,) = layers_of(load(tmp_path / "a.npz", Answers(maps=maps))).values()
     changed = replace(layer, weight_hh=layer.weight_hh * 2, bias_ih=layer.bias_ih - 1)
-    rewrite(tmp_path / "a.npz", tmp_path / "b.npz", {layer.name: changed}, maps=maps)
+    rewrite(tmp_path / "a.npz", tmp_path / "b.npz", {layer.name: changed}, answers=Answers(maps=maps))
     with np.load(tmp_path / "b.npz") as result:
         np.testing.assert_array_equal(result["U"], arrays["U"] * 2)
         np.testing.assert_array_equal(result["W"], arrays["W"])
         np.testing.assert_array_equal(result["b"], arrays["b"] - 1)
     other = {layer.name: replace(layer, bias_hh=torch.ones_like(layer.bias_ih))}
-    assert "taken as zero" in refusal(tmp_path / "a.npz", tmp_path / "c.npz", other, maps=maps)
+    assert "taken as zero" in refusal(tmp_path / "a.npz", tmp_path / "c.npz", other, answers=Answers(maps=maps))
 
 
 def test_layers_that_share_one_weight(save, tmp_path):

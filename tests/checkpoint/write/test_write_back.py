@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rnndiag.checkpoint import load
+from rnndiag.checkpoint.layers.answers import Answers
 from rnndiag.checkpoint.layers.mapping import parse_map
 from tests.builders.changed_layers import layers_of, members_that_differ, own_names, written
 from tests.builders.torch_export_files import present, pt2_of_2_8, zip_of_2_4
@@ -126,7 +127,7 @@ def test_other_names_layouts_and_orders(tmp_path, order, layout):
         arrays |= {name: arrays[name].T for name in ("net/U", "net/W")}
     np.savez(tmp_path / "a.npz", **arrays)
     maps = (parse_map(f"hh=*.U,ih=*.W,bias=*.b,cell=gru,order={order},layout={layout}"),)
-    (layer,) = written(tmp_path / "a.npz", tmp_path / "b.npz", maps=maps).values()
+    (layer,) = written(tmp_path / "a.npz", tmp_path / "b.npz", answers=Answers(maps=maps)).values()
     held = layer.blocks(layer.weight_hh), layer.blocks(layer.bias_ih), layer.blocks(layer.bias_hh)
     names = {"z": "update", "r": "reset", "h": "new", "n": "new"}
     weight, *biases = (torch.cat([blocks[names[letter]] for letter in order]).numpy() for blocks in held)
