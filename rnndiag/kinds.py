@@ -63,6 +63,10 @@ class Form:
     activation: Literal["tanh", "relu"] = "tanh"
     """Of the candidate, and of the cell state on its way to the output."""
     norms: tuple[Norm, ...] = ()
+    update_replaces: bool = False
+    """Of a GRU: whether the update gate ``u`` multiplies the candidate, ``h = u n + (1 - u) h-``, not the old state."""
+    update_bias: float = 0.0
+    """Of such a GRU: a constant that is added to the update gate's preactivation."""
 
 
 PYTORCH_FORM: Final = Form()
@@ -79,7 +83,7 @@ class Kind:
     bounded: bool = False
     """Whether no entry of the state can leave [-1, 1]."""
     nonlinearity: Literal["tanh", "relu"] | None = None
-    """The nonlinearity of a cell without gates."""
+    """The nonlinearity of a cell without gates, or ReLU where it is the candidate's in a cell with gates."""
     elman: bool = False
     """Whether ``J = diag(phi') W_hh``."""
     of_pytorch: bool = False
@@ -103,6 +107,10 @@ KINDS: Final[dict[str, Kind]] = {
     "relu": Kind(ELMAN, "a ReLU RNN", nonlinearity="relu", elman=True, of_pytorch=True),
     "gru": Kind(GATED, "a GRU", bounded=True, of_pytorch=True),
     "lstm": Kind(LONG_SHORT, "an LSTM", of_pytorch=True),
+    "hard_sigmoid_lstm": Kind(LONG_SHORT, "an LSTM with hard_sigmoid gates"),
+    "hard_sigmoid_gru": Kind(GATED, "a GRU with hard_sigmoid gates", bounded=True),
+    "relu_lstm": Kind(LONG_SHORT, "an LSTM with ReLU in place of tanh", nonlinearity="relu"),
+    "relu_gru": Kind(GATED, "a GRU with ReLU in place of tanh", nonlinearity="relu"),
     "custom": Kind(UNKNOWN, "a step function"),
 }
 """By the names that reports use."""

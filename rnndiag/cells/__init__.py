@@ -14,6 +14,10 @@ CELLS: dict[str, Cell] = {
     "relu": Elman("relu"),
     "gru": GRU(),
     "lstm": LSTM(),
+    "hard_sigmoid_lstm": LSTM(),
+    "hard_sigmoid_gru": GRU(),
+    "relu_lstm": LSTM(),
+    "relu_gru": GRU(),
 }
 
 RESET_FIRST = GRUResetFirst()
@@ -21,4 +25,4 @@ RESET_FIRST = GRUResetFirst()
 
 def cell_of(layer: RecurrentLayer) -> Cell:
     """The cell that a layer runs and is differentiated by."""
-    return CELLS[layer.cell] if layer.cell != "gru" or layer.reset_after else RESET_FIRST
+    return CELLS[layer.cell] if layer.reset_after else RESET_FIRST

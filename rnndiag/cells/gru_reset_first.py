@@ -1,7 +1,8 @@
 """The GRU as first published: the reset gate multiplies the state, not its product with ``W_hn``.
 
 ``n = tanh(W_in x + b_in + W_hn (r * h-) + b_hn)``, ``h = (1-z)*n + z*h-`` (Cho et al. 2014): ONNX with
-``linear_before_reset = 0``, Keras with ``reset_after = False``.
+``linear_before_reset = 0``, Keras with ``reset_after = False``. The gates may be ``hard_sigmoid`` and ``tanh`` may be
+ReLU (``Form``).
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
-from rnndiag.cells.cell import Linearization, log_norms, sech_squared, sigmoid_slope
+from rnndiag.cells.cell import Linearization, log_norms
+from rnndiag.cells.gate_functions import ACTIVATIONS, GATES
 from rnndiag.cells.layer import RecurrentLayer
-from rnndiag.cells.wide_range import beyond_plain_numbers, wide_sech_squared, wide_sigmoid, wide_sigmoid_slope
+from rnndiag.cells.wide_range import beyond_plain_numbers
 from rnndiag.operators import row_scaled
 from rnndiag.operators.base import BatchedOperator
 from rnndiag.operators.reset_first import ResetFirst
@@ -26,6 +27,7 @@ class GRUResetFirst:
     """No module of PyTorch's has this form."""
 
     def hidden_states(self, layer: RecurrentLayer, inputs: Tensor) -> Tensor:
+        gate, activation = GATES[layer.form.gate], ACTIVATIONS[layer.form.activation]
         from_input = _from_input(layer, inputs)
         gates, candidate = layer.weight_hh.split((2 * layer.hidden_size, layer.hidden_size))
         states = inputs.new_empty(*inputs.shape[:2], layer.hidden_size)
@@ -33,8 +35,8 @@ class GRUResetFirst:
         for t, drive in enumerate(from_input):
             i_r, i_z, i_n = drive.chunk(3, dim=-1)
             h_r, h_z = (h @ gates.T).chunk(2, dim=-1)
-            n = torch.addmm(i_n, (i_r + h_r).sigmoid_() * h, candidate.T).tanh_()
-            h = states[t] = torch.lerp(n, h, (i_z + h_z).sigmoid_())
+            n = activation.value(torch.addmm(i_n, gate.value(i_r + h_r) * h, candidate.T))
+            h = states[t] = torch.lerp(n, h, gate.value(i_z + h_z))
         return states
 
     def linearize(
@@ -45,25 +47,27 @@ class GRUResetFirst:
         The candidate sees the previous state through ``r * h-``, so ``r`` stands between ``W_hn`` and the state,
         and the reset gate acts through ``W_hn`` too.
         """
+        gate, activation = GATES[layer.form.gate], ACTIVATIONS[layer.form.activation]
         a_r, a_z, i_n = _from_input(layer, inputs).chunk(3, dim=-1)
         gates, candidate = layer.weight_hh.split((2 * layer.hidden_size, layer.hidden_size))
         h_r, h_z = (previous @ gates.T).chunk(2, dim=-1)
         a_r, a_z = a_r + h_r, a_z + h_z
-        r, z, keep_new = a_r.sigmoid(), a_z.sigmoid(), (-a_z).sigmoid()
+        r, z, keep_new = gate.value(a_r), gate.value(a_z), gate.value(-a_z)
         seen = r * previous
         a_n = i_n + seen @ candidate.T
-        slope = sech_squared(a_n)
-        b_z = (previous - a_n.tanh()) * sigmoid_slope(a_z)
+        slope, n = activation.slope(a_n), activation.value(a_n)
+        b_z = (previous - n) * gate.slope(a_z)
         gain = torch.cat((b_z, keep_new * slope), dim=-1)
-        b_r = previous * sigmoid_slope(a_r)
+        b_r = previous * gate.slope(a_r)
         before = log_norms(previous)
         by_state: BatchedOperator = ResetFirst(gain, b_r, layer.weight_hh, candidate, r, z)
         by_input: BatchedOperator = ResetFirst(gain, b_r, layer.weight_ih, candidate)
-        if beyond_plain_numbers((layer.weight_hh, layer.weight_ih), gates=(a_r, a_z, a_n)):
-            at_z = wide_sigmoid_slope(a_z) * (previous - a_n.tanh())
-            wide = concatenated([at_z, wide_sigmoid(-a_z) * wide_sech_squared(a_n)])
-            at_r = wide_sigmoid_slope(a_r) * previous
-            kept = (wide_sigmoid(a_r), wide_sigmoid(a_z))
+        deep = (*gate.saturating(a_r, a_z), *activation.saturating(a_n))
+        if beyond_plain_numbers((layer.weight_hh, layer.weight_ih), gates=deep, factors=(n,)):
+            at_z = gate.wide_slope(a_z) * (previous - n)
+            wide = concatenated([at_z, gate.wide_value(-a_z) * activation.wide_slope(a_n)])
+            at_r = gate.wide_slope(a_r) * previous
+            kept = (gate.wide_value(a_r), gate.wide_value(a_z))
             by_state = row_scaled.reset_first(wide, at_r, layer.weight_hh, candidate, *kept)
             by_input = row_scaled.reset_first(wide, at_r, layer.weight_ih, candidate)
         return Linearization(
@@ -71,7 +75,7 @@ class GRUResetFirst:
             input_jacobian=by_input,
             slopes={"candidate": slope},
             gates={"reset": r, "update": z},
-            keeping_log=logsigmoid(a_z),
+            keeping_log=gate.log(a_z),
             operand_log_norms=torch.cat((before, before, log_norms(seen)), dim=-1),
         )
 

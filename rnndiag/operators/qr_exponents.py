@@ -84,10 +84,10 @@ def frame_growth(
             right = wrong.index(True) if any(wrong) else len(taken)
             if right:
                 frame, step = frames[right - 1], step + sum(taken[:right])
-                growth[block] += logs[:right].sum(0)
+                growth[block] += _without_dead(logs[:right].sum(0), dead)
             if right < len(taken) and taken[right] == 1:
                 frame, grown = _eliminated(chain, frame, step, frames[right], logs[right], dead)
-                growth[block] += grown
+                growth[block] += _without_dead(grown, dead)
                 dead = growth.sum(0).isneginf()
                 step, run, runs = step + 1, 1, 1
                 continue
@@ -106,6 +106,11 @@ class _Frame:
 
     vectors: Tensor
     log_volume: Tensor | None = None
+
+
+def _without_dead(grown: Tensor, dead: Tensor | None) -> Tensor:
+    """Growth with ``-inf`` for dead columns, whatever the directions that replace these columns do."""
+    return grown if dead is None else grown.masked_fill(dead, -torch.inf)
 
 
 def _promised(run: int, loss: float, widest: float) -> int:

@@ -29,7 +29,7 @@ class ScaleInputs(Treatment):
     def unsuited(self, patient: Patient) -> str | None:
         if not patient.finite:
             return "its weights are not finite"
-        if any(layer.kind.nonlinearity == "relu" for layer in patient.stack.layers):
+        if any(layer.kind.nonlinearity == "relu" and layer.kind.elman for layer in patient.stack.layers):
             return "one factor on all that drives a ReLU net changes none of its slopes"
         if (
             not patient.elman

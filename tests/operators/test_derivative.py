@@ -32,7 +32,7 @@ def twins(draw: st.DrawFn) -> tuple[Derivative, BatchedOperator]:
 
     ones = torch.ones(steps, batch, 1, dtype=torch.float64)
     by = draw(st.sampled_from(["u", "w"]))
-    one = Derivative(states[:-1], inputs, ones, step, autograd.state_size(net), by, draw(st.booleans()))
+    one = Derivative(states[:-1], inputs, ones, step, net.state_size, by, draw(st.booleans()))
     return one, along.state_jacobian if by == "u" else along.input_jacobian
 
 

@@ -13,7 +13,7 @@ def states(layer: RecurrentLayer, inputs: Tensor) -> Tensor:
     """``s_0 .. s_T`` as ``[T+1, B, S]``, stepping PyTorch's module in the layer's own order of time."""
     rnn = module(layer)
     batch = inputs.shape[1]
-    width, size = layer.output_size, state_size(layer)
+    width, size = layer.output_size, layer.state_size
     collected = [torch.zeros(batch, size, dtype=inputs.dtype)]
     for x in inputs:
         collected.append(_step(rnn, layer, collected[-1], x, width).detach())
@@ -37,12 +37,8 @@ def jacobians(layer: RecurrentLayer, inputs: Tensor) -> tuple[Tensor, Tensor]:
     return (torch.stack(each).reshape(*shape, *each[0].shape) for each in (by_state, by_input))
 
 
-def state_size(layer: RecurrentLayer) -> int:
-    return layer.output_size + (layer.hidden_size if layer.cell == "lstm" else 0)
-
-
 def _step(rnn: torch.nn.Module, layer: RecurrentLayer, state: Tensor, x: Tensor, width: int) -> Tensor:
-    if layer.cell == "lstm":
+    if layer.kind.has_cell_state:
         _, (h, c) = rnn(x[None], (state[None, :, :width].contiguous(), state[None, :, width:].contiguous()))
         return torch.cat((h[0], c[0]), dim=-1)
     return rnn(x[None], state[None].contiguous())[1][0]
@@ -67,7 +63,7 @@ def carried_adjoints(stack: Stack, inputs: Tensor, seeds: dict[str, Tensor]) -> 
         for layer in level:
             rnn, width = module(layer), layer.output_size
             own = below.flip(0) if layer.direction == "reverse" else below
-            state = torch.zeros(inputs.shape[1], state_size(layer), dtype=inputs.dtype)
+            state = torch.zeros(inputs.shape[1], layer.state_size, dtype=inputs.dtype)
             carried, hidden = [], []
             for u in own:
                 # A copy for the recurrence alone: its gradient leaves out what the level above sends.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from hypothesis import strategies as st
@@ -12,6 +12,7 @@ from rnndiag import kinds
 from rnndiag.cells import CELLS
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.random_nets import CellName
+from tests.oracles.variants import VARIANTS, Variant, with_form
 
 KINDS: tuple[CellName, ...] = ("tanh", "relu", "gru", "lstm")
 Form = CellName | Literal["reset-first"]
@@ -53,6 +54,15 @@ def layer(
     )
 
 
+def variant(
+    name: str, inputs: int = 4, hidden: int = 6, *, affine: bool = True, seed: int = 0, **options: Any
+) -> RecurrentLayer:
+    """A layer of one of the ``VARIANTS``; ``options`` are those of ``layer``."""
+    plain, cell, form = VARIANTS[name]
+    net = layer(plain, inputs, hidden, seed=seed, **options)  # type: ignore[arg-type]  # a Form
+    return with_form(net, cell, form, affine=affine, seed=seed)
+
+
 def stack(
     kind: Form, levels: int, *, inputs: int = 3, hidden: int = 5, proj: int = 0, bidirectional: bool = False
 ) -> Stack:
@@ -69,30 +79,10 @@ def stack(
     return Stack("rnn", tuple(built))
 
 
-class ResetFirst(nn.Module):
-    """Cho et al. 2014, eqs. 5 to 8, gate by gate, with the roles of z and 1 - z that PyTorch has."""
-
-    def __init__(self, of: RecurrentLayer) -> None:
-        super().__init__()
-        self.of = of
-        self.weight_hh_l0 = nn.Parameter(of.weight_hh.clone())
-
-    def forward(self, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        of, zero = self.of, torch.zeros(3 * self.of.hidden_size, dtype=x.dtype)
-        u, w = of.blocks(of.weight_ih), of.blocks(self.weight_hh_l0)
-        b, c = (of.blocks(zero if bias is None else bias) for bias in (of.bias_ih, of.bias_hh))
-        for one in x:
-            own = {g: one @ u[g].T + b[g] + c[g] for g in of.gates}
-            r, z = (torch.sigmoid(own[g] + h[0] @ w[g].T) for g in ("reset", "update"))
-            n = torch.tanh(own["new"] + (r * h[0]) @ w["new"].T)
-            h = ((1 - z) * n + z * h[0])[None]
-        return h, h
-
-
 def module(of: RecurrentLayer) -> nn.Module:
     """PyTorch's module with the layer's parameters, run in the layer's own order of time."""
-    if not of.reset_after:
-        return ResetFirst(of)
+    if not (of.kind.of_pytorch and of.reset_after):
+        return Variant(of)
     built = CELLS[of.cell].kernel(of).to(of.weight_hh.dtype)
     with torch.no_grad():
         for name, parameter in of.parameters.items():
