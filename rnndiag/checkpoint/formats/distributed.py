@@ -20,7 +20,8 @@ from rnndiag.checkpoint.formats.base import Candidate, Format, written_back
 from rnndiag.checkpoint.formats.safetensors import DTYPES as STORED
 from rnndiag.checkpoint.formats.sharded import MAX_SHARDS, locate
 from rnndiag.checkpoint.formats.torch_archive import Archive
-from rnndiag.checkpoint.unpickling.rebuild import StandIn, is_count, is_short
+from rnndiag.checkpoint.unpickling.counts import is_count, is_short
+from rnndiag.checkpoint.unpickling.stand_in import StandIn
 from rnndiag.checkpoint.unpickling.unpickler import RestrictedUnpickler
 from rnndiag.checkpoint.unpickling.walk import walk
 from rnndiag.errors import CheckpointError

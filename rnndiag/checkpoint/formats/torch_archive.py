@@ -60,7 +60,7 @@ class Archive:
         self._around = around
         self._start = start
         self.size = path.stat().st_size - start if size is None else size
-        with self._open() as file:
+        with self.open() as file:
             check_end(file, path, self.size)
         held = members(path, start, self.size)
         current_budget().spend(UNITS_PER_ARCHIVE + UNITS_PER_MEMBER * len(held))
@@ -74,7 +74,7 @@ class Archive:
 
     def texts(self, names: Iterable[str], limit: int) -> Iterator[tuple[str, str]]:
         """Members as text, each with its name, of which at most ``limit`` bytes are unpacked in all."""
-        with self._open() as file, zipfile.ZipFile(file) as archive:
+        with self.open() as file, zipfile.ZipFile(file) as archive:
             for name in names:
                 with archive.open(self.members[name]) as member:
                     data = member.read(limit)
@@ -88,7 +88,7 @@ class Archive:
             pickle.UnpicklingError: the pickle is damaged, or asks for something that no model needs.
         """
         start, size = self._span(name)
-        with self._open() as file:
+        with self.open() as file:
             file.seek(start)
             return _Unpickler(self, folder, file, size).load()
 
@@ -121,7 +121,8 @@ class Archive:
         header = self._start + self.members[name].header_offset
         return ZipMember(self._start + start, size, header, self._start, self._start + self.size)
 
-    def _open(self) -> io.BufferedReader:
+    def open(self) -> io.BufferedReader:
+        """The archive as a file of its own."""
         return io.BufferedReader(Part(self.path, self._start, self.size))
 
     def _span(self, name: str) -> tuple[int, int]:
@@ -131,7 +132,7 @@ class Archive:
             raise CheckpointError(
                 f"{self.path}: member {printable(name)} is compressed; PyTorch's writer keeps it plain"
             )
-        with self._open() as file:
+        with self.open() as file:
             start = content_start(file, member)
         if start is None or start + member.file_size > self.size:
             raise CheckpointError(f"{self.path}: member {printable(name)} is not where the archive's list puts it")
@@ -150,7 +151,7 @@ class Archive:
 
 class _Unpickler(TensorUnpickler):
     def __init__(self, archive: Archive, folder: str, file: BinaryIO, size: int) -> None:
-        super().__init__(file, size, encoding="utf-8")
+        super().__init__(file, size, archive.open)
         self._archive = archive
         self._folder = folder
 

@@ -16,13 +16,16 @@ from torch import UntypedStorage
 
 from rnndiag.checkpoint.formats.base import Candidate, Format, written_back
 from rnndiag.checkpoint.location import Location
-from rnndiag.checkpoint.unpickling.rebuild import StandIn, Storage, is_count, is_short
+from rnndiag.checkpoint.unpickling.counts import is_count, is_short
+from rnndiag.checkpoint.unpickling.rebuild import Storage
+from rnndiag.checkpoint.unpickling.stand_in import StandIn
 from rnndiag.checkpoint.unpickling.unpickler import RestrictedUnpickler, TensorUnpickler
 from rnndiag.checkpoint.unpickling.walk import walk
 from rnndiag.errors import CheckpointError
 from rnndiag.printable import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from rnndiag.checkpoint.contents import Contents
@@ -36,10 +39,14 @@ MAGIC_NUMBER: Final = 0x1950A86A20F9469CFC6C
 PROTOCOL_VERSION: Final = 1001
 
 
-def _recognizes(candidate: Candidate) -> bool:
-    head = candidate.head
+def is_legacy(head: bytes) -> bool:
+    """Whether a file that begins like this is of the format."""
     start = 11 if head[2:3] == pickle.FRAME else 2
     return head.startswith(pickle.PROTO) and head.startswith(MAGIC, start)
+
+
+def _recognizes(candidate: Candidate) -> bool:
+    return is_legacy(candidate.head)
 
 
 def read(path: Path) -> Contents:
@@ -50,22 +57,45 @@ def read(path: Path) -> Contents:
         pickle.UnpicklingError: the file is damaged.
     """
     size = path.stat().st_size
-    storages = _Storages(path, size)
-    with path.open("rb") as file:
+    try:
+        root = unpickle(lambda: path.open("rb"), size, path)
+    except EmptyStorageError as error:
+        raise CheckpointError(f"{path}: {error}: save the file again") from error
+    return walk(root, size)
+
+
+class EmptyStorageError(pickle.UnpicklingError):
+    """A storage that the pickle uses and the file does not fill."""
+
+
+def unpickle(reopen: Callable[[], BinaryIO], size: int, path: Path | None = None) -> object:
+    """The object that was saved, read inertly.
+
+    Args:
+        reopen: opens the file.
+        size: its size in bytes.
+        path: the file, if it is a file of its own on the disk; without it, no tensor has a location.
+
+    Raises:
+        EmptyStorageError: a storage without data.
+        pickle.UnpicklingError: the file is damaged.
+    """
+    storages = _Storages(reopen, size, path)
+    with reopen() as file:
         if _plain(file) != MAGIC_NUMBER:
             raise pickle.UnpicklingError("its magic number is another")
         if (version := _plain(file)) != PROTOCOL_VERSION:
             raise pickle.UnpicklingError(f"its protocol has version {printable(str(version), 20)}")
         _plain(file)  # the sizes of C types
-        root = _Unpickler(file, storages).load()
+        root = _Unpickler(file, reopen, storages).load()
         keys = _plain(file)
         if type(keys) is not list or not all(type(key) is str for key in keys):
             raise pickle.UnpicklingError("its header is malformed")
         empty = storages.declared.keys() - set(keys)
         if empty:
-            raise CheckpointError(f"{path}: storage {printable(min(empty))} has no data: save the file again")
+            raise EmptyStorageError(f"storage {printable(min(empty))} has no data")
         storages.find(file, keys)
-    return walk(root, size)
+    return root
 
 
 FORMAT: Final = Format("torch-legacy", _recognizes, read, written_back, suffixes=(".bin", ".ckpt", ".pt", ".pth"))
@@ -73,15 +103,15 @@ FORMAT: Final = Format("torch-legacy", _recognizes, read, written_back, suffixes
 
 def _plain(file: BinaryIO) -> object:
     """One of the plain values: magic number, version, sizes of C types, keys."""
-    value = RestrictedUnpickler(file, encoding="utf-8").load()
+    value = RestrictedUnpickler(file).load()
     if type(value) not in (int, dict, list):
         raise pickle.UnpicklingError("its header is malformed")
     return value
 
 
 class _Unpickler(TensorUnpickler):
-    def __init__(self, file: BinaryIO, storages: _Storages) -> None:
-        super().__init__(file, encoding="utf-8")
+    def __init__(self, file: BinaryIO, reopen: Callable[[], BinaryIO], storages: _Storages) -> None:
+        super().__init__(file, reopen=reopen)
         self._storages = storages
         self._by_key: dict[str, Storage] = {}
 
@@ -106,9 +136,9 @@ class _Unpickler(TensorUnpickler):
 class _Storages:
     """The numbers behind the pickles. What the pickle declares must fit into the file."""
 
-    def __init__(self, path: Path, size: int) -> None:
-        self._path = path
-        self._left = size
+    def __init__(self, reopen: Callable[[], BinaryIO], size: int, path: Path | None) -> None:
+        self._reopen, self._path = reopen, path
+        self._size = self._left = size
         self._starts: dict[str, int] = {}
         self._loaded: dict[str, UntypedStorage] = {}
         self.declared: dict[str, tuple[torch.dtype, int]] = {}
@@ -125,7 +155,7 @@ class _Storages:
 
     def find(self, file: BinaryIO, keys: list[str]) -> None:
         """Find the data of each storage behind the pickles, in the order of ``keys``."""
-        end = self._path.stat().st_size
+        end = self._size
         for key in keys:
             if key not in self.declared:
                 raise pickle.UnpicklingError(f"storage {printable(key, 60)} is listed, and no tensor uses it")
@@ -147,17 +177,19 @@ class _Storages:
             dtype, nbytes = self.declared[key]
             data = UntypedStorage(nbytes)
             view = torch.empty(0, dtype=torch.uint8).set_(data).numpy()
-            with self._path.open("rb") as file:
+            with self._reopen() as file:
                 file.seek(self._starts[key])
-                if nbytes and file.readinto(view.data) != nbytes:
+                if nbytes and file.readinto(view.data) != nbytes:  # type: ignore[attr-defined]  # every file has it
                     raise pickle.UnpicklingError(f"it is cut short: {nbytes} bytes expected")
             if sys.byteorder != "little":
                 data.byteswap(dtype)
             self._loaded[key] = data
         return self._loaded[key]
 
-    def locate(self, key: str) -> Location:
+    def locate(self, key: str) -> Location | str:
         """Where the numbers of a storage lie in the file."""
+        if self._path is None:
+            return "the torch file lies within a pickle: save the model with torch.save"
         dtype, nbytes = self.declared[key]
         shape = (nbytes // dtype.itemsize,)
         return Location(self._path, self._starts[key], shape, (1,), dtype, sys.byteorder != "little")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rnndiag.checkpoint.contents import Contents, Nonlinearity
-    from rnndiag.checkpoint.unpickling.rebuild import StandIn
+    from rnndiag.checkpoint.unpickling.stand_in import StandIn
 
 MARKS: Final = ("constants.pkl", "bytecode.pkl")
 """Members that tell TorchScript from torch.save."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rnndiag.checkpoint.contents import Unusable
-from rnndiag.checkpoint.unpickling.rebuild import StandIn
+from rnndiag.checkpoint.unpickling.blob import Blob
+from rnndiag.checkpoint.unpickling.ndarray import PickledArray
+from rnndiag.checkpoint.unpickling.stand_in import StandIn
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -67,11 +69,15 @@ def _is_plain(root: object) -> bool:
                 return False
             continue
         within: Collection[object] = ()
+        if isinstance(part, Blob):
+            if part.coding not in ("utf-8", "unicode line"):
+                return False
+            continue
         if isinstance(part, StandIn):
-            if part.module.partition(".")[0] == "numpy" and part.name == "_reconstruct":
+            if isinstance(part, PickledArray):
                 return False
             # A pickle of protocol 2, which torch.save writes, stores bytes like this.
-            if part.module == "_codecs" and any(isinstance(a, str) and len(a) > MAX_BLOB_BYTES for a in part.args[:2]):
+            if part.module == "_codecs" and any(_is_long(each) for each in part.args[:2]):
                 return False
             # The containers, not their members: many objects may share them.
             within = (part.state, part.args, part.items, part.elements)
@@ -83,10 +89,14 @@ def _is_plain(root: object) -> bool:
         if looked_at > MAX_PARTS:
             return False
         for each in within:
-            if isinstance(each, StandIn | dict | list | tuple | bytes | bytearray) and id(each) not in seen:
+            if isinstance(each, StandIn | Blob | dict | list | tuple | bytes | bytearray) and id(each) not in seen:
                 seen.add(id(each))
                 todo.append(each)
     return True
+
+
+def _is_long(text: object) -> bool:
+    return isinstance(text, Blob) or (isinstance(text, str) and len(text) > MAX_BLOB_BYTES)
 
 
 def _is_numpy_generator(part: list[object] | tuple[object, ...]) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from rnndiag.checkpoint.contents import Leaf, StoredTensor, Unusable
-from rnndiag.checkpoint.unpickling.rebuild import StandIn
+from rnndiag.checkpoint.unpickling.stand_in import StandIn
 from rnndiag.printable import printable
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The few things a pickle may build: tensors, ordered dicts, and inert stand-ins for all else."""
+"""The few things a pickle may build: tensors, arrays, ordered dicts, and inert stand-ins for all else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from rnndiag.checkpoint.contents import MAX_NAME_CHARACTERS, DequantizedTensor, StoredTensor, Unusable, value_of
+from rnndiag.checkpoint.contents import DequantizedTensor, StoredTensor, Unusable, value_of
+from rnndiag.checkpoint.unpickling import ndarray
+from rnndiag.checkpoint.unpickling.counts import are_counts, is_count, is_short
+from rnndiag.checkpoint.unpickling.stand_in import StandIn
 from rnndiag.files.text import shape_of
 from rnndiag.files.work_budget import current_budget
 from rnndiag.printable import printable
@@ -28,39 +31,6 @@ MAX_ARGUMENTS: Final = 10
 
 INTEGERS: Final = {torch.qint8: torch.int8, torch.quint8: torch.uint8, torch.qint32: torch.int32}
 """What the numbers of a quantised tensor are before they are scaled."""
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class StandIn:
-    """An object of a class that was not imported, or a name; it remembers and does nothing."""
-
-    module: str
-    name: str
-    args: tuple[object, ...] = ()
-    """What it was called with; for a call by keywords, ``(args, keywords)``."""
-    state: object = None
-    """What ``__setstate__`` or ``__dict__`` would have been given."""
-    items: dict[str, object] | None = None
-    """What a subclass of ``dict`` was filled with."""
-    elements: list[object] | None = None
-    """What a subclass of ``list`` or ``set`` was filled with."""
-
-    @property
-    def path(self) -> str:
-        """Module and qualified name of its class."""
-        return f"{self.module}.{self.name}"
-
-    def own_items(self) -> dict[str, object]:
-        """``items``, made on first use: most stand-ins have none."""
-        if self.items is None:
-            self.items = {}
-        return self.items
-
-    def own_elements(self) -> list[object]:
-        """``elements``, made on first use."""
-        if self.elements is None:
-            self.elements = []
-        return self.elements
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,6 +102,11 @@ def _first(value: object, *_: object) -> object:
     return value
 
 
+def _instance(kind: object, *_: object) -> object:
+    """What protocols 0 and 1 call to make an object of a class."""
+    return call(kind, ())
+
+
 def _from_type(function: object, _type: object, args: object, *_: object) -> object:
     return call(function, args)
 
@@ -144,7 +119,7 @@ def view(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Leaf:
     """
     if not isinstance(storage, Storage):
         return Unusable("its storage has no element type")
-    if not is_count(offset) or not _are_counts(size) or not _are_counts(stride) or len(size) != len(stride):
+    if not is_count(offset) or not are_counts(size) or not are_counts(stride) or len(size) != len(stride):
         raise pickle.UnpicklingError("the shape of a tensor is malformed")
     if rest[2:] and rest[2]:
         return Unusable("it is a conjugate or negative view")
@@ -207,22 +182,12 @@ def _scaled_by_channel(integers: StoredTensor, scale: StoredTensor, zero: Stored
     return (numbers.float() - zeros.reshape(shape)).mul(scales.reshape(shape)).float()
 
 
-def is_short(value: object) -> bool:
-    """Whether ``value`` is a string that can serve as a name."""
-    return type(value) is str and len(value) <= MAX_NAME_CHARACTERS
-
-
-def is_count(value: object) -> bool:
-    """Whether ``value`` is an integer that can count bytes."""
-    return type(value) is int and 0 <= value < 2**62
-
-
-def _are_counts(values: object) -> bool:
-    return type(values) is tuple and len(values) <= 64 and all(map(is_count, values))
-
-
 REBUILDS: Final = {
     ("collections", "OrderedDict"): Rebuild(_ordered_dict),
+    ("copyreg", "_reconstructor"): Rebuild(_instance),
+    ("copy_reg", "_reconstructor"): Rebuild(_instance),
+    ("copyreg", "__newobj__"): Rebuild(_instance),
+    ("copy_reg", "__newobj__"): Rebuild(_instance),
     ("torch._utils", "_rebuild_tensor"): Rebuild(view),
     ("torch._utils", "_rebuild_tensor_v2"): Rebuild(view),
     ("torch._utils", "_rebuild_qtensor"): Rebuild(_quantized),
@@ -232,5 +197,6 @@ REBUILDS: Final = {
     ("torch.jit._pickle", "build_tensorlist"): Rebuild(_first),
     ("torch._tensor", "_rebuild_from_type"): Rebuild(_from_type),
     ("torch._tensor", "_rebuild_from_type_v2"): Rebuild(_from_type),
+    **{name: Rebuild(function) for name, function in ndarray.REBUILDS.items()},
 }
 """All that a pickle can call. Every other name becomes a ``StandIn``."""

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import io
 import pickle
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from torch.serialization import StorageType
 
-from rnndiag.checkpoint.unpickling.rebuild import REBUILDS, StandIn, Storage, call, is_count, is_short, store
+from rnndiag.checkpoint.unpickling.blob import Blob, unquoted
+from rnndiag.checkpoint.unpickling.counts import is_count, is_short
+from rnndiag.checkpoint.unpickling.rebuild import REBUILDS, Storage, call, store
+from rnndiag.checkpoint.unpickling.stand_in import StandIn
 from rnndiag.files.work_budget import current_budget
 
 if TYPE_CHECKING:
@@ -22,8 +25,13 @@ if TYPE_CHECKING:
 
     import torch
 
+    from rnndiag.checkpoint.unpickling.blob import Coding, File
+
 MAX_STRING_BYTES: Final = 4096
-"""Bytes of a string that is kept; no name is longer. Of arrays that Python pickles by value, none is."""
+"""The longest string that is kept in memory; no name is longer. A longer string becomes a ``Blob``."""
+
+LINE_CHUNK_BYTES: Final = 1 << 16
+"""How much of a long line is read at once to find its end."""
 
 COSTS: Final = [1] * 256
 """Of each opcode, in units of the work budget."""
@@ -33,22 +41,13 @@ COSTS[pickle.BINPERSID[0]] = 4
 COSTS[pickle.EMPTY_DICT[0]] = 2
 
 
-class File(Protocol):
-    """What is asked of a file."""
-
-    def read(self, size: int, /) -> bytes: ...
-    def readline(self, size: int = -1, /) -> bytes: ...
-    def seek(self, offset: int, whence: int = 0, /) -> int: ...
-    def tell(self) -> int: ...
-
-
 class RestrictedUnpickler(pickle._Unpickler):
     """One pickle, read without running it.
 
     Args:
         file: where it begins.
         size: bytes that it may take, to the end of the file by default.
-        options: those of ``pickle.Unpickler``.
+        reopen: opens the file again, to read long strings later; None: the pickle holds no arrays.
 
     Raises:
         pickle.UnpicklingError: the pickle is damaged, or asks for something that no model needs.
@@ -61,9 +60,11 @@ class RestrictedUnpickler(pickle._Unpickler):
     append: Callable[[Any], None]
     pop_mark: Callable[[], list[Any]]
 
-    def __init__(self, file: File, size: int | None = None, **options: Any) -> None:
+    def __init__(self, file: File, size: int | None = None, reopen: Callable[[], File] | None = None) -> None:
         self._file = _Bounded(file, size)
-        super().__init__(self._file, **options)
+        self._reopen = reopen
+        # Bytes of Python 2 that are no UTF-8 text, such as the numbers of an array, can be got back.
+        super().__init__(self._file, encoding="utf-8", errors="surrogateescape")
         self.read = self._file.read
         self.readline = self._file.readline
         self.memo = []  # in place of a dict: indices are counted
@@ -158,28 +159,47 @@ class RestrictedUnpickler(pickle._Unpickler):
         self._remember(int.from_bytes(self.read(4), "little"))
 
     def _text(self) -> None:
-        self._string(4, str)
+        self._string(4, "utf-8")
 
     def _text8(self) -> None:
-        self._string(8, str)
+        self._string(8, "utf-8")
 
     def _bytes(self) -> None:
-        self._string(4, bytes)
+        self._string(4, "bytes")
 
     def _bytes8(self) -> None:
-        self._string(8, bytes)
+        self._string(8, "bytes")
 
-    def _string(self, width: int, kind: type[str] | type[bytes]) -> None:
+    def _byte_text(self) -> None:
+        """A ``str`` of Python 2, which may be text or bytes."""
+        self._string(4, "bytes")
+        if isinstance(self.stack[-1], bytes):
+            self.stack[-1] = self.stack[-1].decode("utf-8", "surrogateescape")
+
+    def _string(self, width: int, coding: Coding) -> None:
         size = int.from_bytes(self.read(width), "little")
         if size > MAX_STRING_BYTES:
+            self.append(Blob(coding, self._file.tell(), size, self._reopen))
             self._file.skip(size)
-            self.append(StandIn("builtins", kind.__name__))
             return
         data = self.read(size)
-        self.append(data if kind is bytes else data.decode("utf-8", "surrogatepass"))
+        self.append(data if coding == "bytes" else data.decode("utf-8", "surrogatepass"))
+
+    def _unicode_line(self) -> None:
+        line = self._line("unicode line")
+        self.append(line if isinstance(line, Blob) else line.decode("raw-unicode-escape"))
+
+    def _string_line(self) -> None:
+        line = self._line("string line")
+        self.append(line if isinstance(line, Blob) else unquoted(line).decode("utf-8", "surrogateescape"))
+
+    def _line(self, coding: Coding) -> bytes | Blob:
+        start = self._file.tell()
+        line, size = self._file.long_line()
+        return Blob(coding, start, size, self._reopen) if size > MAX_STRING_BYTES else line
 
     def _long_integer(self) -> None:
-        self._string(4, bytes)
+        self._string(4, "bytes")
         self.append(StandIn("builtins", "int") if self.stack.pop() else 0)  # of 256 bytes or more: no count
 
     def _dict(self) -> None:
@@ -227,7 +247,7 @@ class RestrictedUnpickler(pickle._Unpickler):
     _INHERITED: ClassVar = (
         *("PROTO", "MARK", "POP", "POP_MARK", "DUP", "GET", "BINGET", "LONG_BINGET"),
         *("NONE", "NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1"),
-        *("FLOAT", "BINFLOAT", "STRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "SHORT_BINBYTES"),
+        *("FLOAT", "BINFLOAT", "SHORT_BINSTRING", "SHORT_BINUNICODE", "SHORT_BINBYTES"),
         *("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_TUPLE", "LIST", "EMPTY_LIST", "EMPTY_DICT"),
         *("GLOBAL", "INST", "OBJ"),
     )
@@ -246,7 +266,9 @@ class RestrictedUnpickler(pickle._Unpickler):
         pickle.MEMOIZE[0]: _memoize,
         pickle.BINUNICODE[0]: _text,
         pickle.BINUNICODE8[0]: _text8,
-        pickle.BINSTRING[0]: _text,
+        pickle.BINSTRING[0]: _byte_text,
+        pickle.STRING[0]: _string_line,
+        pickle.UNICODE[0]: _unicode_line,
         pickle.BINBYTES[0]: _bytes,
         pickle.BINBYTES8[0]: _bytes8,
         pickle.BYTEARRAY8[0]: _bytes8,
@@ -303,8 +325,25 @@ class _Bounded:
         self._budget.spend(len(line) >> 4)
         return line
 
+    def long_line(self) -> tuple[bytes, int]:
+        """The line without its end, and its size; of a line longer than ``MAX_STRING_BYTES`` only the beginning."""
+        line = chunk = self._file.readline(min(self._left, MAX_STRING_BYTES + 1))
+        size = len(line)
+        while chunk and not chunk.endswith(b"\n"):
+            chunk = self._file.readline(min(self._left - size, LINE_CHUNK_BYTES))
+            size += len(chunk)
+        if not chunk:
+            raise pickle.UnpicklingError("a line of text that is cut short")
+        self._take(size)
+        self._budget.spend(min(size, MAX_STRING_BYTES) >> 4)
+        return line.removesuffix(b"\n"), size - 1
+
+    def tell(self) -> int:
+        """The position in the file."""
+        return self._file.tell()
+
     def skip(self, size: int) -> None:
-        """Pass over so many bytes."""
+        """Skip so many bytes."""
         self._take(size)
         self._file.seek(size, io.SEEK_CUR)
 

@@ -22,8 +22,10 @@ from rnndiag.checkpoint.contents import (
 )
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.unpickling.auxiliary import auxiliary
+from rnndiag.checkpoint.unpickling.blob import Blob
+from rnndiag.checkpoint.unpickling.ndarray import PickledArray
 from rnndiag.checkpoint.unpickling.quantized import Packed, packed, unpacked
-from rnndiag.checkpoint.unpickling.rebuild import StandIn
+from rnndiag.checkpoint.unpickling.stand_in import StandIn
 from rnndiag.checkpoint.unpickling.training_step import KEYS, counter
 from rnndiag.files.work_budget import current_budget
 from rnndiag.printable import printable
@@ -64,15 +66,27 @@ def facts_of(module: StandIn) -> ModuleFacts:
 
 
 def walk(
-    root: object, size: int, describe: Callable[[StandIn], ModuleFacts] = facts_of, *, tensor_counters: bool = True
+    root: object,
+    size: int,
+    describe: Callable[[StandIn], ModuleFacts] = facts_of,
+    *,
+    tensor_counters: bool = True,
+    embedded: Callable[[Blob], object] = lambda blob: None,
 ) -> Contents:
-    """All tensors under ``root``, the object in a file of ``size`` bytes, in the file's order.
+    """All tensors of a file, in the file's order. Optimizer state is skipped whole.
 
-    A pickled module is one container with all its children; any other part that holds tensors directly is
-    one. Optimizer state is skipped whole. ``describe`` is asked about each module. Counters of training steps
-    that are tensors are read now, unless ``tensor_counters`` is false because each tensor is in a file of its own.
+    A pickled module is one container with all its children, and so is an object of another class that holds tensors or
+    arrays, or whose attributes do. Any other part that holds tensors directly is one container.
+
+    Args:
+        root: the object in the file.
+        size: the size of the file in bytes.
+        describe: gives the facts about a module or object.
+        tensor_counters: whether counters of training steps that are tensors are read now; false where each tensor is in
+            a file of its own.
+        embedded: gives the object in a file that is stored as a string of bytes; None where the bytes are no such file.
     """
-    walker = _Walker(describe, tensor_counters=tensor_counters)
+    walker = _Walker(describe, embedded, tensor_counters=tensor_counters)
     walker.run({"tensor": root} if _leaf(root) is not None else root)
     found = Contents(
         size,
@@ -90,8 +104,15 @@ def walk(
 
 
 class _Walker:
-    def __init__(self, describe: Callable[[StandIn], ModuleFacts], *, tensor_counters: bool) -> None:
+    def __init__(
+        self,
+        describe: Callable[[StandIn], ModuleFacts],
+        embedded: Callable[[Blob], object],
+        *,
+        tensor_counters: bool,
+    ) -> None:
         self._describe = describe
+        self._embedded = embedded
         self._tensor_counters = tensor_counters
         self._budget = current_budget()
         self.containers: list[Container] = []
@@ -129,14 +150,15 @@ class _Walker:
             elif isinstance(part, dict) and self._first_visit(part):
                 self._entries(path, part.items())
             elif isinstance(part, list | tuple) and self._first_visit(part):
-                self._entries(path, ((str(i), value) for i, value in enumerate(part)))
+                self._entries(path, ((str(i), each) for i, each in enumerate(part) if not _is_number(each)))
+            elif isinstance(part, Blob) and self._first_visit(part):
+                self._todo.append((path, self._embedded(part)))
 
     def _entries(self, path: KeyPath, entries: Iterable[tuple[str, object]]) -> None:
         tensors: dict[str, Leaf | Packed] = {}
         parts: list[tuple[KeyPath, object]] = []
         for key, value in entries:
-            if key in KEYS and not self._in_optimizer and (count := self._counter(path, value)) is not None:
-                self.progress.setdefault(key, count)  # the top of the file comes first
+            self._count(path, key, value)
             leaf = _leaf(value)
             if leaf is not None:
                 tensors[key] = leaf
@@ -152,18 +174,51 @@ class _Walker:
             self.containers.append(Container(path, unpacked(tensors, {})))
         self._todo += reversed(parts)
 
-    def _counter(self, path: KeyPath, value: object) -> int | None:
-        return None if isinstance(value, StoredTensor) and not self._tensor_counters else counter(path, value)
+    def _count(self, path: KeyPath, key: str, value: object) -> None:
+        if key not in KEYS or self._in_optimizer or (isinstance(value, StoredTensor) and not self._tensor_counters):
+            return
+        count = counter(path, value)
+        if count is not None:
+            self.progress.setdefault(key, count)  # the top of the file comes first
 
     def _stand_in(self, path: KeyPath, part: StandIn) -> None:
         if _is_module(part):
             self._module(path, part)
-            return
-        # Attributes, slots, items and elements are all found under the object's own path.
-        state = part.state if isinstance(part.state, tuple) else (part.state,)
-        held = [each for each in (*state[:2], part.args, part.items, part.elements) if _holds(each)]
-        self._budget.spend(UNITS_PER_PART * len(held))
-        self._todo += [(path, each) for each in reversed(held)]
+        elif _is_object(part):
+            self._object(path, part)
+        else:
+            # Attributes, slots, items and elements are all found under the object's own path.
+            state = part.state if isinstance(part.state, tuple) else (part.state,)
+            held = [each for each in (*state[:2], part.args, part.items, part.elements) if _holds(each)]
+            self._budget.spend(UNITS_PER_PART * len(held))
+            self._todo += [(path, each) for each in reversed(held)]
+
+    def _object(self, path: KeyPath, root: StandIn) -> None:
+        """An object that is not a module of PyTorch's: one container, with the objects that are its attributes."""
+        tensors: dict[str, Leaf | Packed] = {}
+        facts: dict[str, ModuleFacts] = {}
+        todo = [("", root)]
+        while todo:
+            name, part = todo.pop()
+            state = cast("dict[str, Any]", part.state)
+            if len(name) > MAX_NAME_CHARACTERS or not self._first_visit(state):
+                continue
+            self._entered.add(id(part))
+            leaves = {key: leaf for key, value in state.items() if (leaf := _leaf(value)) is not None}
+            within = [(k, v) for k, v in state.items() if k not in leaves and _is_object(v) and not _is_optimizer(v, k)]
+            self._budget.spend(UNITS_PER_TENSOR * len(leaves) + UNITS_PER_PART * (1 + len(within)))
+            tensors |= {_join(name, key): leaf for key, leaf in leaves.items()}
+            here = path.child(name) if name else path
+            for key, leaf in leaves.items():
+                self._count(here, key, leaf)
+            if leaves:
+                facts[name] = self._describe(part)
+            todo += [(_join(name, key), value) for key, value in reversed(within)]
+            left_out = {*leaves, *(key for key, _ in within)}
+            self._entries(here, [(key, value) for key, value in state.items() if key not in left_out])
+            self._todo += [(here, each) for each in (part.elements, part.items, part.args) if _holds(each)]
+        if tensors:
+            self.containers.append(Container(path, unpacked(tensors, {}), facts))
 
     def _module(self, path: KeyPath, root: StandIn) -> None:
         tensors: dict[str, Leaf | Packed] = {}
@@ -216,6 +271,8 @@ class _Walker:
 def _leaf(value: object) -> Leaf | Packed | None:
     if isinstance(value, StoredTensor | Unusable):
         return value
+    if isinstance(value, PickledArray):
+        return value.leaf
     if (weights := packed(value)) is not None:
         return weights
     if isinstance(value, StandIn) and value.module in _REBUILDERS:
@@ -227,7 +284,23 @@ def _holds(value: object) -> bool:
     """Whether there is something in ``value`` to be entered."""
     if isinstance(value, StandIn):
         return value.state is not None or bool(value.args or value.items or value.elements)
-    return isinstance(value, dict | list | tuple) and bool(value)
+    return isinstance(value, Blob) or (isinstance(value, dict | list | tuple) and bool(value))
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is a single number of a list, such as a loss: not a parameter of a layer."""
+    return isinstance(value, StoredTensor) and value.shape == ()
+
+
+def _is_object(part: object) -> TypeGuard[StandIn]:
+    """Whether it is an object with attributes that is neither a module nor an array."""
+    return (
+        isinstance(part, StandIn)
+        and isinstance(part.state, dict)
+        and not isinstance(part, PickledArray)
+        and not _is_module(part)
+        and packed(part) is None
+    )
 
 
 def _is_optimizer(part: object, key: str = "") -> bool:
