@@ -24,6 +24,7 @@ from rnndiag.probes import Probe
 from rnndiag.report import SCHEMA_VERSION, ProbeReport, Report
 from rnndiag.rules.assess import assess
 from rnndiag.rules.base import Subject
+from rnndiag.rules.echo_state import echo_state_notes
 from rnndiag.rules.policy import Policy
 from rnndiag.rules.summary import summarize_verdict
 from rnndiag.trajectory import run_step
@@ -236,6 +237,6 @@ def _report(
         findings=tuple(f for f in assessment.findings if f.layer in shown),
         not_assessed=tuple(n for n in assessment.not_assessed if n.layer in shown),
         switched_off=tuple(n for n in assessment.switched_off if n.layer in shown),
-        notes=notes,
+        notes=(*notes, *echo_state_notes(layers)),
         not_applicable=tuple(n for n in assessment.not_applicable if n.layer in shown),
     )

@@ -73,6 +73,12 @@ PYTORCH_FORM: Final = Form()
 """What PyTorch's cells compute."""
 
 
+LEAK: Final = ("alpha",)
+"""The extra parameter of leaky cells: the share of the state that one step replaces."""
+CONSTANT: Final = frozenset(LEAK)
+"""The parameters that training does not change."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of cell."""
@@ -90,6 +96,11 @@ class Kind:
     """Whether PyTorch's own module computes it."""
     extra: tuple[str, ...] = ()
     """The parameters that a layer may have beyond PyTorch's, by name."""
+
+    @property
+    def leaky(self) -> bool:
+        """Whether a step keeps the share ``1 - alpha`` of the state."""
+        return self.extra == LEAK
 
     @property
     def gated(self) -> bool:
@@ -111,6 +122,10 @@ KINDS: Final[dict[str, Kind]] = {
     "hard_sigmoid_gru": Kind(GATED, "a GRU with hard_sigmoid gates", bounded=True),
     "relu_lstm": Kind(LONG_SHORT, "an LSTM with ReLU in place of tanh", nonlinearity="relu"),
     "relu_gru": Kind(GATED, "a GRU with ReLU in place of tanh", nonlinearity="relu"),
+    "leaky_tanh": Kind(ELMAN, "a leaky tanh RNN", bounded=True, nonlinearity="tanh", extra=LEAK),
+    "leaky_relu": Kind(ELMAN, "a leaky ReLU RNN", nonlinearity="relu", extra=LEAK),
+    "leaky_current_tanh": Kind(ELMAN, "a leaky RNN of currents with tanh", nonlinearity="tanh", extra=LEAK),
+    "leaky_current_relu": Kind(ELMAN, "a leaky RNN of currents with ReLU", nonlinearity="relu", extra=LEAK),
     "custom": Kind(UNKNOWN, "a step function"),
 }
 """By the names that reports use."""

@@ -16,6 +16,7 @@ from rnndiag.cells.custom import StepLayer, step_layer
 from rnndiag.cells.step import State, name_of
 from rnndiag.checkpoint import module
 from rnndiag.checkpoint.layers.answers import Answers, known_kind
+from rnndiag.checkpoint.layers.leak import checked_alpha
 from rnndiag.checkpoint.layers.mapping import RoleMap, parse_map
 from rnndiag.checkpoint.model import Source
 from rnndiag.config.settings import Settings
@@ -41,6 +42,7 @@ def inspect(
     batch: int | None = None,
     scale: float = 1.0,
     nonlinearity: Literal["tanh", "relu"] | None = None,
+    alpha: float | None = None,
     mapping: str | Sequence[str | RoleMap] = (),
     assume: str | None = None,
     settings: Settings | None = None,
@@ -62,6 +64,7 @@ def inspect(
         batch: sequences ``B``; default 16, or all that an array holds.
         scale: multiplies the probe.
         nonlinearity: of Elman layers, where the file does not say.
+        alpha: the leak of leaky layers, in (0, 1], where the file does not hold it.
         mapping: which tensors are what, where their names do not tell: ``"hh=*.U,ih=*.W,cell=gru"``, or several.
         assume: the kind of cell, such as ``gru``, that you know the layers of a class of your own to be.
         settings: lag, precision, thresholds.
@@ -86,7 +89,7 @@ def inspect(
             layer, driven = _step(model, state0, inputs, length, batch, scale, settings)
             source = Source(layer.name, "function")
             return diagnose_step(layer, source, driven, settings, policy=policy, progress=progress)
-    answers = Answers(nonlinearity, tuple(role_maps(mapping)), known_kind(assume))
+    answers = Answers(nonlinearity, tuple(role_maps(mapping)), known_kind(assume), checked_alpha(alpha))
     found = module.load(model, answers) if isinstance(model, nn.Module) else checkpoint.load(model, answers)
     spec = probe if inputs is None else inputs
     built = make_probe(spec, length=length, batch=batch, scale=scale, settings=settings)

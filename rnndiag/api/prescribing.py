@@ -13,6 +13,7 @@ from rnndiag.api.inspecting import role_maps
 from rnndiag.api.probing import ProbeSpec, make_probe
 from rnndiag.checkpoint import module
 from rnndiag.checkpoint.layers.answers import Answers, known_kind
+from rnndiag.checkpoint.layers.leak import checked_alpha
 from rnndiag.checkpoint.layers.mapping import RoleMap
 from rnndiag.config.settings import Settings
 from rnndiag.diagnose import Progress
@@ -31,6 +32,7 @@ def prescribe(
     batch: int | None = None,
     scale: float = 1.0,
     nonlinearity: Literal["tanh", "relu"] | None = None,
+    alpha: float | None = None,
     assume: str | None = None,
     mapping: str | Sequence[str | RoleMap] = (),
     settings: Settings | None = None,
@@ -46,11 +48,12 @@ def prescribe(
 
     Args:
         model: a saved model's path, a module (left as it is) or a random net.
-        probe: this and the next seven are those of ``inspect``.
+        probe: this and the next nine are those of ``inspect``.
         length: steps.
         batch: sequences.
         scale: multiplies the probe.
         nonlinearity: of Elman layers, where the file does not say.
+        alpha: the leak of leaky layers, in (0, 1], where the file does not hold it.
         assume: as for ``inspect``.
         mapping: which tensors are what, where their names do not tell.
         settings: lag, precision, thresholds.
@@ -73,7 +76,7 @@ def prescribe(
     settings = settings or Settings()
     if save is not None:
         _check_save(model, take, save, force=force)
-    answers = Answers(nonlinearity, tuple(role_maps(mapping)), known_kind(assume))
+    answers = Answers(nonlinearity, tuple(role_maps(mapping)), known_kind(assume), checked_alpha(alpha))
     if isinstance(model, RandomNet):
         found = model.build()
     elif isinstance(model, nn.Module):

@@ -7,6 +7,7 @@ from rnndiag.cells.elman import Elman
 from rnndiag.cells.gru import GRU
 from rnndiag.cells.gru_reset_first import GRUResetFirst
 from rnndiag.cells.layer import RecurrentLayer
+from rnndiag.cells.leaky import Leaky, LeakyCurrent
 from rnndiag.cells.lstm import LSTM
 
 CELLS: dict[str, Cell] = {
@@ -18,6 +19,10 @@ CELLS: dict[str, Cell] = {
     "hard_sigmoid_gru": GRU(),
     "relu_lstm": LSTM(),
     "relu_gru": GRU(),
+    "leaky_tanh": Leaky("tanh"),
+    "leaky_relu": Leaky("relu"),
+    "leaky_current_tanh": LeakyCurrent("tanh"),
+    "leaky_current_relu": LeakyCurrent("relu"),
 }
 
 RESET_FIRST = GRUResetFirst()

@@ -141,6 +141,8 @@ class ModuleFacts:
     form: Form = PYTORCH_FORM
     extra: Mapping[str, Leaf] = field(default_factory=dict)
     """Parameters beyond PyTorch's, by their names in the file of the cell, with PyTorch's suffixes."""
+    alpha: float | None = None
+    """The leak of a leaky RNN, where the user gave it for this module."""
     backwards: bool = False
     """True: its layers of one direction run from the end of the sequence to its start."""
 

@@ -38,6 +38,7 @@ class Values:
     lag: int | None = None
     layer: str = "*"
     nonlinearity: Literal["tanh", "relu"] | None = None
+    alpha: float | None = None
     map: Sequence[str] = ()
     assume: str | None = None
     exponents: int | str = 8
@@ -145,16 +146,30 @@ class Choices:
         return [parse_map(text, self._where("map")) for text in self.values.map]
 
     @property
+    def alpha(self) -> float | None:
+        """The leak of leaky layers whose file does not hold it.
+
+        Raises:
+            SettingsError: it is not in (0, 1].
+        """
+        if self.values.alpha is None:
+            return None
+        from rnndiag.checkpoint.layers.leak import checked_alpha
+
+        return checked_alpha(self.values.alpha, self._where("alpha"))
+
+    @property
     def answers(self) -> Answers:
         """What the user says about layers where the file does not.
 
         Raises:
-            SettingsError: for a mapping that is not understood, or a kind of cell that does not exist.
+            SettingsError: for a mapping that is not understood, a kind of cell that does not exist, or a leak that is
+            out of range.
         """
         from rnndiag.checkpoint.layers.answers import Answers, known_kind
 
-        values = self.values
-        return Answers(values.nonlinearity, tuple(self.maps), known_kind(values.assume, self._where("assume")))
+        values, assumed = self.values, known_kind(self.values.assume, self._where("assume"))
+        return Answers(values.nonlinearity, tuple(self.maps), assumed, self.alpha)
 
     @property
     def policy(self) -> Policy:
@@ -196,6 +211,7 @@ class Choices:
             model,
             probe=probe,
             nonlinearity=self.values.nonlinearity,
+            alpha=self.alpha,
             mapping=self.maps if isinstance(model, str | Path) else (),
             assume=self.values.assume,
             settings=settings if treat is None else replace(settings, treat=treat),

@@ -93,6 +93,11 @@ class MeasureOptions:
         typer.Option("--nonlinearity", rich_help_panel=MEASUREMENT, show_default="tanh",
                      help="Of Elman layers, where the file does not say."),
     ] = None  # fmt: skip
+    alpha: Annotated[
+        float | None,
+        typer.Option("--alpha", metavar="A", rich_help_panel=MEASUREMENT,
+                     help="The leak of leaky RNNs (dt/tau, leaking rate), in (0, 1], where the file does not hold it."),
+    ] = None  # fmt: skip
     map: Annotated[
         list[str] | None,
         typer.Option("--map", metavar="hh=PATTERN,ih=PATTERN,cell=CELL", rich_help_panel=MEASUREMENT,

@@ -133,6 +133,7 @@ def _prescribe(
                 path,
                 probe=chosen.probe,
                 nonlinearity=chosen.values.nonlinearity,
+                alpha=chosen.alpha,
                 mapping=chosen.maps,
                 assume=chosen.values.assume,
                 settings=chosen.settings,

@@ -121,7 +121,19 @@ class SweepOutputOptions(OutputOptions):
 
 
 @spread_options(
-    leave_out=["length", "layer", "nonlinearity", "map", "assume", "exponents", "select", "ignore", "treat", "fail_on"]
+    leave_out=[
+        "length",
+        "layer",
+        "nonlinearity",
+        "alpha",
+        "map",
+        "assume",
+        "exponents",
+        "select",
+        "ignore",
+        "treat",
+        "fail_on",
+    ]
 )
 def sweep(
     axis: AxisOptions,

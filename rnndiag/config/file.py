@@ -67,6 +67,7 @@ class ConfigFile(_Strict, frozen=True):
     lag: int | None = None
     layer: str | None = None
     nonlinearity: Literal["tanh", "relu"] | None = None
+    alpha: float | None = None
     assume: str | None = None
     map: tuple[str, ...] = ()
     exponents: int | Literal["all"] | None = None

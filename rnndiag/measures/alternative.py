@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from rnndiag.cells.layer import Stack
+from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.config.settings import Settings
 from rnndiag.measures.adjoint import layer_adjoint, stack_adjoint
 from rnndiag.measures.gradient import gain_at
@@ -27,7 +27,7 @@ Judged = TypeVar("Judged", LayerMeasures, StackMeasures)
 
 LOG_10 = math.log(10)
 
-OTHER: dict[str, NonlinearityName] = {"tanh": "relu", "relu": "tanh"}
+OTHER: dict[NonlinearityName, NonlinearityName] = {"tanh": "relu", "relu": "tanh"}
 
 
 Outcome = tuple[Verdict, float | None]
@@ -36,7 +36,7 @@ Outcome = tuple[Verdict, float | None]
 
 def assumed_nonlinearity(stack: Stack) -> NonlinearityName | None:
     """The nonlinearity that was assumed for layers of a stack; None where the file says it, or there are gates."""
-    assumed = [layer.cell for layer in stack.layers if layer.nonlinearity_assumed]
+    assumed = [layer.kind.nonlinearity for layer in stack.layers if layer.nonlinearity_assumed]
     return "relu" if "relu" in assumed else "tanh" if "tanh" in assumed else None
 
 
@@ -61,14 +61,19 @@ def with_alternative(
     assumed = assumed_nonlinearity(stack)
     if assumed is None or judged.gradient is None:
         return judged, list(layers)
-    other = OTHER[assumed]
     swapped = tuple(
-        tuple(replace(layer, cell=other) if layer.nonlinearity_assumed else layer for layer in level)
-        for level in stack.levels
+        tuple(_swapped(layer) if layer.nonlinearity_assumed else layer for layer in level) for level in stack.levels
     )
     of_stack, of_layers = _outcomes(replace(stack, levels=swapped), inputs, lag, settings)
     judged_layers = [_with(layer, assumed, outcome) for layer, outcome in zip(layers, of_layers, strict=True)]
     return _with(judged, assumed, of_stack), judged_layers
+
+
+def _swapped(layer: RecurrentLayer) -> RecurrentLayer:
+    """The layer with the other nonlinearity, whose cell has the same name up to the nonlinearity at its end."""
+    own = layer.kind.nonlinearity
+    assert own is not None  # it was assumed
+    return replace(layer, cell=layer.cell.removesuffix(own) + OTHER[own])
 
 
 def _with(judged: Judged, assumed: NonlinearityName, outcome: Outcome) -> Judged:

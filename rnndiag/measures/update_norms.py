@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rnndiag.cells import cell_of
 from rnndiag.cells.layer import RecurrentLayer, Stack
+from rnndiag.kinds import CONSTANT
 
 LOWER = 0.9
 """The share of the norms, from the smallest on, whose mean is the typical norm."""
@@ -66,7 +67,10 @@ class Learner:
     """
 
     def __init__(self, stack: Stack, generator: torch.Generator) -> None:
-        leaves = [{n: p.detach().clone().requires_grad_() for n, p in la.parameters.items()} for la in stack.layers]
+        leaves = [
+            {n: p.detach().clone().requires_grad_() for n, p in la.parameters.items() if n not in CONSTANT}
+            for la in stack.layers
+        ]
         tracked = iter(la.with_parameters(named) for la, named in zip(stack.layers, leaves, strict=True))
         self._levels = [[next(tracked) for _ in level] for level in stack.levels]
         width = sum(layer.output_size for layer in stack.levels[-1])

@@ -22,6 +22,7 @@ from torch import Tensor
 from rnndiag.operators.base import BatchedOperator
 from rnndiag.operators.reset_first import ResetFirst
 from rnndiag.operators.structured import CarryReadout, DiagonalPlusShared, StepJacobian
+from rnndiag.operators.two_sided import DiagonalPlusTwoSided
 from rnndiag.operators.wide import Wide, binary_exponent, brought_to_one, concatenated, times_power_of_two
 
 DEEPEST = {torch.float64: 900.0, torch.float32: 90.0}
@@ -146,6 +147,19 @@ def diagonal_plus_shared(gain: Wide, weight: Tensor, carry: Wide | None = None, 
     exponent = _shared(parts if carry is None else torch.maximum(parts, carry.exponent))
     kept = None if carry is None else carry.over(exponent)
     inner = DiagonalPlusShared(own.over(_repeated(exponent, blocks)), weight, kept, blocks)
+    return RowScaled(inner, exponent, gain.value, gain.exponent)
+
+
+def diagonal_plus_two_sided(gain: Wide, weight: Tensor, slope: Wide, carry: Wide) -> RowScaled:
+    """``DiagonalPlusTwoSided(gain, weight, slope, carry)`` for diagonals and weights of any size.
+
+    The slopes are summed over units, so they have one exponent per map.
+    """
+    weight, rows = _with_rows_of_one(weight)
+    between = _finite(slope.exponent.amax(-1, keepdim=True))
+    own = gain.times_power(rows).times_power(between)
+    exponent = _shared(torch.maximum(own.exponent, carry.exponent))
+    inner = DiagonalPlusTwoSided(own.over(exponent), weight, slope.over(between), carry.over(exponent))
     return RowScaled(inner, exponent, gain.value, gain.exponent)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from rnndiag.kinds import KINDS
+from rnndiag.kinds import ELMAN, KINDS
 
 if TYPE_CHECKING:  # the catalogue is printed without torch; only annotations need these
     from rnndiag.measures.layer import LayerMeasures
@@ -90,8 +90,18 @@ class Subject:
 
     @property
     def elman(self) -> bool:
-        """True where no layer has gates."""
+        """True where all layers are Elman nets."""
         return all(KINDS[layer.cell].elman for layer in self.layers)
+
+    @property
+    def without_gates(self) -> bool:
+        """True where all layers are RNNs without gates, with or without a leak."""
+        return all(KINDS[layer.cell].family is ELMAN for layer in self.layers)
+
+    @property
+    def leaky(self) -> bool:
+        """True where some layer has a leak."""
+        return any(KINDS[layer.cell].leaky for layer in self.layers)
 
     @property
     def relu(self) -> bool:
@@ -109,7 +119,7 @@ def not_elman(layer: LayerMeasures) -> str | None:
     # A custom step function may be an Elman net, so the rule is not excluded but cannot be assessed.
     if KINDS[layer.cell].elman or layer.cell == "custom":
         return None
-    return f"{layer.cell} layers {'have gates' if KINDS[layer.cell].gated else 'keep a part of their state'}"
+    return f"{layer.cell} layers have {'gates' if KINDS[layer.cell].gated else 'a leak'}"
 
 
 def not_lstm(layer: LayerMeasures) -> str | None:

@@ -63,7 +63,7 @@ class GradientExplodes(StackRule):
                 treatment="clip",
             )
         ]
-        if subject.elman:
+        if subject.without_gates:
             radius = max(la.recurrent_weight.spectral_radius for la in subject.layers if la.recurrent_weight)
             suggestions.append(
                 Suggestion(

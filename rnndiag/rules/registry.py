@@ -6,6 +6,7 @@ from rnndiag.rules.assumptions import NonlinearityUndecided
 from rnndiag.rules.base import ModelRule, Rule, TrendRule
 from rnndiag.rules.credit import CreditIsRecent, HorizonShortOfLag
 from rnndiag.rules.diverged import LayerDead, RunDiverged
+from rnndiag.rules.echo_state import EchoStateFails
 from rnndiag.rules.exploding import ChaoticDynamics, GradientExplodes, SingleStepSpikes
 from rnndiag.rules.initialization import ForgetBiasNearZero, ScaleOffCritical
 from rnndiag.rules.numerics import GradientUnderflows, NonfiniteStates, NonfiniteWeights
@@ -30,6 +31,7 @@ RULES: tuple[ModelRule, ...] = (
     GradientExplodes(),
     ChaoticDynamics(),
     SingleStepSpikes(),
+    EchoStateFails(),
     UnitsSaturated(),
     ForgetGateShut(),
     DeadUnits(),

@@ -22,7 +22,7 @@ class UnitsSaturated(LayerRule):
 
     Why is this bad:
         The slope multiplies every gradient that passes the unit; a saturated unit passes next to none, so
-        neither its weights nor anything before it learns.
+        neither its weights nor anything before it learns. In a leaky net, only the leak then passes a gradient.
 
     Formula:
         ``J_t = diag(1 - h_t^2) W_hh``.
@@ -64,7 +64,7 @@ class UnitsSaturated(LayerRule):
             treatment="scale-inputs",
         )
         suggestions = [suggestion]
-        if layer.cell == "tanh":
+        if KINDS[layer.cell].nonlinearity == "tanh":
             weight = layer.recurrent_weight
             norm = "" if weight is None else f": ||W_hh|| is {weight.spectral_norm:.3g}"
             why = f"saturated units drive one another through W_hh{norm}"

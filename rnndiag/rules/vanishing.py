@@ -81,17 +81,25 @@ class GradientVanishes(StackRule):
                 f"{saturated.saturation.threshold:g}; each multiplies the gradient",
                 treatment="scale-inputs",
             )
-        if subject.elman:
+        if subject.without_gates:
             radius = max(la.recurrent_weight.spectral_radius for la in subject.layers if la.recurrent_weight)
             growth = f"a step multiplies the gradient by {gradient.multiplier:.3g}"
             spectrum = f"{growth}; the spectral radius of W_hh is {radius:.3g}"
             yield Suggestion("init", "raise the scale of W_hh towards the edge of chaos", spectrum, treatment="rescale")
-            yield Suggestion(
-                "init",
-                "make W_hh orthogonal, and let inputs and biases saturate fewer units",
-                f"{growth}; an orthogonal W_hh leaves it to the slopes",
-                treatment="nearest-orthogonal" if subject.relu else "nearest-orthogonal+scale-inputs",
-            )
+            if subject.leaky:
+                yield Suggestion(
+                    "init",
+                    "lower the leak alpha, which lengthens the time constants of the units",
+                    f"{growth}; a unit without input keeps the share 1 - alpha of its state at each step",
+                    treatment="lower-leak",
+                )
+            if subject.elman:
+                yield Suggestion(
+                    "init",
+                    "make W_hh orthogonal, and let inputs and biases saturate fewer units",
+                    f"{growth}; an orthogonal W_hh leaves it to the slopes",
+                    treatment="nearest-orthogonal" if subject.relu else "nearest-orthogonal+scale-inputs",
+                )
             yield Suggestion(
                 "gated",
                 "use an LSTM or GRU, whose gates can carry a state unchanged",
@@ -113,8 +121,10 @@ def _cause(subject: Subject) -> str:
     """The part of the step Jacobian that shrinks, if one stands out."""
     for layer in subject.layers:
         if layer.saturation and layer.saturation.rate > 0.5 and KINDS[layer.cell].nonlinearity != "relu":
-            share = f"{layer.saturation.rate:.0%} of the slopes of {layer.name}"
-            return f"{share} are saturated, and each multiplies the gradient"
+            share = f"{layer.saturation.rate:.0%} of the slopes of {layer.name} are saturated"
+            if KINDS[layer.cell].leaky:
+                return f"{share}, so the leak alone passes most of the gradient, and it shrinks it at each step"
+            return f"{share}, and each multiplies the gradient"
         if layer.gradient and layer.gradient.contraction_guaranteed:
             return f"the largest singular value of {layer.name}'s W_hh is under 1"
         forget = (layer.gates or {}).get("forget")

@@ -34,7 +34,7 @@ class Gated(Treatment):
         self._cell: Literal["gru", "lstm"] = cell
 
     def unsuited(self, patient: Patient) -> str | None:
-        if any(layer.kind.gated for layer in patient.stack.layers):
+        if patient.gated:
             return "it has gates already"
         return None
 

@@ -26,7 +26,9 @@ class NearestOrthogonal(Treatment):
     def unsuited(self, patient: Patient) -> str | None:
         if not patient.finite:
             return "its weights are not finite"
-        return None if patient.elman else "the gates decide what a gated cell keeps, not the norm of W_hh"
+        if patient.gated:
+            return "the gates decide what a gated cell keeps, not the norm of W_hh"
+        return None if patient.elman else "with a leak, an orthogonal W_hh does not keep the size of a gradient"
 
     def apply(self, patient: Patient) -> Applied:
         names = [layer.name for layer in patient.treatable]

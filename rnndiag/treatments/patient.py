@@ -85,8 +85,13 @@ class Patient:
 
     @property
     def elman(self) -> bool:
-        """Whether no layer has gates."""
+        """Whether all layers are Elman nets."""
         return all(layer.kind.elman for layer in self.stack.layers)
+
+    @property
+    def gated(self) -> bool:
+        """Whether some layer has gates."""
+        return any(layer.kind.gated for layer in self.stack.layers)
 
     @property
     def finite(self) -> bool:

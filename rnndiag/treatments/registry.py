@@ -7,6 +7,7 @@ from rnndiag.treatments.base import Training, Treatment
 from rnndiag.treatments.chrono import Chrono
 from rnndiag.treatments.clip import Clip
 from rnndiag.treatments.gated import Gated
+from rnndiag.treatments.lower_leak import LowerLeak
 from rnndiag.treatments.nearest_orthogonal import NearestOrthogonal
 from rnndiag.treatments.reinitialize import SCHEMES, Reinitialize
 from rnndiag.treatments.rescale import Rescale
@@ -17,6 +18,7 @@ _ALL: tuple[Treatment, ...] = (
     Rescale(),
     NearestOrthogonal(),
     ScaleInputs(),
+    LowerLeak(),
     Chrono(),
     *(Reinitialize(scheme) for scheme in SCHEMES),
     Gated("gru"),

@@ -61,9 +61,9 @@ class Reinitialize(Treatment):
         self._scheme = SCHEMES[scheme]
 
     def unsuited(self, patient: Patient) -> str | None:
-        if patient.elman or self._scheme.gated:
+        if not patient.gated or self._scheme.gated:
             return None
-        return "a law for Elman nets: gate blocks are drawn by Xavier's or orthogonal"
+        return "a law for nets without gates: gate blocks are drawn by Xavier's or orthogonal"
 
     def apply(self, patient: Patient) -> Applied:
         seed = patient.settings.seed

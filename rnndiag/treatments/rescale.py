@@ -29,7 +29,7 @@ class Rescale(Treatment):
     def unsuited(self, patient: Patient) -> str | None:
         if not patient.finite:
             return "its weights are not finite"
-        if not patient.elman and patient.gain.verdict != "exploding":
+        if patient.gated and patient.gain.verdict != "exploding":
             return "the gates decide what a gated cell keeps, not the scale of W_hh"
         return None
 

@@ -31,11 +31,7 @@ class ScaleInputs(Treatment):
             return "its weights are not finite"
         if any(layer.kind.nonlinearity == "relu" and layer.kind.elman for layer in patient.stack.layers):
             return "one factor on all that drives a ReLU net changes none of its slopes"
-        if (
-            not patient.elman
-            and patient.gain.verdict != "exploding"
-            and not patient.gain.saturated > MAX_SATURATED_SHARE
-        ):
+        if patient.gated and patient.gain.verdict != "exploding" and not patient.gain.saturated > MAX_SATURATED_SHARE:
             return "few of its slopes are saturated, and its gates decide what it keeps"
         return None
 

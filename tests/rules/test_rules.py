@@ -24,6 +24,7 @@ from rnndiag.rules.base import SEVERITIES
 from rnndiag.rules.policy import Override, Policy, check_codes
 from rnndiag.rules.registry import CATALOG, RULES
 from rnndiag.rules.words import power, steps
+from tests.oracles.leaky import layer as leaky_layer
 from tests.oracles.nets import layer
 
 QUIET = Settings(treat=False)
@@ -139,6 +140,7 @@ FIRES = {
     "VAN004": rebounding,
     "VAN005": lambda: random(sigma=0.5),
     "EXP003": spiking,
+    "EXP004": lambda: one(leaky_layer("leaky_tanh", 3, 60, scale=5.0, bias=False)),
     "SAT004": lambda: random(cell="lstm", bias_scale=300.0),
     "INI002": lambda: random(sigma=0.5),
     "SPC002": lambda: square(torch.rand(24, 24, generator=torch.Generator().manual_seed(0)) / 24),
@@ -161,6 +163,7 @@ CONSEQUENCES = {
     "SAT004": {"VAN", "EXP"},
     "EXP003": VANISHES,
     "EXP002": {"EXP"},
+    "EXP004": {"EXP"},
 }
 """Families whose errors a defect brings about by its nature."""
 

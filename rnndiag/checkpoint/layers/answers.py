@@ -24,6 +24,8 @@ class Answers:
     """The roles of tensors whose names do not show their roles or show wrong ones."""
     assume: str | None = None
     """The kind of cell (a name in ``rnndiag.kinds``) that the user confirms; None: not said."""
+    alpha: float | None = None
+    """The leak of leaky cells, in (0, 1], where the file does not hold it; None: not said."""
 
 
 NO_ANSWERS: Final = Answers()

@@ -15,6 +15,7 @@ from rnndiag.checkpoint.layers.aliases import respell
 from rnndiag.checkpoint.layers.answers import NO_ANSWERS, Answers
 from rnndiag.checkpoint.layers.display_names import Place, name_modules, prefixes, shown, unwrapped
 from rnndiag.checkpoint.layers.embedding import Tables, is_table
+from rnndiag.checkpoint.layers.leak import Leaks
 from rnndiag.checkpoint.layers.nonlinearity import Choice
 from rnndiag.checkpoint.layers.renamed import Renamed
 from rnndiag.checkpoint.layers.reparametrized import effective
@@ -67,19 +68,21 @@ def find(
     contents: Contents,
     answers: Answers = NO_ANSWERS,
     *,
-    tables: bool = True,
+    traced: bool = False,
 ) -> Findings:
     """Find every recurrent module, and a reason for everything else.
 
     Args:
         contents: what a reader made of a file.
         answers: what the user says about the layers; the roles of tensors come before their names.
-        tables: whether to give the stacks the embeddings that they read.
+        traced: whether the tensors hold addresses in place of numbers. No number is checked then, and the stacks do
+            not get the embeddings that they read.
 
     Returns:
         One stack per recurrent module, whose tensors are copies in the file's own precision.
     """
-    search = _Search(contents.size, answers.maps, tables=tables)
+    leaks = Leaks(answers.alpha, traced)
+    search = _Search(contents.size, answers.maps, leaks)
     for container in contents.containers:
         search.enter(container)
     names = name_modules([found.place for found in search.found])
@@ -90,7 +93,7 @@ def find(
     if len(skipped) > MAX_SKIPPED:
         rest = skipped[MAX_SKIPPED - 1 :]
         skipped[MAX_SKIPPED - 1 :] = [Skipped(f"{len(rest)} more", "not listed", any(s.recurrent for s in rest))]
-    notes = (*_class_notes(search.found, stacks), *search.notes, *choice.notes)
+    notes = (*_class_notes(search.found, stacks), *search.notes, *leaks.notes, *choice.notes)
     return Findings(tuple(stacks), tuple(skipped), notes, search.unmatched)
 
 
@@ -100,11 +103,11 @@ class _Search:
     Args:
         size: how many bytes of tensors the file holds.
         maps: the user's mappings.
-        tables: whether to look for the embeddings that are read.
+        leaks: of leaky modules.
     """
 
-    def __init__(self, size: int, maps: Sequence[RoleMap], *, tables: bool) -> None:
-        self._tables = tables
+    def __init__(self, size: int, maps: Sequence[RoleMap], leaks: Leaks) -> None:
+        self._leaks = leaks
         self.found: list[_Found] = []
         self.passed_over: list[tuple[Place, str, bool]] = []
         """the place, the reason, and whether it is a recurrent layer that was not measured"""
@@ -131,7 +134,7 @@ class _Search:
             else:
                 tables.offer(name, parameters, facts)
                 others.append((place, parameters))
-        if self._tables:
+        if not self._leaks.traced:
             self._furnish(start, tables)
         read = {found.table for found in self.found[start:]}
         self.passed_over += [(p, _other(parameters, p.module in read), False) for p, parameters in others]
@@ -163,7 +166,12 @@ class _Search:
     def _recurrent(self, place: Place, parameters: Mapping[str, Leaf], facts: ModuleFacts | None) -> None:
         try:
             self._check_size(parameters)
-            module = read_module(parameters, facts.extra if facts else None)
+            facts = facts or ModuleFacts()
+            extra = facts.extra
+            if facts.kind.startswith("leaky"):
+                extra = self._leaks.completed(shown((*place.container, place.module)), facts, parameters)
+            module = read_module(parameters, extra)
+            self._leaks.check(module)
             self._admit(place, module)
         except UnfitError as unfit:
             self.passed_over.append((place, f"recurrent, but {unfit}", not isinstance(unfit, SharedError)))

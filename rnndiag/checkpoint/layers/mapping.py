@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rnndiag.checkpoint.contents import MAX_NAME_CHARACTERS
 from rnndiag.checkpoint.layers.convention import CANONICAL, canonical_order
+from rnndiag.checkpoint.layers.leak import checked_alpha
 from rnndiag.errors import SettingsError
 from rnndiag.files.globs import Pieces
 from rnndiag.parsers.parsed import ROLES, Convention
@@ -23,6 +24,10 @@ _WORDS: Final[dict[str, dict[str, dict[str, Any]]]] = {
     "cell": {
         "tanh": {"cell": "rnn", "nonlinearity": "tanh"},
         "relu": {"cell": "rnn", "nonlinearity": "relu"},
+        "leaky_tanh": {"cell": "rnn", "kind": "leaky_tanh"},
+        "leaky_relu": {"cell": "rnn", "kind": "leaky_relu"},
+        "leaky_current_tanh": {"cell": "rnn", "kind": "leaky_current_tanh"},
+        "leaky_current_relu": {"cell": "rnn", "kind": "leaky_current_relu"},
         "gru": {"cell": "gru"},
         "lstm": {"cell": "lstm"},
     },
@@ -38,7 +43,7 @@ SHOWN: Final = 200
 """Characters of an option that an error repeats."""
 
 _EXAMPLE: Final = (
-    'expected such as "hh=*.U,ih=*.W,cell=gru", and as needed bias, bias_ih, bias_hh, order, layout, reset'
+    'expected such as "hh=*.U,ih=*.W,cell=gru", and as needed bias, bias_ih, bias_hh, order, layout, reset, alpha'
 )
 
 
@@ -51,6 +56,8 @@ class RoleMap:
     patterns: dict[str, Pieces]
     """The patterns by role. Tensors belong to one module if the stars match the same texts in their names."""
     known: Convention
+    alpha: float | None = None
+    """The leak of a leaky RNN, where it is given as a number."""
 
     def apply(self, container: Renamed) -> int:
         """Rename the tensors that match; how many modules they made.
@@ -74,7 +81,10 @@ class RoleMap:
                 }
                 container.take_gates(in_order, known, path)
             else:
-                container.take(first, known, path)
+                leak = {"alpha": first.pop("alpha")} if "alpha" in first else {}
+                container.take(first, known, path, extra=leak)
+            if self.alpha is not None:
+                container.facts[path] = replace(container.facts[path], alpha=self.alpha)
         return len(whole)
 
 
@@ -87,25 +97,43 @@ def parse_map(text: str, where: str = "--map") -> RoleMap:
     values: dict[str, str] = {}
     for part in text.split(","):
         key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not (key and equals and value) or key in values or key not in (*ROLES, *_WORDS, "order"):
+        if not (key and equals and value) or key in values or key not in (*ROLES, *_WORDS, "order", "alpha"):
             raise SettingsError(f"{where} {cut(text)}: {cut(part.strip() or 'nothing')} is not understood; {_EXAMPLE}")
         values[key] = value
     missing = [role for role in ("hh", "ih") if role not in values]
     if missing:
         raise SettingsError(f"{where} {cut(text)}: {missing[0]}= is missing; {_EXAMPLE}")
-    stars = {values[role].count("*") for role in ROLES if role in values}
+    alpha = _alpha(values, text, where)
+    named = [role for role in (*ROLES, "alpha") if role in values]
+    stars = {values[role].count("*") for role in named}
     if len(stars) > 1:
         raise SettingsError(
             f"{where} {cut(text)}: all patterns must have as many *, which stand for the same text in each"
         )
     known = _convention(values, text, where)
-    gates = {values[role].count(GATE) for role in ROLES if role in values}
+    gates = {values[role].count(GATE) for role in named}
     if gates != {0} and (gates != {1} or known.cell not in CANONICAL or known.cell == "rnn"):
         raise SettingsError(f"{where} {cut(text)}: {GATE} belongs once into every pattern, with cell=gru or cell=lstm")
     if gates == {1} and known.order is None:
         known = replace(known, order=CANONICAL[known.cell or "lstm"])
-    patterns = {role: _compiled(values[role], known.order) for role in ROLES if role in values}
-    return RoleMap(text, patterns, known)
+    patterns = {role: _compiled(values[role], known.order) for role in named}
+    return RoleMap(text, patterns, known, alpha)
+
+
+def _alpha(values: dict[str, str], text: str, where: str) -> float | None:
+    """The leak if it is a number, which is taken out of ``values``; what is not a number is the pattern of a tensor."""
+    if "alpha" not in values:
+        return None
+    if not values.get("cell", "").startswith("leaky"):
+        raise SettingsError(
+            f"{where} {cut(text)}: alpha is the leak of a leaky RNN: expected cell=leaky_tanh or similar"
+        )
+    try:
+        alpha = float(values["alpha"])
+    except ValueError:
+        return None
+    del values["alpha"]
+    return checked_alpha(alpha, f"{where} {cut(text)}: alpha")
 
 
 def _convention(values: dict[str, str], text: str, where: str) -> Convention:

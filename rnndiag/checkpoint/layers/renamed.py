@@ -35,15 +35,24 @@ class Renamed:
     """By path, modules that look recurrent and do not fit together, and why."""
     notes: list[str] = field(default_factory=list)
 
-    def take(self, names: Mapping[str, str], known: Convention, path: str, suffix: str = "") -> ConvertedModule:
+    def take(
+        self,
+        names: Mapping[str, str],
+        known: Convention,
+        path: str,
+        suffix: str = "",
+        extra: Mapping[str, str] | None = None,
+    ) -> ConvertedModule:
         """Bring the tensors ``names``, given by role, under PyTorch's names in the module ``path``.
+
+        ``extra`` names the tensors of parameters beyond PyTorch's.
 
         Raises:
             UnfitError: they do not fit each other, or others have the names that they would get.
         """
-        return self._enter(
-            {role: self.tensors[name] for role, name in names.items()}, names.values(), known, path, suffix
-        )
+        held = {role: self.tensors[name] for role, name in names.items()}
+        beyond = {kind: self.tensors[name] for kind, name in (extra or {}).items()}
+        return self._enter(held, [*names.values(), *(extra or {}).values()], known, path, suffix, beyond)
 
     def take_gates(self, names: Mapping[str, Sequence[str]], known: Convention, path: str) -> ConvertedModule:
         """The same for a module that keeps each gate in a tensor of its own, in the order of ``known``.

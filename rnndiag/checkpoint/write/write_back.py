@@ -108,7 +108,7 @@ def _locate(edits: Edits, source: Path, format_: str, answers: Answers) -> None:
     with registry.one_line(source, format_), WorkBudget():
         address_map = AddressMap()
         addresses = _computed_nowhere(address_map.contents(contents), address_map)
-        edits.locate(address_map, find(addresses, answers, tables=False).stacks)
+        edits.locate(address_map, find(addresses, answers, traced=True).stacks)
 
 
 def _local(path: str | Path) -> Path:

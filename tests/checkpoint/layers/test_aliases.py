@@ -132,7 +132,7 @@ def test_a_mapping_tells_where_the_reset_gate_is(save, reset):
     [
         ("", "'nothing' is not understood"),
         ("hh=a", "ih= is missing"),
-        ("hh=a,ih=b,cell=rnn", "cell: expected tanh, relu, gru, lstm, got 'rnn'"),
+        ("hh=a,ih=b,cell=rnn", "gru, lstm, got 'rnn'"),
         ("hh=a,ih=b,hh=c", "'hh=c' is not understood"),
         ("hh=*.a,ih=b", "as many *"),
         ("hh=a,ih=b,order=zrh", "order: expected cell=gru with the letters rzn"),
