@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
 
 from rnndiag.bench import Bench, lag_of
 from rnndiag.cells.custom import StepLayer
+from rnndiag.cells.module_step import ModuleStep
+from rnndiag.checkpoint.live.private_copy import isolated
 from rnndiag.checkpoint.model import Model, Skipped, Source
 from rnndiag.config.settings import Settings
 from rnndiag.errors import ProbeError, SettingsError
 from rnndiag.files.globs import matches
-from rnndiag.machine.device import measuring
-from rnndiag.measures.layer import STAGES, measure_layer
-from rnndiag.measures.measure_stack import MeasuredStack, measure, stage_count
-from rnndiag.measures.stack import measure_stack
-from rnndiag.measures.step_norms import VECTORS, estimates_rms
+from rnndiag.machine.device import device_of
+from rnndiag.measures.measure_stack import (
+    STEP_STAGES,
+    MeasuredStack,
+    MeasuredStep,
+    measure,
+    measure_step,
+    stage_count,
+)
+from rnndiag.measures.step_norms import VECTORS
 from rnndiag.measures.thinning import thinned_layer, thinned_stack
 from rnndiag.measures.verdict import worst
 from rnndiag.measuring_cost import affordable, announce_trials, check_memory
-from rnndiag.probes import Probe
+from rnndiag.probes import Driven, Probe
 from rnndiag.report import SCHEMA_VERSION, ProbeReport, Report
 from rnndiag.rules.assess import assess
 from rnndiag.rules.base import Subject
 from rnndiag.rules.echo_state import echo_state_notes
 from rnndiag.rules.policy import Policy
 from rnndiag.rules.summary import summarize_verdict
-from rnndiag.trajectory import run_step
 from rnndiag.treatments.patient import Patient
 from rnndiag.treatments.suggest import apply_trials
 from rnndiag.treatments.trial import Trials
@@ -64,67 +72,135 @@ def diagnose(
         ProbeError: where the probe fits none of the stacks.
     """
     settings = settings or Settings()
-    benches, unfit = prepare(model, probe, settings)
+    prepared = prepare(model, probe, settings)
     start = time.monotonic()
-    measured = measure_all(benches, settings, progress)
+    measured = measure_all(prepared, settings, progress)
     seconds = time.monotonic() - start
-    report = build_report(model, measured, unfit, probe, settings, policy)
-    return try_suggestions(report, measured, seconds) if settings.treat else report
+    report = build_report(model, measured, prepared.unfit, probe, settings, policy)
+    return try_suggestions(report, measured.stacks, seconds) if settings.treat else report
 
 
-def prepare(model: Model, probe: Probe, settings: Settings) -> tuple[list[Bench], list[Skipped]]:
-    """Prepare the stacks with a layer that was asked for, and list the stacks that the probe does not fit.
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """What of a model is measured on a probe."""
+
+    probe: Probe
+    benches: tuple[Bench, ...]
+    """the stacks, each on its bench"""
+    steps: tuple[ModuleStep, ...]
+    """the modules that are measured through their own forward"""
+    unfit: tuple[Skipped, ...]
+    """what the probe does not fit"""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured of a model."""
+
+    stacks: tuple[MeasuredStack, ...]
+    steps: tuple[MeasuredStep, ...] = ()
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """What the rules judge."""
+        stacks = [Subject(each.stack, each.layers) for each in self.stacks]
+        return [*stacks, *(Subject(each.stack, (each.layer,)) for each in self.steps)]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was estimated."""
+        return tuple(RMS_ESTIMATED.format(each.layer.name) for each in self.steps if each.rms_is_estimated)
+
+
+def prepare(model: Model, probe: Probe, settings: Settings) -> Prepared:
+    """Prepare the stacks and steps that were asked for, and list those that the probe does not fit.
 
     A stack is always measured whole.
 
     Raises:
         SettingsError: for a lag longer than the probe, a device that is not available, or a layer glob that matches
             nothing.
-        ProbeError: where the probe fits none of the stacks.
+        ProbeError: where the probe fits nothing of the model.
     """
     benches = [Bench.of(stack, probe, settings) for stack in model.stacks]
     chosen = [b for b in benches if any(matches(layer.name, settings.layers) for layer in b.stack.layers)]
-    if not chosen:
-        names = ", ".join(layer.name for stack in model.stacks for layer in stack.layers)
-        raise SettingsError(f"--layer {settings.layers!r} matches no layer of {model.source.path}; it has {names}")
-    reasons = [(bench, probe.misfit(bench.stack)) for bench in chosen]
-    fitting = [bench for bench, reason in reasons if reason is None]
-    unfit = [Skipped(bench.name, reason, recurrent=True) for bench, reason in reasons if reason is not None]
-    if not fitting:
+    steps = [step for step in model.steps if matches(step.name, settings.layers)]
+    if not chosen and not steps:
+        names = [layer.name for stack in model.stacks for layer in stack.layers] + [step.name for step in model.steps]
+        raise SettingsError(
+            f"--layer {settings.layers!r} matches no layer of {model.source.path}; it has {', '.join(names)}"
+        )
+    if steps:
+        lag_of(settings, probe)
+    driven: list[Driven] = [*(bench.stack for bench in chosen), *steps]
+    misfits = {each.name: probe.misfit(each) for each in driven}
+    unfit = tuple(Skipped(name, reason, recurrent=True) for name, reason in misfits.items() if reason is not None)
+    fitting = tuple(bench for bench in chosen if misfits[bench.name] is None)
+    fitting_steps = tuple(step for step in steps if misfits[step.name] is None)
+    if not fitting and not fitting_steps:
         raise ProbeError("; ".join(skipped.reason for skipped in unfit))
-    return fitting, unfit
+    return Prepared(probe, fitting, fitting_steps, unfit)
 
 
 def measure_all(
-    benches: Sequence[Bench],
+    prepared: Prepared,
     settings: Settings,
     progress: Progress | None = None,
-    known: Mapping[str, MeasuredStack] | None = None,
-) -> list[MeasuredStack]:
-    """Measure each stack on its bench.
+    known: Measured | None = None,
+) -> Measured:
+    """Measure each stack on its bench, and each step.
 
     Args:
-        benches: the stacks.
-        settings: whether treatments follow.
+        prepared: the stacks and steps.
+        settings: lag, precision, and whether treatments follow.
         progress: called before each piece of work.
-        known: stacks that were measured before and have not changed since, by name.
+        known: what was measured before and has not changed since.
+
+    Raises:
+        ModelError: a step raises.
+        SettingsError: a measurement does not fit into memory.
     """
-    known = known or {}
-    pieces = _Pieces(progress, sum(stage_count(bench.stack) for bench in benches if bench.name not in known))
+    stacks = {} if known is None else {each.bench.name: each for each in known.stacks}
+    steps = {} if known is None else {each.layer.name: each for each in known.steps}
+    total = sum(stage_count(bench.stack) for bench in prepared.benches if bench.name not in stacks)
+    total += STEP_STAGES * sum(step.name not in steps for step in prepared.steps)
+    pieces = _Pieces(progress, total)
     measured = []
-    for bench in benches:
-        if bench.name in known:
-            measured.append(known[bench.name])
+    for bench in prepared.benches:
+        if bench.name in stacks:
+            measured.append(stacks[bench.name])
             continue
         with bench.conditions():
             measured.append(measure(bench, pieces))
+    through_forward = [
+        steps[step.name] if step.name in steps else _measure_module(step, prepared.probe, settings, pieces)
+        for step in prepared.steps
+    ]
     pieces.last("rules and treatments" if settings.treat else "rules")
-    return measured
+    return Measured(tuple(measured), tuple(through_forward))
+
+
+def _measure_module(step: ModuleStep, probe: Probe, settings: Settings, pieces: _Pieces) -> MeasuredStep:
+    device = device_of(settings)
+    _check_step_memory(step.name, step.input_size + 8 * step.state_size, probe, settings, device)
+    inputs = probe.inputs(step).to(device, getattr(torch, settings.dtype))
+    with isolated():
+        return measure_step(step.layer(inputs), inputs, lag_of(settings, probe), settings, pieces)
+
+
+def _check_step_memory(name: str, widths: int, probe: Probe, settings: Settings, device: torch.device) -> None:
+    """Refuse a step whose trajectory does not fit into memory.
+
+    Raises:
+        SettingsError: with the figures.
+    """
+    needed = probe.length * probe.batch * widths * (8 if settings.dtype == "float64" else 4)
+    check_memory(name, needed, probe, device)
 
 
 def build_report(
     model: Model,
-    measured: Iterable[MeasuredStack],
+    measured: Measured,
     unfit: Iterable[Skipped],
     probe: Probe,
     settings: Settings,
@@ -132,8 +208,8 @@ def build_report(
 ) -> Report:
     """Apply the rules to the measures, and write the report."""
     source = replace(model.source, skipped=(*model.source.skipped, *unfit))
-    subjects = [Subject(each.stack, each.layers) for each in measured]
-    return _report(source, model.notes, probe, settings, subjects, policy or Policy())
+    notes = (*model.notes, *measured.notes)
+    return _report(source, notes, probe, settings, measured.subjects, policy or Policy())
 
 
 def try_suggestions(report: Report, measured: Sequence[MeasuredStack], measured_seconds: float) -> Report:
@@ -181,17 +257,12 @@ def diagnose_step(
         raise SettingsError(f"--layer {settings.layers!r} matches no layer of {source.path}; it has {layer.name}")
     assert probe.array is not None  # of kind file
     widths = layer.input_size + 8 * layer.state_size
-    needed = probe.length * probe.batch * widths * (8 if settings.dtype == "float64" else 4)
-    check_memory(layer.name, needed, probe, layer.initial.device)
-    pieces = _Pieces(progress, 2 + len(STAGES))
-    with measuring(layer.state_size**2, layer.initial.device):
-        pieces(f"{layer.name}: states")
-        run = run_step(layer, (probe.array * probe.scale).to(layer.initial))
-        measures, adjoint = measure_layer(run, layer, lag, settings, stage=lambda name: pieces(f"{layer.name}: {name}"))
-        judged, _ = measure_stack(layer.name, [[run]], [measures], adjoint, lag, settings)
+    _check_step_memory(layer.name, widths, probe, settings, layer.initial.device)
+    pieces = _Pieces(progress, STEP_STAGES)
+    inputs = (probe.array * probe.scale).to(layer.initial)
+    measured = Measured((), (measure_step(layer, inputs, lag, settings, pieces),))
     pieces.last("rules")
-    notes = (RMS_ESTIMATED.format(layer.name),) if estimates_rms(run.state_jacobians.first) else ()
-    return _report(source, notes, probe, settings, [Subject(judged, (measures,))], policy or Policy())
+    return _report(source, measured.notes, probe, settings, measured.subjects, policy or Policy())
 
 
 class _Pieces:
@@ -237,6 +308,6 @@ def _report(
         findings=tuple(f for f in assessment.findings if f.layer in shown),
         not_assessed=tuple(n for n in assessment.not_assessed if n.layer in shown),
         switched_off=tuple(n for n in assessment.switched_off if n.layer in shown),
-        notes=(*notes, *echo_state_notes(layers)),
+        notes=(*notes, *echo_state_notes(layers), *filter(None, [probe.assumption])),
         not_applicable=tuple(n for n in assessment.not_applicable if n.layer in shown),
     )

@@ -10,9 +10,10 @@ from difflib import get_close_matches
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.checkpoint.model import Model
 from rnndiag.config.settings import Settings, Thresholds
-from rnndiag.diagnose import Progress, build_report, measure_all, prepare
+from rnndiag.diagnose import Measured, Progress, build_report, measure_all, prepare
 from rnndiag.errors import SettingsError
 from rnndiag.files.globs import matches
+from rnndiag.files.text import listing
 from rnndiag.measures.gain import Gain
 from rnndiag.measures.measure_stack import MeasuredStack
 from rnndiag.measures.verdict import Verdict, worst
@@ -25,6 +26,8 @@ from rnndiag.treatments.patient import Patient
 from rnndiag.treatments.registry import NAMES, TRAINING
 from rnndiag.treatments.suggest import apply_trials
 from rnndiag.treatments.trial import Kind, NotTried, Trial, Trials, Tried
+
+UNTREATED = "{}: measured through its own forward, to which no treatment is applied"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +117,17 @@ def prescribe(
     """
     settings = replace(settings or Settings(), treat=False)
     names = _named(treatments, take)
-    benches, unfit = prepare(model, probe, settings)
-    measured = measure_all(benches, settings, progress)
-    before = build_report(model, measured, unfit, probe, settings, policy)
+    prepared = prepare(model, probe, settings)
+    measured = measure_all(prepared, settings, progress)
+    before = build_report(model, measured, prepared.unfit, probe, settings, policy)
+    if measured.steps:
+        before = replace(
+            before, notes=(*before.notes, UNTREATED.format(listing([s.layer.name for s in measured.steps])))
+        )
     gains: list[Gain] = []
     outcomes: dict[str, list[Tried | None]] = {name: [] for name in names}
     not_tried: list[NotTried] = []
-    for each in _to_treat(measured, take):
+    for each in _to_treat(measured.stacks, take):
         gain, done, findings = _try_treatments(each, names, before.findings, progress)
         gains.append(gain)
         before = replace(before, findings=findings)
@@ -134,9 +141,10 @@ def prescribe(
     after = None
     if chosen is not None:
         treated, changed = _treated(model, outcomes[chosen.name])
-        benches, unfit = prepare(treated, probe, settings)
-        known = {each.bench.name: each for each in measured if each.bench.stack in treated.stacks}
-        after = build_report(treated, measure_all(benches, settings, progress, known), unfit, probe, settings, policy)
+        prepared = prepare(treated, probe, settings)
+        same = tuple(each for each in measured.stacks if each.bench.stack in treated.stacks)
+        again = measure_all(prepared, settings, progress, Measured(same, measured.steps))
+        after = build_report(treated, again, prepared.unfit, probe, settings, policy)
     taken = None if chosen is None else chosen.name
     return Prescribed(Prescription(before, tuple(ranked), tuple(not_tried), taken, after), changed)
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
 
-from rnndiag.cells.layer import Stack
+from rnndiag.cells.layer import Layout
 from rnndiag.errors import ProbeError
 from rnndiag.machine.device import available_memory
+from rnndiag.printable import printable
 from rnndiag.seeds import generator
 
 ProbeKind = Literal["noise", "zeros", "constant", "sine", "impulse", "tokens", "file"]
@@ -23,6 +24,25 @@ COPIES = 3
 
 Shape = tuple[int, int, int]
 """``(T, B, D)``"""
+
+
+class Driven(Protocol):
+    """What a probe drives."""
+
+    @property
+    def name(self) -> str:
+        """The name for messages."""
+        ...
+
+    @property
+    def input_size(self) -> int:
+        """``D``."""
+        ...
+
+    @property
+    def embedding(self) -> Tensor | None:
+        """``[V, D]``: the table of the same model whose rows are the inputs, where there is one."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +62,8 @@ class Probe:
     seed: int = 0
     array: Tensor | None = None
     """``[T, B, D]``, kind ``file`` only"""
+    assumption: str = ""
+    """which axes of the array were taken for steps and sequences, as one sentence; empty if no other reading exists"""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(ProbeKind) or (self.kind == "file") != (self.array is not None):
@@ -62,8 +84,17 @@ class Probe:
         batch: int | None = None,
         scale: float = 1.0,
         name: str = "array",
+        layout: Layout | None = None,
     ) -> Probe:
-        """A user's own sequences: ``[T, D]`` (one) or ``[B, T, D]``; optionally the first of them only.
+        """A user's own sequences: ``[T, D]`` (one sequence) or ``[B, T, D]``; optionally the first of them only.
+
+        Args:
+            array: the sequences.
+            length: the number of steps to use; None: all.
+            batch: the number of sequences to use; None: all.
+            scale: multiplies the sequences.
+            name: the name of the array in error messages.
+            layout: the order of the axes. None: nothing says it, so ``[B, T, D]`` is assumed, and the report says so.
 
         Raises:
             ProbeError: for another number of axes, no elements, values that are not finite real
@@ -73,16 +104,19 @@ class Probe:
             raise ProbeError(f"{name}: expected an array [T, D] or [B, T, D], got shape {list(array.shape)}")
         if array.dtype.is_complex:
             raise ProbeError(f"{name}: expected real numbers, got {array.dtype}")
-        check_lengths(tuple(array.shape), length, batch, name)
-        used = array.detach().reshape(-1, *array.shape[-2:]).transpose(0, 1)[:length, :batch]
+        check_lengths(tuple(array.shape), length, batch, name, layout)
+        several = array.detach() if array.ndim == 3 else array.detach()[:, None]
+        by_step = layout == "TBD" or array.ndim == 2
+        used = (several if by_step else several.transpose(0, 1))[:length, :batch]
         check_fits(used.numel(), name)
         # Copy only the used part: a view would keep the whole array in memory and send it to other processes.
         sequences = used.to("cpu", torch.float64, copy=True)
         if not bool(sequences.isfinite().all()):
             raise ProbeError(f"{name}: expected finite numbers, got NaN or infinity among them")
-        return cls("file", sequences.shape[0], sequences.shape[1], scale, 0, sequences)
+        read = _assumed_layout(array, name) if layout is None else ""
+        return cls("file", sequences.shape[0], sequences.shape[1], scale, 0, sequences, read)
 
-    def misfit(self, stack: Stack) -> str | None:
+    def misfit(self, stack: Driven) -> str | None:
         """Why this probe cannot drive a stack; None if it can."""
         if self.array is not None and self.array.shape[-1] != stack.input_size:
             expected = f"[T, {stack.input_size}] or [B, T, {stack.input_size}]"
@@ -95,7 +129,7 @@ class Probe:
             )
         return None
 
-    def inputs(self, stack: Stack) -> Tensor:
+    def inputs(self, stack: Driven) -> Tensor:
         """The inputs ``[T, B, D]`` for a stack, float64 on the CPU.
 
         Raises:
@@ -123,16 +157,35 @@ def ids_hint(array: Tensor) -> str:
     return hint if whole else ""
 
 
-def check_lengths(shape: tuple[int, ...], length: int | None, batch: int | None, name: str) -> None:
-    """Compare the length and batch asked for with an array ``[T, D]`` or ``[B, T, D]``.
+def _assumed_layout(array: Tensor, name: str) -> str:
+    """The sentence about an array of several sequences and several steps, either of which may be the first axis."""
+    if array.ndim != 3 or 1 in array.shape[:2]:
+        return ""
+    sequences, steps, _ = array.shape
+    return (
+        f"{printable(name, 200)}: its array {list(array.shape)} was read as [B, T, D], {sequences} sequences of "
+        f'{steps} steps; if it is [T, B, D], give --layout TBD (layout="TBD" in Python)'
+    )
+
+
+def check_lengths(
+    shape: tuple[int, ...], length: int | None, batch: int | None, name: str, layout: Layout | None = None
+) -> None:
+    """Compare the length and batch asked for with an array ``[T, D]``, ``[B, T, D]`` or, by its layout, ``[T, B, D]``.
 
     Raises:
         ProbeError: if the array is smaller.
     """
-    held = {"--T": (length, shape[-2]), "--batch": (batch, shape[0] if len(shape) == 3 else 1)}
-    for option, (wanted, there) in held.items():
+    steps, sequences = shape[-2], shape[0] if len(shape) == 3 else 1
+    if layout == "TBD" and len(shape) == 3:
+        steps, sequences = sequences, steps
+    held = {"--T": (length, steps, sequences), "--batch": (batch, sequences, steps)}
+    for option, (wanted, there, swapped) in held.items():
         if wanted is not None and wanted > there:
-            raise ProbeError(f"{name}: {option} {wanted} is more than the {there} that the array has")
+            other = ""
+            if len(shape) == 3 and layout is None and wanted <= swapped:
+                other = "; it was read as [B, T, D]: if it is [T, B, D], give --layout TBD"
+            raise ProbeError(f"{name}: {option} {wanted} is more than the {there} that the array has{other}")
 
 
 def check_fits(numbers: int, name: str) -> None:

@@ -59,6 +59,7 @@ ROOMS_OF_CHECKPOINT = (
     "contents",
     "unpickling",
     "layers",
+    "live",
     "formats",
     "unpack",
     "fetch",

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from rnndiag import checkpoint
-from rnndiag.api.probing import ProbeSpec, array_of, make_probe
+from rnndiag.api.probing import ProbeSpec, array_of, common_layout, is_array, make_probe
 from rnndiag.cells.custom import StepLayer, step_layer
+from rnndiag.cells.layer import Layout
 from rnndiag.cells.step import State, name_of
 from rnndiag.checkpoint import module
 from rnndiag.checkpoint.layers.answers import Answers, known_kind
@@ -41,6 +42,7 @@ def inspect(
     length: int | None = None,
     batch: int | None = None,
     scale: float = 1.0,
+    layout: Layout | None = None,
     nonlinearity: Literal["tanh", "relu"] | None = None,
     alpha: float | None = None,
     mapping: str | Sequence[str | RoleMap] = (),
@@ -63,6 +65,8 @@ def inspect(
         length: steps ``T``; default 100, or the lag, or all that an array holds.
         batch: sequences ``B``; default 16, or all that an array holds.
         scale: multiplies the probe.
+        layout: the order of the axes of an array of several sequences, ``"BTD"`` or ``"TBD"``. None: as the module
+            itself takes sequences (``batch_first``); for anything else ``"BTD"``, and a note in the report says so.
         nonlinearity: of Elman layers, where the file does not say.
         alpha: the leak of leaky layers, in (0, 1], where the file does not hold it.
         mapping: which tensors are what, where their names do not tell: ``"hh=*.U,ih=*.W,cell=gru"``, or several.
@@ -86,13 +90,15 @@ def inspect(
         raise ProbeError("inputs and probe: both say what to measure on; leave out one of them")
     if state0 is not None or not isinstance(model, str | Path | nn.Module):
         with torch.inference_mode(False):  # in which nothing could be differentiated
-            layer, driven = _step(model, state0, inputs, length, batch, scale, settings)
+            layer, driven = _step(model, state0, inputs, length, batch, scale, layout, settings)
             source = Source(layer.name, "function")
             return diagnose_step(layer, source, driven, settings, policy=policy, progress=progress)
     answers = Answers(nonlinearity, tuple(role_maps(mapping)), known_kind(assume), checked_alpha(alpha))
     found = module.load(model, answers) if isinstance(model, nn.Module) else checkpoint.load(model, answers)
     spec = probe if inputs is None else inputs
-    built = make_probe(spec, length=length, batch=batch, scale=scale, settings=settings)
+    if layout is None and is_array(spec):
+        layout = common_layout(found)
+    built = make_probe(spec, length=length, batch=batch, scale=scale, settings=settings, layout=layout)
     return diagnose(found, built, settings, policy=policy, progress=progress)
 
 
@@ -103,6 +109,7 @@ def _step(
     length: int | None,
     batch: int | None,
     scale: float,
+    layout: Layout | None,
     settings: Settings,
 ) -> tuple[StepLayer, Probe]:
     """A layer made of a step function, and the probe that drives it.
@@ -133,11 +140,12 @@ def _step(
     state = State.of(state0, name)
     array, place = array_of(inputs, f"{name}: inputs")
     if array.ndim == 2:
-        array = array.expand(state.batch, -1, -1)
-    sequences = len(array)
-    driven = Probe.from_array(array, length=length, batch=batch, scale=scale, name=place)
+        array, layout = array.expand(state.batch, -1, -1), "BTD"
+    driven = Probe.from_array(array, length=length, batch=batch, scale=scale, name=place, layout=layout)
+    sequences = array.shape[1 if layout == "TBD" else 0]
     if state.batch not in (1, sequences):
-        raise ModelError(f"{name}: state0 is for {state.batch} sequences, inputs hold {sequences}")
+        other = '; if they are [T, B, D], pass layout="TBD"' if layout is None and state.batch in array.shape else ""
+        raise ModelError(f"{name}: state0 is for {state.batch} sequences, inputs hold {sequences}{other}")
     like = torch.empty(0, dtype=getattr(torch, settings.dtype), device=device_of(settings))
     initial = state.rows(sequences, like)[: driven.batch]
     assert driven.array is not None  # it was made from one

@@ -10,7 +10,8 @@ from torch import nn
 
 from rnndiag import checkpoint, prescription
 from rnndiag.api.inspecting import role_maps
-from rnndiag.api.probing import ProbeSpec, make_probe
+from rnndiag.api.probing import ProbeSpec, common_layout, is_array, make_probe
+from rnndiag.cells.layer import Layout
 from rnndiag.checkpoint import module
 from rnndiag.checkpoint.layers.answers import Answers, known_kind
 from rnndiag.checkpoint.layers.leak import checked_alpha
@@ -31,6 +32,7 @@ def prescribe(
     length: int | None = None,
     batch: int | None = None,
     scale: float = 1.0,
+    layout: Layout | None = None,
     nonlinearity: Literal["tanh", "relu"] | None = None,
     alpha: float | None = None,
     assume: str | None = None,
@@ -48,10 +50,11 @@ def prescribe(
 
     Args:
         model: a saved model's path, a module (left as it is) or a random net.
-        probe: this and the next nine are those of ``inspect``.
+        probe: this and the next ten are those of ``inspect``.
         length: steps.
         batch: sequences.
         scale: multiplies the probe.
+        layout: the order of the axes of an array.
         nonlinearity: of Elman layers, where the file does not say.
         alpha: the leak of leaky layers, in (0, 1], where the file does not hold it.
         assume: as for ``inspect``.
@@ -83,7 +86,9 @@ def prescribe(
         found = module.load(model, answers)
     else:
         found = checkpoint.load(model, answers)
-    built = make_probe(probe, length=length, batch=batch, scale=scale, settings=settings)
+    if layout is None and is_array(probe):
+        layout = common_layout(found)
+    built = make_probe(probe, length=length, batch=batch, scale=scale, settings=settings, layout=layout)
     prescribed = prescription.prescribe(
         found, built, settings, policy=policy, treatments=treatments, take=take, progress=progress
     )

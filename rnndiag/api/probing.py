@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnndiag.checkpoint.probe_file import read_array
+from rnndiag.cells.layer import Layout
+from rnndiag.checkpoint.model import Model
+from rnndiag.checkpoint.probe_file import ALL, Used, read_array
 from rnndiag.config.settings import Settings
 from rnndiag.errors import ProbeError
 from rnndiag.probes import GENERATED, Probe, ProbeKind
@@ -27,8 +29,9 @@ def make_probe(
     batch: int | None = None,
     scale: float = 1.0,
     settings: Settings | None = None,
+    layout: Layout | None = None,
 ) -> Probe:
-    """A probe from its kind, its file or its array.
+    """A probe from its kind, its file or its array, whose axes are in the order of ``layout``.
 
     Raises:
         ProbeError: for an unknown kind, a file that cannot be read, or a shape that does not fit.
@@ -53,21 +56,41 @@ def make_probe(
         near = get_close_matches(spec, GENERATED, 1)
         hint = f"did you mean {near[0]}?" if near else "no such file"
         raise ProbeError(f"--probe {spec}: expected one of {kinds}, or a .npy, .npz or .pt file; {hint}")
-    array, name = array_of(spec, "probe", length, batch)
-    return Probe.from_array(array, length=length, batch=batch, scale=scale, name=name)
+    array, name = array_of(spec, "probe", Used(length, batch, layout))
+    return Probe.from_array(array, length=length, batch=batch, scale=scale, name=name, layout=layout)
 
 
-def array_of(given: object, name: str, length: int | None = None, batch: int | None = None) -> tuple[Tensor, str]:
+def is_array(spec: ProbeSpec) -> bool:
+    """Whether a probe is an array or its file, rather than a kind of generated probe."""
+    return not isinstance(spec, Probe) and not (isinstance(spec, str) and spec in GENERATED)
+
+
+def common_layout(model: Model) -> Layout | None:
+    """The order of the axes in which a module in memory takes sequences; None: it does not say.
+
+    Raises:
+        ProbeError: its recurrent modules take them in different orders.
+    """
+    found = set(model.layouts.values())
+    if len(found) > 1:
+        each = ", ".join(f"{name} takes {layout}" for name, layout in model.layouts.items())
+        raise ProbeError(
+            f"{model.source.path}: the modules take sequences in different orders of the axes ({each}); say which "
+            'order the array has: layout="BTD" or layout="TBD" (--layout on the command line)'
+        )
+    return found.pop() if found else None
+
+
+def array_of(given: object, name: str, used: Used = ALL) -> tuple[Tensor, str]:
     """A tensor from an array or a file, and its name for error messages.
 
     Args:
         given: a tensor, an array, or the path of a file.
         name: the name for an array without a path.
-        length: the number of steps that are used; the others need not be read. None: all.
-        batch: the number of sequences that are used; the others need not be read. None: all.
+        used: the part that is used; the rest need not be read.
     """
     if isinstance(given, str | Path):
-        return read_array(given, length, batch), str(given)
+        return read_array(given, used), str(given)
     try:
         return torch.as_tensor(given), name
     except (TypeError, ValueError, RuntimeError) as error:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rnndiag.api.probing import ProbeSpec, make_probe
+from rnndiag.cells.layer import Layout
 from rnndiag.config.settings import Settings
 from rnndiag.diagnose import Progress
 from rnndiag.sweep.axes import Value, longest, parse_axes, with_length
@@ -23,6 +24,7 @@ def sweep(
     probe: ProbeSpec = "noise",
     batch: int | None = None,
     scale: float = 1.0,
+    layout: Layout | None = None,
     settings: Settings | None = None,
     workers: int | None = None,
     resume: Path | None = None,
@@ -42,6 +44,7 @@ def sweep(
         probe: as for ``inspect``.
         batch: likewise.
         scale: likewise.
+        layout: likewise.
         settings: lag, precision, thresholds, the first seed.
         workers: threads; None: all cores that this process may use.
         resume: a file that keeps every net as it is measured, and from which the work goes on.
@@ -56,6 +59,6 @@ def sweep(
     """
     settings, axes = settings or Settings(), axes or {}
     parsed = parse_axes(axes)
-    driven = make_probe(probe, length=longest(parsed), batch=batch, scale=scale, settings=settings)
+    driven = make_probe(probe, length=longest(parsed), batch=batch, scale=scale, settings=settings, layout=layout)
     plan = Plan(with_length(parsed, driven.length), driven, settings, nets, input_size, forget_bias)
     return run_sweep(plan, workers=workers, resume=resume, progress=progress)

@@ -78,7 +78,7 @@ class StepLayer:
 Layer = RecurrentLayer | StepLayer
 
 
-def step_layer(step: Step, state: State, initial: Tensor, inputs: Tensor) -> StepLayer:
+def step_layer(step: Step, state: State, initial: Tensor, inputs: Tensor, *, name: str = "") -> StepLayer:
     """Try a step, and make a layer of it.
 
     Args:
@@ -86,10 +86,11 @@ def step_layer(step: Step, state: State, initial: Tensor, inputs: Tensor) -> Ste
         state: as the user gave it.
         initial: the same as rows ``[B, S]``, in the dtype and on the device of the measurement.
         inputs: ``[T, B, D]``, likewise.
+        name: the name of the layer; empty: the name of the function.
 
     Raises:
         ModelError: for a step that cannot be measured, with what to do.
     """
-    name = name_of(step)
+    name = name or name_of(step)
     function, forward = probe_step(StepFunction(name, step, state.structure, state.sizes), initial, inputs)
     return StepLayer(name, function, initial, state.dtype, inputs.shape[-1], forward)

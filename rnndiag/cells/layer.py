@@ -13,6 +13,9 @@ from rnndiag.kinds import KINDS, PYTORCH_FORM, Form, Kind
 
 Direction = Literal["forward", "reverse"]
 
+Layout = Literal["BTD", "TBD"]
+"""The order of the axes of an array of several sequences: ``[B, T, D]`` or ``[T, B, D]``."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecurrentLayer:

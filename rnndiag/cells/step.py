@@ -106,7 +106,7 @@ class StepFunction:
         own = [part.clone() for part in parts]
         step = torch.func.vmap(self.step) if self.single else self.step
         try:
-            with _differentiable():
+            with differentiable():
                 new = step(pytree.tree_unflatten(own, self.structure), inputs.clone())
         except RnndiagError:
             raise
@@ -140,7 +140,7 @@ class StepFunction:
 
 
 @contextmanager
-def _differentiable() -> Iterator[None]:
+def differentiable() -> Iterator[None]:
     """What lets a step be differentiated in any mode, and twice.
 
     A step may take a gradient itself, of an energy for example; fused attention and compiled code have a first

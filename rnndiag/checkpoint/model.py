@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from rnndiag.cells.layer import Stack
+from rnndiag.cells.layer import Layout, Stack
+from rnndiag.cells.module_step import ModuleStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +46,7 @@ class Model:
     stacks: tuple[Stack, ...]
     notes: tuple[str, ...] = ()
     """Assumptions that were made in reading, one sentence each."""
+    steps: tuple[ModuleStep, ...] = ()
+    """Modules in memory that are measured through their own forward."""
+    layouts: Mapping[str, Layout] = field(default_factory=dict)
+    """How modules in memory lay out the sequences that they take, by the name of the stack or step."""

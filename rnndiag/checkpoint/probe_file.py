@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rnndiag.cells.layer import Layout
 from rnndiag.checkpoint.contents import Contents, Unusable, value_of
 from rnndiag.checkpoint.formats.base import Candidate
 from rnndiag.checkpoint.formats.numpy import check_member, is_npz
@@ -29,10 +31,45 @@ MAX_ARRAY_BYTES = 1 << 30
 """Of an array unpacked from an archive, which may declare any size."""
 
 
-def read_array(path: str | Path, length: int | None = None, batch: int | None = None) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class Used:
+    """The part of an array that a probe uses."""
+
+    length: int | None = None
+    """the number of steps; None: all"""
+    batch: int | None = None
+    """the number of sequences; None: all"""
+    layout: Layout | None = None
+    """the order of the axes; None: ``[B, T, D]`` is assumed"""
+
+    def of(self, path: Path, header: Header) -> tuple[int, ...]:
+        """How much of an array is used along each axis; checked before any of it is read.
+
+        Raises:
+            ProbeError: the array is smaller than requested, its numbers are not real, or it does not fit into memory.
+        """
+        if header.dtype.kind == "c":
+            raise ProbeError(f"{path}: expected real numbers, got an array of {header.dtype}")
+        shape = header.shape
+        if len(shape) not in (2, 3) or 0 in shape:
+            raise ProbeError(f"{path}: expected an array [T, D] or [B, T, D], got shape {shape_of(shape)}")
+        check_lengths(shape, self.length, self.batch, str(path), self.layout)
+        asked = [self.length] if len(shape) == 2 else [self.batch, self.length]
+        if self.layout == "TBD":
+            asked.reverse()
+        used = (*(there if n is None else max(n, 1) for n, there in zip(asked, shape, strict=False)), shape[-1])
+        check_fits(math.prod(used), str(path))
+        return used
+
+
+ALL = Used()
+"""The whole array."""
+
+
+def read_array(path: str | Path, used: Used = ALL) -> Tensor:
     """The array in a file, in a dtype of real numbers; nothing in the file is executed.
 
-    Only the first ``length`` steps of the first ``batch`` sequences are kept of a ``.npy`` or ``.npz`` file.
+    Of a ``.npy`` or ``.npz`` file only the used steps and sequences are read.
 
     Raises:
         ProbeError: a file that cannot be read, holds no array or several, or numbers that are not real.
@@ -41,9 +78,9 @@ def read_array(path: str | Path, length: int | None = None, batch: int | None = 
     try:
         candidate = Candidate(path)
         if candidate.head.startswith(SIGNATURE):
-            array = _from_npy(path, candidate.size, length, batch)
+            array = _from_npy(path, candidate.size, used)
         elif is_npz(candidate):
-            array = _from_npz(path, candidate.members, length, batch)
+            array = _from_npz(path, candidate.members, used)
         else:
             return _only_tensor(path, read_contents(path))
     except CheckpointError as error:
@@ -58,37 +95,17 @@ def read_array(path: str | Path, length: int | None = None, batch: int | None = 
     return torch.from_numpy(np.array(array, dtype=np.float64))
 
 
-def _used(path: Path, header: Header, length: int | None, batch: int | None) -> tuple[int, ...]:
-    """How much of an array is used along each axis; checked before any of it is read.
-
-    Raises:
-        ProbeError: the array is smaller than requested, its numbers are not real, or it does not fit into memory.
-    """
-    if header.dtype.kind == "c":
-        raise ProbeError(f"{path}: expected real numbers, got an array of {header.dtype}")
-    shape = header.shape
-    if len(shape) not in (2, 3) or 0 in shape:
-        raise ProbeError(f"{path}: expected an array [T, D] or [B, T, D], got shape {shape_of(shape)}")
-    check_lengths(shape, length, batch, str(path))
-    steps = shape[-2] if length is None else max(length, 1)
-    used: tuple[int, ...] = (steps, shape[-1])
-    if len(shape) == 3:
-        used = (shape[0] if batch is None else max(batch, 1), *used)
-    check_fits(math.prod(used), str(path))
-    return used
-
-
-def _from_npy(path: Path, size: int, length: int | None, batch: int | None) -> np.ndarray:
+def _from_npy(path: Path, size: int, used: Used) -> np.ndarray:
     with path.open("rb") as file:
         header = read_header(file)
         if header.start + header.nbytes > size:
             raise UnreadableError(f"{header} takes {header.nbytes} bytes, the file has {size - header.start}")
-        used = _used(path, header, length, batch)
+        shape = used.of(path, header)
         file.seek(header.start)
-        return read_leading(file, header, used)
+        return read_leading(file, header, shape)
 
 
-def _from_npz(path: Path, members: Sequence[zipfile.ZipInfo], length: int | None, batch: int | None) -> np.ndarray:
+def _from_npz(path: Path, members: Sequence[zipfile.ZipInfo], used: Used) -> np.ndarray:
     if len(members) != 1:
         held = listing([printable(member.filename.removesuffix(".npy"), 60) for member in members])
         raise ProbeError(f"{path}: expected one array, got {len(members)} ({held}); save the one to use as .npy")
@@ -98,9 +115,9 @@ def _from_npz(path: Path, members: Sequence[zipfile.ZipInfo], length: int | None
     with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
         header = read_header(stream)
         check_member(member, header)
-        used = _used(path, header, length, batch)
+        shape = used.of(path, header)
         stream.seek(header.start)
-        return read_leading(stream, header, used)
+        return read_leading(stream, header, shape)
 
 
 def _only_tensor(path: Path, contents: Contents) -> Tensor:

@@ -34,6 +34,7 @@ class Values:
     length: int | None = None
     batch: int | None = None
     scale: float = 1.0
+    layout: Literal["BTD", "TBD"] | None = None
     seed: int = 0
     lag: int | None = None
     layer: str = "*"
@@ -94,10 +95,18 @@ class Choices:
         from rnndiag import api
 
         values = self.values
-        spec = values.probe if self.probe_file is None else str(self.probe_file)
         return api.make_probe(
-            spec, length=values.length, batch=values.batch, scale=values.scale, settings=self.settings
+            self._probe_spec,
+            length=values.length,
+            batch=values.batch,
+            scale=values.scale,
+            settings=self.settings,
+            layout=values.layout,
         )
+
+    @property
+    def _probe_spec(self) -> str:
+        return self.values.probe if self.probe_file is None else str(self.probe_file)
 
     @property
     def probe_file(self) -> Path | None:
@@ -206,10 +215,14 @@ class Choices:
         """
         from rnndiag import api
 
-        probe, settings = self.probe, self.settings
+        settings, values = self.settings, self.values
         return api.inspect(
             model,
-            probe=probe,
+            probe=self.probe if isinstance(model, str | Path) else self._probe_spec,
+            length=values.length,
+            batch=values.batch,
+            scale=values.scale,
+            layout=values.layout,
             nonlinearity=self.values.nonlinearity,
             alpha=self.alpha,
             mapping=self.maps if isinstance(model, str | Path) else (),

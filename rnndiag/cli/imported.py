@@ -78,6 +78,7 @@ class Factory:
             length=values.length,
             batch=values.batch,
             scale=values.scale,
+            layout=values.layout,
             settings=chosen.settings,
             policy=chosen.policy,
             progress=progress,

@@ -66,6 +66,11 @@ class ProbeOptions:
                      help="noise, zeros, constant, sine, impulse, tokens (rows of the model's embedding), or a .npy, "
                      ".npz or .pt file holding an array [T, D] or [B, T, D]."),
     ] = None  # fmt: skip
+    layout: Annotated[
+        Literal["BTD", "TBD"] | None,
+        typer.Option("--layout", show_default="BTD", rich_help_panel=PROBE,
+                     help="Order of the axes in the array of --probe FILE: sequences first, or steps first."),
+    ] = None  # fmt: skip
     scale: Annotated[
         float | None, typer.Option("--scale", show_default="1", rich_help_panel=PROBE, help="Multiplies the probe.")
     ] = None

@@ -63,6 +63,7 @@ class ConfigFile(_Strict, frozen=True):
     length: int | None = None
     batch: int | None = None
     scale: float | None = None
+    layout: Literal["BTD", "TBD"] | None = None
     seed: int | None = None
     lag: int | None = None
     layer: str | None = None

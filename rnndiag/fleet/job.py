@@ -107,6 +107,7 @@ def _digest(job: Job) -> str:
         "torch": str(torch.__version__),
         "probe": [job.probe.kind, job.probe.length, job.probe.batch, job.probe.scale, job.probe.seed],
         "array": None if array is None else [list(array.shape), _sha256(array.contiguous().numpy().tobytes())],
+        "assumption": job.probe.assumption,
         "settings": msgspec.to_builtins(job.settings),
         "policy": msgspec.to_builtins(job.policy),
         "answers": {name: str(getattr(job.answers, name)) for name in job.answers.__slots__ if name != "maps"},

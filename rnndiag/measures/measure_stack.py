@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from torch import Tensor
 
 from rnndiag.bench import Bench
+from rnndiag.cells.custom import StepLayer
 from rnndiag.cells.layer import Stack
+from rnndiag.config.settings import Settings
 from rnndiag.errors import SettingsError
+from rnndiag.machine.device import measuring
 from rnndiag.measures.alternative import as_assumed, with_alternative
 from rnndiag.measures.gain import Gain, measured_gain
 from rnndiag.measures.layer import STAGES, LayerMeasures, measure_layer
 from rnndiag.measures.stack import StackMeasures, measure_stack
+from rnndiag.measures.step_norms import estimates_rms
 from rnndiag.measuring_cost import check_cost
-from rnndiag.trajectory import run_stack
+from rnndiag.trajectory import run_stack, run_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,20 @@ class MeasuredStack:
     def healthy(self) -> bool:
         """Whether the verdict is healthy, under the nonlinearity that was assumed."""
         return as_assumed(self.stack).verdict == "healthy"
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredStep:
+    """A step function that was measured."""
+
+    stack: StackMeasures
+    layer: LayerMeasures
+    rms_is_estimated: bool
+    """whether ``rms_gain_median`` comes from random vectors"""
+
+
+STEP_STAGES: Final = 2 + len(STAGES)
+"""How many stages ``measure_step`` reports."""
 
 
 def stage_count(stack: Stack) -> int:
@@ -60,6 +79,32 @@ def measure(bench: Bench, report_stage: Callable[[str], None]) -> MeasuredStack:
     measured = _as_assumed(bench, working, inputs, report_stage)
     stack, layers = with_alternative(measured.stack, measured.layers, working, inputs, bench.lag, bench.settings)
     return MeasuredStack(bench, stack, tuple(layers), measured.gain)
+
+
+def measure_step(
+    layer: StepLayer, inputs: Tensor, lag: int, settings: Settings, report_stage: Callable[[str], None]
+) -> MeasuredStep:
+    """Measure a step function from its own initial states, as a stack of one layer.
+
+    Args:
+        layer: the step, with an initial state for each sequence.
+        inputs: ``[T, B, D]``, in the dtype and on the device of the initial states.
+        lag: of the verdict, at most ``T``.
+        settings: precision, exponents, seeds, thresholds.
+        report_stage: called with the name of each stage before it begins.
+
+    Raises:
+        ModelError: the step raises.
+    """
+    with measuring(layer.state_size**2, layer.initial.device):
+        report_stage(f"{layer.name}: states")
+        run = run_step(layer, inputs)
+        measures, adjoint = measure_layer(
+            run, layer, lag, settings, stage=lambda name: report_stage(f"{layer.name}: {name}")
+        )
+        report_stage(f"{layer.name}: gradient")
+        judged, _ = measure_stack(layer.name, [[run]], [measures], adjoint, lag, settings)
+    return MeasuredStep(judged, measures, estimates_rms(run.state_jacobians.first))
 
 
 def _as_assumed(bench: Bench, working: Stack, inputs: Tensor, report_stage: Callable[[str], None]) -> MeasuredStack:

@@ -194,7 +194,7 @@ def test_settings_apply(tmp_path: Any) -> None:
 
 def test_a_large_state_says_that_its_mean_gain_is_estimated() -> None:
     small, large = (
-        rnndiag.inspect(lambda h, x: 0.7 * h + x.sum(-1, keepdim=True), torch.zeros(size), INPUTS[:2, :5])
+        rnndiag.inspect(lambda h, x: 0.7 * h + x.sum(-1, keepdim=True), torch.zeros(size), INPUTS[:2, :5], layout="BTD")
         for size in (128, 129)
     )
     assert small.notes == ()

@@ -16,7 +16,7 @@ def test_a_command_offers_the_options_of_its_groups_except_those_left_out() -> N
 
     command.__annotations__["probe"] = ProbeOptions  # as in a module that does not postpone annotations
     spread = spread_options(leave_out=["length", "seed"])(command)
-    assert list(signature(spread).parameters) == ["batch", "probe", "scale"]
+    assert list(signature(spread).parameters) == ["batch", "probe", "layout", "scale"]
     built = spread(batch=3, probe=None, scale=2.0)
     assert (built.batch, built.scale, built.length, built.seed) == (3, 2.0, None, None)
 

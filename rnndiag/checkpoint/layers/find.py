@@ -51,6 +51,8 @@ class Findings:
     notes: tuple[str, ...]
     unmatched: tuple[str, ...] = ()
     """The user's mappings that no tensors answered to, and why."""
+    modules: tuple[str, ...] = ()
+    """The dotted path, in its container, of the module that each stack was found in."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +96,8 @@ def find(
         rest = skipped[MAX_SKIPPED - 1 :]
         skipped[MAX_SKIPPED - 1 :] = [Skipped(f"{len(rest)} more", "not listed", any(s.recurrent for s in rest))]
     notes = (*_class_notes(search.found, stacks), *search.notes, *leaks.notes, *choice.notes)
-    return Findings(tuple(stacks), tuple(skipped), notes, search.unmatched)
+    modules = tuple(found.place.module for found in search.found)
+    return Findings(tuple(stacks), tuple(skipped), notes, search.unmatched, modules)
 
 
 class _Search:
