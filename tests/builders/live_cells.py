@@ -11,7 +11,7 @@ from torch import Tensor, nn
 LSTMState = namedtuple("LSTMState", ["hx", "cx"])
 
 
-def _fill(module: nn.Module, hidden: int) -> None:
+def filled(module: nn.Module, hidden: int) -> None:
     for parameter in module.parameters():
         nn.init.uniform_(parameter, -1 / math.sqrt(hidden), 1 / math.sqrt(hidden))
 
@@ -27,7 +27,7 @@ class _Cell(nn.Module):
         self.bias_ih = nn.Parameter(torch.empty(self.gates * hidden))
         self.bias_hh = nn.Parameter(torch.empty(self.gates * hidden))
         self.build(hidden)
-        _fill(self, hidden)
+        filled(self, hidden)
 
     def build(self, hidden: int) -> None:
         """Add what PyTorch's cell does not have."""

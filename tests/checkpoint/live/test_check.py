@@ -15,44 +15,10 @@ from torch.nn.utils import parametrizations
 
 import rnndiag
 from rnndiag.checkpoint import module as live
-from rnndiag.checkpoint.model import Model
-from rnndiag.trajectory import run_stack
 from tests.builders import live_cells as cells
+from tests.builders.outcomes import own_run, states_of
 
 X = torch.randn(6, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-
-
-def states_of(model: Model, inputs: Tensor = X) -> Tensor:
-    """``h_1 .. h_T`` of the only layer."""
-    if model.steps:
-        (step,) = model.steps
-        layer = step.layer(inputs)
-        return layer.states(inputs)[1:, :, : layer.output_size]
-    (stack,) = model.stacks
-    return run_stack(stack.to(torch.float64), inputs)[-1][0].hidden
-
-
-def own_run(cell: nn.Module, form: str, inputs: Tensor = X) -> Tensor:
-    """The states by calling the cell itself, in a loop of its own."""
-    cell = copy.deepcopy(cell, {id(value): None for value in vars(cell).values() if torch.is_tensor(value)})
-    cell = cell.double().eval()
-    zero = torch.zeros(inputs.shape[1], 5, dtype=torch.float64)
-    state, out = (zero, zero) if form in ("pair", "output pair", "spread") else zero, []
-    for x in inputs:
-        if form == "single":
-            state = cell(x, state)
-        elif form == "state first":
-            state = cell(state, x)
-        elif form == "output state":
-            state = cell(x, state)[1]
-        elif form == "list":
-            state = cell(x, [state])[1][0]
-        elif form == "spread":
-            state = cell(x, *state)
-        else:
-            state = cell(x, state) if form == "pair" else cell(x, state)[1]
-        out.append(state[0] if isinstance(state, tuple) else state)
-    return torch.stack(out).detach()
 
 
 KINDS = {
@@ -77,7 +43,7 @@ def test_each_kind_has_the_states_of_its_own_forward(kind: str, depth: str) -> N
     cls, form, expected = KINDS[kind]
     cell = cls()
     model = live.load(cell if depth == "lone" else nn.ModuleDict({"head": nn.Linear(7, 3), "cell": cell}))
-    torch.testing.assert_close(states_of(model), own_run(cell, form), rtol=0, atol=1e-9)
+    torch.testing.assert_close(states_of(model, X), own_run(cell, form, X), rtol=0, atol=1e-9)
     found = "custom" if model.steps else model.stacks[0].layers[0].cell
     assert found == expected or expected is None
     for step in model.steps:
@@ -120,7 +86,7 @@ def test_the_cell_within_a_layer_is_measured(by_batch: bool, pair: bool) -> None
     layer = cells.Sequence(cell, by_batch=by_batch, pair=pair)
     model = live.load(nn.ModuleDict({"layer": layer}))
     assert [each.name for each in (*model.stacks, *model.steps)] == ["layer.core"]
-    torch.testing.assert_close(states_of(model), own_run(cell, "pair" if pair else "single"), rtol=0, atol=1e-9)
+    torch.testing.assert_close(states_of(model, X), own_run(cell, "pair" if pair else "single", X), rtol=0, atol=1e-9)
 
 
 class Opaque(nn.Module):
@@ -149,7 +115,7 @@ def test_the_axes_of_a_sequence_are_found_by_trial(by_batch: bool) -> None:
     assert dict(model.layouts) == {"0": "BTD" if by_batch else "TBD"}
     double = copy.deepcopy(layer).double()
     expected = double(X.transpose(0, 1))[0].transpose(0, 1) if by_batch else double(X)[0]
-    torch.testing.assert_close(states_of(model), expected.detach(), rtol=0, atol=1e-9)
+    torch.testing.assert_close(states_of(model, X), expected.detach(), rtol=0, atol=1e-9)
 
 
 def test_subclasses_with_a_forward_of_their_own() -> None:
@@ -163,7 +129,7 @@ def test_subclasses_with_a_forward_of_their_own() -> None:
                 copy.deepcopy(net).double(), (2 * X if custom else X).transpose(0, int(batch_first))
             )
             torch.testing.assert_close(
-                states_of(model), expected[0].transpose(0, int(batch_first)).detach(), rtol=0, atol=1e-9
+                states_of(model, X), expected[0].transpose(0, int(batch_first)).detach(), rtol=0, atol=1e-9
             )
 
 
@@ -177,7 +143,7 @@ def test_a_hook_that_changes_the_state_of_a_cell_is_part_of_the_step() -> None:
     cell.register_forward_hook(lambda module, arguments, result: result / 2)
     model = live.load(cell)
     assert [step.class_path for step in model.steps] == ["torch.nn.modules.rnn.GRUCell"]
-    torch.testing.assert_close(states_of(model), own_run(cell, "single"), rtol=0, atol=1e-9)
+    torch.testing.assert_close(states_of(model, X), own_run(cell, "single", X), rtol=0, atol=1e-9)
     untouched = nn.GRUCell(3, 5)
     untouched.register_forward_hook(lambda module, arguments, result: None)
     assert live.load(untouched).stacks[0].layers[0].cell == "gru"
@@ -235,14 +201,14 @@ def test_parametrized_cells_of_own_classes() -> None:
     cell = cells.Peephole()
     parametrizations.weight_norm(cell, "weight_hh")
     model = live.load(cell)
-    torch.testing.assert_close(states_of(model), own_run(cell, "pair"), rtol=0, atol=1e-7)  # norms in float32
+    torch.testing.assert_close(states_of(model, X), own_run(cell, "pair", X), rtol=0, atol=1e-7)  # norms in float32
     old = cells.Mut()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's own word on the older one
         nn.utils.weight_norm(old, "weight_hh")
     old.weight_hh_g.data *= 2
     old(X[0].float(), torch.zeros(2, 5))  # its attribute now has a graph
-    torch.testing.assert_close(states_of(live.load(old)), own_run(old, "single"), rtol=0, atol=1e-7)
+    torch.testing.assert_close(states_of(live.load(old), X), own_run(old, "single", X), rtol=0, atol=1e-7)
 
 
 def test_wrapped_cells_of_own_classes() -> None:
@@ -250,7 +216,7 @@ def test_wrapped_cells_of_own_classes() -> None:
     for net in (nn.DataParallel(cell), torch.compile(cell, backend="eager")):
         model = live.load(net)
         assert [step.name for step in model.steps] == ["TauGate"]
-        torch.testing.assert_close(states_of(model), own_run(cell, "single"), rtol=0, atol=1e-9)
+        torch.testing.assert_close(states_of(model, X), own_run(cell, "single", X), rtol=0, atol=1e-9)
 
 
 def test_swapped_arguments_are_never_guessed() -> None:
