@@ -122,6 +122,9 @@ class Stack:
     levels: tuple[tuple[RecurrentLayer, ...], ...]
     embedding: Tensor | None = None
     """``[V, D]``: the table of the same model whose rows this stack reads, where there is one."""
+    assumed_class: str = ""
+    """The class of the module that the file names, where it is not PyTorch's and its code was not run: which cell it is
+    was assumed from its parameters. Empty: the cell is known."""
 
     @property
     def layers(self) -> tuple[RecurrentLayer, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from torch import Tensor
@@ -127,6 +127,7 @@ def _as_assumed(bench: Bench, working: Stack, inputs: Tensor, report_stage: Call
     lone = adjoint if len(runs) == 1 else None
     judged, through_stack = measure_stack(bench.name, levels, layers, lone, bench.lag, bench.settings)
     gain = None if through_stack is None else measured_gain(judged, layers, through_stack)
+    judged = replace(judged, assumed_class=bench.stack.assumed_class)
     return MeasuredStack(bench, judged, tuple(layers), gain)
 
 

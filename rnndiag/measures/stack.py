@@ -35,6 +35,8 @@ class StackMeasures:
     alternative: Alternative | None = None
     """the verdict under the other nonlinearity, where one was assumed; ``verdict`` is ``inconclusive`` where the two
     differ"""
+    assumed_class: str = ""
+    """the class that the file names for the module, where its cell was assumed from its parameters; else empty"""
 
 
 def measure_stack(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rnndiag.kinds import KINDS
 from rnndiag.rules.base import Finding, StackRule, Subject, Suggestion, Thresholds
 from rnndiag.rules.words import log10_gain
 
@@ -69,4 +70,56 @@ class NonlinearityUndecided(StackRule):
             "other_verdict": other.verdict,
             "other_log10_gain": other.log10_gain,
         }
+        yield self.finding(subject.stack.name, message, evidence, (suggestion,))
+
+
+class CellAssumed(StackRule):
+    """The file names a class of its own for the module, and which cell that class is was assumed from its parameters.
+
+    What it does:
+        A pickled module names its class, but does not contain the code of the class. If the class is not one of
+        PyTorch's, rnndiag measures the module as the cell that has these parameters, and only if every tensor of the
+        module belongs to that cell. The rule fires until the user confirms the cell.
+
+    Why is this bad:
+        Two cells can have the same parameters. A coupled-gate LSTM has those of an LSTM, and every number in the report
+        would be that of another net.
+
+    Formula:
+        none: nothing is measured for this rule.
+
+    Example:
+        ``torch.save(mymodels.MyCell(8, 16), "cell.pt")``, then ``rnndiag check cell.pt``.
+
+    What to do:
+        If the class is that cell, give ``--assume gru`` (or another kind of cell), or ``assume: gru`` in the config
+        file. If it is not, or if you do not know, measure the module through its own code: give
+        ``--import package.module:factory``, or call ``rnndiag.inspect(module)`` in Python.
+
+    Thresholds:
+        none.
+
+    References:
+        Greff et al. 2017 (eight variants of the LSTM, most of them with the same parameters).
+    """
+
+    code, name, severity = "ASM002", "cell-assumed", "warning"
+    cause = "a saved module holds the name of its class and its parameters, but not its code"
+
+    def excludes(self, name: str, subject: Subject) -> str | None:
+        return None if subject.stack.assumed_class else "the cell is known"
+
+    def assess_stack(self, subject: Subject, at: Thresholds) -> Iterator[Finding]:
+        class_path = subject.stack.assumed_class
+        cells = list(dict.fromkeys(layer.cell for layer in subject.layers))
+        if not class_path:
+            return
+        titles = " and ".join(KINDS[cell].title for cell in cells)
+        suggestion = Suggestion(
+            "assumption",
+            f"confirm it with --assume {cells[0]} (assume: in the config file), or measure its own code with --import",
+            f"its parameters are those of {titles}",
+        )
+        message = f"{class_path} was measured as {titles}: its parameters fit, and its code was not run"
+        evidence = {"class": class_path, "cell": cells[0]}
         yield self.finding(subject.stack.name, message, evidence, (suggestion,))

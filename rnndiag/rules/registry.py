@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rnndiag.rules.assumptions import NonlinearityUndecided
+from rnndiag.rules.assumptions import CellAssumed, NonlinearityUndecided
 from rnndiag.rules.base import ModelRule, Rule, TrendRule
 from rnndiag.rules.credit import CreditIsRecent, HorizonShortOfLag
 from rnndiag.rules.diverged import LayerDead, RunDiverged
@@ -45,6 +45,7 @@ RULES: tuple[ModelRule, ...] = (
     NonfiniteStates(),
     GradientUnderflows(),
     NonlinearityUndecided(),
+    CellAssumed(),
     StoredDtypeOverflows(),
     StatesGrow(),
 )

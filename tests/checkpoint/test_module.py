@@ -177,6 +177,7 @@ def test_subclasses_and_lone_modules() -> None:
     assert [(layer.name, layer.cell) for layer in model.stacks[0].layers] == [("l0", "lstm")]
     parametrizations.orthogonal(subclass := Named(3, 4), "weight_hh_l0")
     assert live.load(subclass).notes == model.notes == ()  # their own forward has the same states
+    assert model.stacks[0].assumed_class == ""
 
 
 def test_shared_modules_and_weights_are_measured_once() -> None:

@@ -149,6 +149,7 @@ FIRES = {
     "NUM002": lambda: one(overflowing()),
     "NUM003": lambda: one(layer("tanh", 3, 24, scale=0.1, dtype=torch.float32)),
     "ASM001": lambda: one(replace(layer("tanh", 3, 24, scale=2.0), nonlinearity_assumed=True)),
+    "ASM002": lambda: model(replace(remembering_below_forgetting(), assumed_class="mymodels.MyCell")),
     "NUM004": lambda: diagnose(one(adding(512.0, torch.float16)), Probe.from_array(torch.ones(3, 130, 1))),
     "NUM005": lambda: random(cell="lstm", forget_bias=12.0, bias_scale=3.0),
 }

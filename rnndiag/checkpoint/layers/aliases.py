@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from rnndiag.checkpoint.contents import Unusable
+from rnndiag.checkpoint.layers.accounting import Scope
 from rnndiag.checkpoint.layers.convention import CANONICAL, AmbiguousError
 from rnndiag.checkpoint.layers.gate_tensors import gate_sets
 from rnndiag.checkpoint.layers.hints import MAX_TENSORS, option_for
@@ -86,6 +87,7 @@ def respell(container: Renamed, taken: Container_[str]) -> None:
                 raise AmbiguousError(f"more tensors may be parts of it: {rivals}")
             known = _convention(module, keras, container.tensors)
             converted = container.take(module.names, known, path, suffix)
+            container.scopes[path] = Scope.of(stem)
         except UnfitError as error:
             option = option_for(module.names, container.tensors) if isinstance(error, AmbiguousError) else ""
             hint = f"; say how with {option}" if option else ""
@@ -108,6 +110,7 @@ def _join_gates(container: Renamed, modules: dict[tuple[str, str], _Module]) -> 
             if any(part.rivals for part in parts):
                 raise UnfitError("several tensors may be the same part of a gate")
             container.take_gates(names, Convention(cell=kind, order=order), path)
+            container.scopes[path] = Scope.of(stem)
         except UnfitError as error:
             told = ",".join(f"{role}={_with_gate(each[0], tails[order[0]])}" for role, each in names.items())
             spelt = "".join(tails[gate].strip("_") for gate in order)

@@ -11,6 +11,7 @@ import torch
 
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.checkpoint.contents import ModuleFacts, Unusable
+from rnndiag.checkpoint.layers.accounting import Scope, Surroundings, check_explained
 from rnndiag.checkpoint.layers.aliases import respell
 from rnndiag.checkpoint.layers.answers import NO_ANSWERS, Answers
 from rnndiag.checkpoint.layers.display_names import Place, name_modules, prefixes, shown, unwrapped
@@ -28,7 +29,7 @@ from rnndiag.kinds import KINDS
 from rnndiag.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -40,6 +41,10 @@ MAX_STACKS: Final = 1000
 """Recurrent modules measured in one file."""
 MAX_SKIPPED: Final = 1000
 """The largest number of modules that are listed as skipped; the last entry counts the rest."""
+
+
+_TORCH: Final = ("torch.nn.", "torch.ao.nn.")
+"""The packages whose recurrent classes compute what rnndiag measures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +95,13 @@ def find(
     names = name_modules([found.place for found in search.found])
     choice = Choice(answers.nonlinearity, contents.statements)
     copies: dict[Hashable, Tensor] = {}
-    stacks = [_stack(f, name, choice, copies) for f, name in zip(search.found, names, strict=True)]
+    stacks = [_stack(f, name, choice, answers.assume, copies) for f, name in zip(search.found, names, strict=True)]
     skipped = [*_named(search), *contents.skipped]
     if len(skipped) > MAX_SKIPPED:
         rest = skipped[MAX_SKIPPED - 1 :]
         skipped[MAX_SKIPPED - 1 :] = [Skipped(f"{len(rest)} more", "not listed", any(s.recurrent for s in rest))]
-    notes = (*_class_notes(search.found, stacks), *search.notes, *leaks.notes, *choice.notes)
+    unconfirmed = _unconfirmed_cells(search.found, stacks, answers.assume)
+    notes = (*unconfirmed, *search.notes, *leaks.notes, *choice.notes)
     modules = tuple(found.place.module for found in search.found)
     return Findings(tuple(stacks), tuple(skipped), notes, search.unmatched, modules)
 
@@ -129,11 +135,13 @@ class _Search:
         tables = Tables()
         start = len(self.found)
         renamed = self._renamed(container)
+        surroundings = Surroundings(renamed.tensors)
         self.passed_over += [(Place(path, name), reason, True) for name, reason in renamed.misfits]
         for name, parameters in _modules(renamed.tensors).items():
             place, facts = Place(path, name), renamed.facts.get(name)
             if any(map(PARAMETER.fullmatch, parameters)):
-                self._recurrent(place, parameters, facts)
+                scope = renamed.scopes.get(name, Scope(name))
+                self._recurrent(place, parameters, facts, surroundings if scope else None, scope or Scope(name))
             else:
                 tables.offer(name, parameters, facts)
                 others.append((place, parameters))
@@ -166,15 +174,24 @@ class _Search:
         self.notes += renamed.notes
         return renamed
 
-    def _recurrent(self, place: Place, parameters: Mapping[str, Leaf], facts: ModuleFacts | None) -> None:
+    def _recurrent(
+        self,
+        place: Place,
+        parameters: Mapping[str, Leaf],
+        facts: ModuleFacts | None,
+        surroundings: Surroundings | None,
+        scope: Scope,
+    ) -> None:
         try:
             self._check_size(parameters)
-            facts = facts or ModuleFacts()
-            extra = facts.extra
-            if facts.kind.startswith("leaky"):
-                extra = self._leaks.completed(shown((*place.container, place.module)), facts, parameters)
+            known = facts or ModuleFacts()
+            extra = known.extra
+            if known.kind.startswith("leaky"):
+                extra = self._leaks.completed(shown((*place.container, place.module)), known, parameters)
             module = read_module(parameters, extra)
             self._leaks.check(module)
+            if surroundings is not None:
+                check_explained(surroundings.unexplained(scope, module), module)
             self._admit(place, module)
         except UnfitError as unfit:
             self.passed_over.append((place, f"recurrent, but {unfit}", not isinstance(unfit, SharedError)))
@@ -239,7 +256,7 @@ def _cost(tensor: Tensor) -> int:
     return 0 if tensor.stride() == (0,) else tensor.numel() * tensor.element_size()
 
 
-def _stack(found: _Found, name: str, choice: Choice, copies: dict[Hashable, Tensor]) -> Stack:
+def _stack(found: _Found, name: str, choice: Choice, confirmed: str | None, copies: dict[Hashable, Tensor]) -> Stack:
     module, own = found.module, name or found.module.kind
     prefix = f"{name}." if name else ""
     facts = found.facts or ModuleFacts()
@@ -269,7 +286,8 @@ def _stack(found: _Found, name: str, choice: Choice, copies: dict[Hashable, Tens
         tuple(layer(i, bool(reverse), slot) for reverse, slot in enumerate(level))
         for i, level in enumerate(module.levels)
     )
-    return Stack(own, levels, None if found.embedding is None else _copy(found.embedding, copies))
+    own_class = "" if facts.class_path.startswith(_TORCH) or cell == confirmed else printable(facts.class_path)
+    return Stack(own, levels, None if found.embedding is None else _copy(found.embedding, copies), own_class)
 
 
 def _copy(tensor: Tensor, copies: dict[Hashable, Tensor]) -> Tensor:
@@ -299,9 +317,15 @@ def _named(search: _Search) -> list[Skipped]:
     ]
 
 
-def _class_notes(found: Sequence[_Found], stacks: Sequence[Stack]) -> list[str]:
-    return [
-        f"{stack.name} is a {printable(each.facts.class_path)}; it was measured as PyTorch's {each.module.kind}"
-        for each, stack in zip(found, stacks, strict=True)
-        if each.facts and each.facts.class_path and not each.facts.class_path.startswith("torch.nn.")
-    ]
+def _unconfirmed_cells(found: Sequence[_Found], stacks: Sequence[Stack], confirmed: str | None) -> Iterator[str]:
+    """The note on cells with the names of PyTorch's cells in a file that names no class."""
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    for each, stack in zip(found, stacks, strict=True):
+        cell = stack.layers[0].cell
+        if each.module.is_cell and each.facts is None and stack.layers[0].kind.gated and cell != confirmed:
+            names[cell].append(stack.name)
+    for cell, modules in names.items():
+        yield (
+            f"nn.{cell.upper()}Cell was assumed for {listing(modules)}: the file does not say which cell has these"
+            f" parameters; --assume {cell} confirms it"
+        )

@@ -85,6 +85,7 @@ class RoleMap:
                 container.take(first, known, path, extra=leak)
             if self.alpha is not None:
                 container.facts[path] = replace(container.facts[path], alpha=self.alpha)
+            container.scopes[path] = None
         return len(whole)
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from rnndiag.checkpoint.contents import Leaf, ModuleFacts
+    from rnndiag.checkpoint.layers.accounting import Scope
     from rnndiag.checkpoint.layers.spellings.base import Reading
     from rnndiag.parsers.parsed import Convention
 
@@ -34,6 +35,9 @@ class Renamed:
     misfits: list[tuple[str, str]] = field(default_factory=list)
     """By path, modules that look recurrent and do not fit together, and why."""
     notes: list[str] = field(default_factory=list)
+    scopes: dict[str, Scope | None] = field(default_factory=dict)
+    """By module path, which tensors are next to its recurrent weight, where these are not simply those of the module.
+    None: the user or the parser has said which tensors belong to the layer."""
 
     def take(
         self,
@@ -86,6 +90,7 @@ class Renamed:
         for (module, suffix), names in modules.items():
             try:
                 self.take(names, conventions[module], module, suffix)
+                self.scopes[module] = None
             except UnfitError as error:
                 self.misfits.append((module, f"recurrent, but {error}"))
                 self.drop(names.values())

@@ -56,6 +56,11 @@ class RecurrentModule:
         return tuple(tensor for level in self.levels for slot in level for tensor in slot.values())
 
     @property
+    def hidden_size(self) -> int:
+        """``H`` of the lowest level."""
+        return int(self.levels[0][0]["weight_hh"].shape[0]) // len(FAMILIES[self.kind].letters)
+
+    @property
     def input_size(self) -> int:
         """Inputs of the lowest level."""
         return int(self.levels[0][0]["weight_ih"].shape[1])

@@ -114,8 +114,8 @@ def test_a_user_s_own_class_is_named(write):
         pass
 
     model = load(write(torch.jit.script(nn.Sequential(Own(3, 4)))))
-    assert model.notes[0].endswith("Own; it was measured as PyTorch's gru")
-    assert "___torch_mangle" not in model.notes[0]
+    assert model.stacks[0].assumed_class.endswith("Own")
+    assert "___torch_mangle" not in model.stacks[0].assumed_class
 
 
 def test_embedding_children_and_extra_files(write):

@@ -87,7 +87,7 @@ def test_a_module_of_a_vanished_class(folder, name, legacy):
                 assert torch.equal(value, expected[f"rnn.{parameter}{end}"])
     assert torch.equal(rnn.embedding, expected["vectors.weight"])
     assert sorted(layer.cell for stack in model.stacks for layer in stack.layers) == ["gru", "lstm", *["relu"] * 4]
-    assert any(note.endswith("is a __main__.Cell; it was measured as PyTorch's gru") for note in model.notes)
+    assert {stack.assumed_class for stack in model.stacks} == {"", "__main__.Cell"}
 
 
 def test_names_and_coverage(folder):
