@@ -113,6 +113,10 @@ class Kind:
         return self.family is LONG_SHORT
 
 
+_NORMS: Final = tuple(f"norm_{of}_{what}" for of in ("input", "recurrent", "sum") for what in ("weight", "bias"))
+_CELL_NORM: Final = ("norm_cell_weight", "norm_cell_bias")
+_PEEPHOLES: Final = ("peephole_input", "peephole_forget", "peephole_output")
+
 KINDS: Final[dict[str, Kind]] = {
     "tanh": Kind(ELMAN, "a tanh RNN", bounded=True, nonlinearity="tanh", elman=True, of_pytorch=True),
     "relu": Kind(ELMAN, "a ReLU RNN", nonlinearity="relu", elman=True, of_pytorch=True),
@@ -126,6 +130,9 @@ KINDS: Final[dict[str, Kind]] = {
     "leaky_relu": Kind(ELMAN, "a leaky ReLU RNN", nonlinearity="relu", extra=LEAK),
     "leaky_current_tanh": Kind(ELMAN, "a leaky RNN of currents with tanh", nonlinearity="tanh", extra=LEAK),
     "leaky_current_relu": Kind(ELMAN, "a leaky RNN of currents with ReLU", nonlinearity="relu", extra=LEAK),
+    "layernorm_lstm": Kind(LONG_SHORT, "an LSTM with layer normalization", extra=(*_NORMS, *_CELL_NORM)),
+    "layernorm_gru": Kind(GATED, "a GRU with layer normalization", bounded=True, extra=_NORMS),
+    "peephole_lstm": Kind(LONG_SHORT, "an LSTM with peepholes", extra=_PEEPHOLES),
     "custom": Kind(UNKNOWN, "a step function"),
 }
 """By the names that reports use."""

@@ -23,6 +23,9 @@ CELLS: dict[str, Cell] = {
     "leaky_relu": Leaky("relu"),
     "leaky_current_tanh": LeakyCurrent("tanh"),
     "leaky_current_relu": LeakyCurrent("relu"),
+    "layernorm_lstm": LSTM(),
+    "layernorm_gru": GRU(),
+    "peephole_lstm": LSTM(),
 }
 
 RESET_FIRST = GRUResetFirst()

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from rnndiag.operators.base import BatchedOperator
+from rnndiag.operators.normed import NormedJacobian, NormedReadout, NormedShared
 from rnndiag.operators.reset_first import ResetFirst
 from rnndiag.operators.structured import CarryReadout, DiagonalPlusShared, StepJacobian
 from rnndiag.operators.two_sided import DiagonalPlusTwoSided
@@ -45,7 +46,8 @@ class RowScaled(BatchedOperator):
     """The LSTM's readout in the same form: ``[*batch, h]``"""
     readout_exponent: Tensor | None = None
     shared_exponent: Tensor | None = None
-    """The powers of two that were taken out of the LSTM's projection, ``[1]``, or of the rows of ``W_hn``, ``[h]``"""
+    """The powers of two that were taken out of the LSTM's projection, ``[1]``, of the rows of ``W_hn``, ``[h]``, or of
+    the matrix before a norm, ``[1]``"""
 
     @property
     def per_map(self) -> tuple[str, ...]:
@@ -106,6 +108,10 @@ class RowScaled(BatchedOperator):
     def scattered(self, u: Tensor) -> Wide:
         """``scatter(u)`` of the original operator: what reaches the preactivations, whatever their weights are."""
         gain, arrived = Wide(self.gain_value, self.gain_exponent), Wide.of(u)
+        if isinstance(self.inner, NormedJacobian):
+            assert self.shared_exponent is not None  # the power of two that was taken out of the matrix
+            weighted, power = brought_to_one(Wide.of(u, self.exponent))
+            return Wide.of(self.inner.scatter(weighted), power[..., None] - self.shared_exponent)
         if isinstance(self.inner, CarryReadout):
             return concatenated(self._through_readout(u, self.inner)) * gain
         if isinstance(self.inner, ResetFirst):
@@ -135,6 +141,8 @@ def unit_scaled(operator: BatchedOperator) -> tuple[BatchedOperator, Tensor | No
 
 def with_absolute_values(operator: BatchedOperator) -> BatchedOperator:
     """An operator that bounds ``|J| |v|`` entry by entry: its factors are the absolute values."""
+    if isinstance(operator, NormedJacobian):
+        return operator.absolute
     named = {field.name: getattr(operator, field.name) for field in fields(operator)}
     return replace(operator, **{name: t.abs() for name, t in named.items() if isinstance(t, Tensor)})
 
@@ -237,6 +245,80 @@ def reset_first(
         at_preactivations.exponent,
         shared_exponent=_finite(behind),
     )
+
+
+def normed_shared(
+    gain: Wide, weight: Tensor, direction: Tensor, groups: int, carry: Wide | None = None, blocks: int = 3
+) -> RowScaled:
+    """``NormedShared(gain, weight, direction, groups, carry, blocks)`` for diagonals and weights of any size.
+
+    The norm mixes the rows of the matrix, which therefore share one exponent.
+    """
+    size = _finite(binary_exponent(weight.abs().amax()))[None]
+    own = gain.times_power(size)
+    parts = own.exponent.unflatten(-1, (blocks, -1)).amax(-2)
+    exponent = _shared(parts if carry is None else torch.maximum(parts, carry.exponent))
+    inner = NormedShared(
+        gain=own.over(_repeated(exponent, blocks)),
+        weight=times_power_of_two(weight, -size),
+        direction=direction,
+        groups=groups,
+        carry=None if carry is None else carry.over(exponent),
+        blocks=blocks,
+    )
+    return RowScaled(inner, exponent, gain.value, gain.exponent, shared_exponent=size)
+
+
+def normed_readout(
+    gain: Wide,
+    readout: Wide,
+    weight: Tensor,
+    forget: Wide | None,
+    projection: Tensor | None,
+    *,
+    direction: Tensor | None,
+    groups: int,
+    cell_direction: Tensor | None,
+    cell_scale: Tensor | None,
+    feeds_back: bool,
+) -> RowScaled:
+    """``NormedReadout`` for diagonals and weights of any size.
+
+    A norm of the cell state mixes the rows of the map to ``c``, which therefore share one exponent per map.
+    """
+    size = _finite(binary_exponent(weight.abs().amax()))[None]
+    own = gain.times_power(size)
+    hidden = readout.value.shape[-1]
+    to_cell, to_output = own[..., : 3 * hidden], own[..., 3 * hidden :]
+    parts = to_cell.exponent.unflatten(-1, (3, -1)).amax(-2)
+    cell = _shared(parts if forget is None else torch.maximum(parts, forget.exponent))
+    if cell_direction is not None:
+        cell = cell.amax(-1, keepdim=True).expand_as(cell)
+    output = _shared(torch.maximum(to_output.exponent, readout.exponent + cell))
+    at_output, at_cell, scale = output, cell, cell_scale
+    if cell_scale is not None:
+        sizes = Wide.of(cell_scale)
+        at_cell = _shared(sizes.exponent + cell)
+        scale = Wide(sizes.value, sizes.exponent + cell).over(at_cell)
+    if projection is not None:
+        factor = _finite(binary_exponent(projection.abs().amax()))[None]
+        projection = times_power_of_two(projection, -factor)
+        output = output.amax(-1, keepdim=True).expand_as(output)
+        at_output = output[..., :1].expand(*output.shape[:-1], len(projection)) + factor
+    inner = NormedReadout(
+        gain=torch.cat((to_cell.over(_repeated(cell, 3)), to_output.over(output)), -1),
+        weight=times_power_of_two(weight, -size),
+        direction=direction,
+        groups=groups,
+        readout=Wide(readout.value, readout.exponent + cell).over(output),
+        forget=None if forget is None else forget.over(cell),
+        projection=projection,
+        cell_direction=cell_direction,
+        cell_scale=scale,
+        feeds_back=feeds_back,
+    )
+    exponent = torch.cat((at_output, at_cell), -1)
+    return RowScaled(inner, exponent, gain.value, gain.exponent, shared_exponent=size)
 
 
 def _with_rows_of_one(weight: Tensor) -> tuple[Tensor, Tensor]:
