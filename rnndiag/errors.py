@@ -31,16 +31,24 @@ class CheckpointError(RnndiagError):
 
 
 class NotAModelError(CheckpointError):
-    """A file that training writes next to a model, such as optimizer state.
+    """A file that is no model, which a search through a folder skips with a note.
 
     Args:
         path: the path of the file.
         reason: what the file holds.
+        message: what the error says after the path; by default, the reason and what to do.
+        is_doubtful: whether the file may still hold a model. Only a search skips such a file, and only if the file is
+            not named like a model; otherwise, training wrote the file next to a model, such as optimizer state.
     """
 
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"{path}: {reason}: the file holds no recurrent layer to measure; name the file of the model")
-        self.reason = reason
+    def __init__(self, path: str, reason: str, *, message: str = "", is_doubtful: bool = False) -> None:
+        self.reason, self.is_doubtful = reason, is_doubtful
+        self._said = message or f"{reason}: the file holds no recurrent layer to measure; name the file of the model"
+        super().__init__(f"{path}: {self._said}")
+
+    def of(self, path: str) -> NotAModelError:
+        """The same error about a path that leads to the file."""
+        return NotAModelError(path, self.reason, message=self._said, is_doubtful=self.is_doubtful)
 
 
 class UnfitError(Exception):

@@ -3,7 +3,7 @@
 A format (``formats.registry.FORMATS``) turns a file into named tensors; ``layers.find`` turns those into stacks.
 """
 
-from rnndiag.checkpoint.load import file_digest, load, read_contents
+from rnndiag.checkpoint.load import load, read_contents
 from rnndiag.checkpoint.model import Model, Skipped, Source
 
-__all__ = ["Model", "Skipped", "Source", "file_digest", "load", "read_contents"]
+__all__ = ["Model", "Skipped", "Source", "load", "read_contents"]

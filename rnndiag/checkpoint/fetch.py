@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rnndiag.checkpoint.formats.base import Candidate
 from rnndiag.checkpoint.formats.registry import identify
-from rnndiag.checkpoint.unpack import kind_of, unpack
-from rnndiag.errors import CheckpointError
+from rnndiag.checkpoint.unpack import Room, kind_of, unpack
+from rnndiag.errors import CheckpointError, NotAModelError
 from rnndiag.printable import printable
 from rnndiag.process.cleanup import temporary_folder
 
@@ -38,6 +38,8 @@ class LocalCopy:
     """None: no format recognizes the file; it may be an archive of models."""
     archive: str = ""
     """``zip`` or ``tar``; empty for what is no archive."""
+    room: Room | None = None
+    """How much the archives in an archive may still unpack to."""
 
 
 @contextmanager
@@ -58,10 +60,13 @@ def fetched(path: str) -> Iterator[LocalCopy]:
             candidate = Candidate(file)
             known = identify(candidate)
             kind = kind_of(candidate) if known is None and not candidate.is_folder else ""
-            if kind:
+            room = Room.of(file) if kind else None
+            if room is not None:
                 here = _temporary(stack)
-                unpack(file, kind, here)
-            yield LocalCopy(file, here, known, kind)
+                unpack(file, kind, here, room)
+            yield LocalCopy(file, here, known, kind, room)
+        except NotAModelError as error:
+            raise error.of(path) from error.__cause__
         except CheckpointError as error:
             message = _naming(path, here, str(error))
             if message == str(error):

@@ -184,7 +184,7 @@ def _check_inputs(destination: Destination, inputs: Sequence[Input]) -> None:
 
 
 def _check_name(destination: Destination) -> None:
-    from rnndiag.checkpoint.formats.folders import SUFFIXES
+    from rnndiag.checkpoint.formats.registry import SUFFIXES
 
     file = destination.file
     if file.name.endswith(SUFFIXES) and not file.exists():

@@ -12,18 +12,24 @@ from rnndiag.cli.progress import search_progress
 from rnndiag.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from rnndiag.checkpoint.formats.folders import Search
+    from rnndiag.checkpoint.search import Search
 
 STDIN = "-"
 """The PATH that stands for stdin."""
 
 
 class UnfoundError(CheckpointError):
-    """A path that leads nowhere."""
+    """A path that leads nowhere, or a file that a search found and left out.
 
-    def __init__(self, path: str, message: str) -> None:
+    Args:
+        path: the path.
+        message: one line that begins with the path.
+        left_out: why a search left the file out.
+    """
+
+    def __init__(self, path: str, message: str, *, left_out: str = "") -> None:
         super().__init__(message)
-        self.path = path
+        self.path, self.left_out = path, left_out
 
 
 def expand(paths: Sequence[str]) -> Iterator[str | UnfoundError]:
@@ -42,26 +48,28 @@ def expand(paths: Sequence[str]) -> Iterator[str | UnfoundError]:
             yield UnfoundError(path, f"{path}: cannot be read: {error.strerror}")
             continue
         for file in found:
-            if file not in seen:
+            if isinstance(file, UnfoundError):
+                yield file
+            elif file not in seen:
                 seen.add(file)
                 yield file
 
 
-def _files(path: str) -> Iterator[str]:
+def _files(path: str) -> Iterator[str | UnfoundError]:
     if not path:
         raise CheckpointError("an empty PATH; expected a file, a folder or a pattern")
     if path == STDIN or "://" in path:
         yield path
         return
-    from rnndiag.checkpoint.formats.folders import SUFFIXES, Search
+    from rnndiag.checkpoint.search import Search
 
     with search_progress(path) as progress:
+        search = Search(path, progress)
         if Path(path).is_dir():
-            found = list(_within(path, Search(path, progress)))
+            found = list(_within(path, search))
             if not found:
-                raise CheckpointError(f"{path}: no file in this folder has the name of a model ({', '.join(SUFFIXES)})")
+                raise CheckpointError(f"{path}: no model in this folder, by content: {_searched(search)}")
         elif has_magic(path) and not Path(path).exists():
-            search = Search(path, progress)
             matched = matching(path, search)
             found = list(_matched(matched, search))
             if not found:
@@ -70,6 +78,17 @@ def _files(path: str) -> Iterator[str]:
         else:
             found = [path]  # the reader explains missing files
     yield from found
+    yield from (
+        UnfoundError(str(each.path), f"{each.path}: {each.reason}", left_out=each.reason) for each in search.left_out
+    )
+
+
+def _searched(search: Search) -> str:
+    """What a search that found no model looked at."""
+    left_out = [f"{each.path} was left out ({each.reason})" for each in search.left_out[:3]]
+    if left_out:
+        return "; ".join(left_out)
+    return f"{search.visited:,} files and folders were searched; docs/formats.md lists what is read"
 
 
 def _within(folder: str, search: Search) -> Iterator[str]:

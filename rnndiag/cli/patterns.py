@@ -17,7 +17,7 @@ from rnndiag.files.globs import matches
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rnndiag.checkpoint.formats.folders import Search
+    from rnndiag.checkpoint.search import Search
 
 ANY_DEPTH = "**"
 
@@ -61,7 +61,9 @@ def _found(root: str, parts: list[str], search: Search, *, folders_only: bool) -
             names = [(name, os.path.isdir(os.path.join(folder, name)), False) for name in sorted(fixed)]  # noqa: PTH112, PTH118
             names = [each for each in names if os.path.lexists(os.path.join(folder, each[0]))]  # noqa: PTH118
         else:
-            names = [(each.name, each.is_dir(), each.is_symlink()) for each in search.entries(folder or os.curdir)]
+            names = [
+                (each.name, search.is_folder(each), each.is_symlink()) for each in search.entries(folder or os.curdir)
+            ]
             names += [(name, True, False) for name in sorted(fixed & {os.curdir, os.pardir})]
         below: list[tuple[str, frozenset[int]]] = []
         for name, is_folder, is_link in names:

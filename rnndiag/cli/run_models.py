@@ -178,9 +178,7 @@ class ModelRun:
                             result = each(outcome.index, result)
                         except RnndiagError as error:
                             result = Failure(str(error), error.exit_code)
-                    if isinstance(result, Failure) and _may_be_skipped(
-                        result, alone=named == {outcome.path}, named=outcome.path in named
-                    ):
+                    if isinstance(result, Failure) and _may_be_skipped(outcome.path, result, named):
                         print_note(f"skipped {outcome.path}: {result.not_a_model}")
                         skipped.add(outcome.path)
                         continue
@@ -269,7 +267,8 @@ def from_files(
     todo: list[int] = []
     for index, path in enumerate(found):
         if isinstance(path, UnfoundError):
-            yield Outcome(index, path.path, Failure(str(path), path.exit_code))
+            failure = Failure(str(path), path.exit_code, not_a_model=path.left_out, is_doubtful=True)
+            yield Outcome(index, path.path, failure)
         elif index not in done:
             todo.append(index)
     # If the options ask for processes, a model that crashes ends one of them, not this process.
@@ -337,15 +336,20 @@ def _earlier_outcomes(found: Sequence[str | UnfoundError], fleet: Fleet, interru
             yield Outcome(places[path], path, report, known=True)
 
 
-def _may_be_skipped(failure: Failure, *, alone: bool, named: bool) -> bool:
+def _may_be_skipped(path: str, failure: Failure, named: frozenset[str]) -> bool:
     """Whether a file that is not a model is skipped.
 
     Of several named paths, some come from a pattern that the shell replaced. State of a training run next to models is
     skipped there too; a file without any tensor is not.
     """
+    from rnndiag.checkpoint.formats.registry import SUFFIXES
     from rnndiag.checkpoint.unpickling.auxiliary import SETTINGS
 
-    return bool(failure.not_a_model) and not alone and not (named and failure.not_a_model == SETTINGS)
+    if not failure.not_a_model or named == {path}:
+        return False
+    if path in named:
+        return failure.not_a_model != SETTINGS and not failure.is_doubtful
+    return not (failure.is_doubtful and path.endswith(SUFFIXES))
 
 
 def _is_wanted(stream: Target) -> bool:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from rnndiag.checkpoint import file_digest
 from rnndiag.errors import OutputError
 from rnndiag.files.atomic import replace_whole
+from rnndiag.files.digest import sha256_of
 from rnndiag.files.side_files import MAX_REPORTS_BYTES, read_bytes
 from rnndiag.report import Report, from_json, to_json
 
@@ -52,7 +52,7 @@ def cached_report(folder: Path, path: str, measure: Callable[[], Report]) -> Rep
 def _content(path: str) -> str:
     """The digest of a regular file; empty for anything else, and for a missing file."""
     try:
-        return file_digest(Path(path)) if Path(path).is_file() else ""
+        return sha256_of(Path(path)) if Path(path).is_file() else ""
     except OSError:
         return ""
 

@@ -53,7 +53,9 @@ class Failure:
     trace: str = ""
     """the traceback of a bug"""
     not_a_model: str = ""
-    """what the file holds if it is not a model but was written next to one; such a file in a folder is skipped"""
+    """what the file holds if it is not a model; such a file in a folder is skipped"""
+    is_doubtful: bool = False
+    """whether a file that is not a model may still hold one: as in ``NotAModelError``"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,7 +93,7 @@ def attempt(work: Work, path: str, progress: Progress | None = None) -> Report |
     except OutputError:
         raise
     except NotAModelError as error:
-        return Failure(str(error), error.exit_code, not_a_model=error.reason)
+        return Failure(str(error), error.exit_code, not_a_model=error.reason, is_doubtful=error.is_doubtful)
     except RnndiagError as error:
         return Failure(str(error), error.exit_code)
     except Exception as error:  # thousands of other models may still have to be measured

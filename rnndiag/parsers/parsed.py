@@ -29,6 +29,10 @@ class RefusedError(Exception):
     """A file that is not read; the message, one line without the path, says why and what to do."""
 
 
+class DataError(RefusedError):
+    """A file that holds data and, as far as can be seen, no model."""
+
+
 @dataclass(frozen=True, slots=True)
 class Convention:
     """How a recurrent module is stored, and what its tensors do not show; None: not known."""

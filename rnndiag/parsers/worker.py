@@ -41,7 +41,7 @@ def main(parent: str, format_: str, name: str) -> int:
     except ImportError as error:
         return _put({"missing": error.name or str(error)})
     from rnndiag.parsers.limits import allow, restrict
-    from rnndiag.parsers.parsed import Parsed, RefusedError
+    from rnndiag.parsers.parsed import DataError, Parsed, RefusedError
 
     size = path.stat().st_size
     restrict(MEMORY + 3 * size, seconds(size))
@@ -51,6 +51,8 @@ def main(parent: str, format_: str, name: str) -> int:
         gc.collect()  # what the parser held of the file
         allow(3 * sum(array.nbytes for array in parsed.tensors.values()))
         encoded = parsed.encode()
+    except DataError as error:
+        return _put({"data": str(error)})
     except RefusedError as error:
         return _put({"refused": str(error)})
     except MemoryError:

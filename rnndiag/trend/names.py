@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Final
 
-from rnndiag.checkpoint.formats.folders import SUFFIXES
+from rnndiag.checkpoint.formats.registry import SUFFIXES
 from rnndiag.checkpoint.unpickling.training_step import MAX_COUNT
 
 _DIGITS: Final = r"(\d+(?:\.\d+)?)([kKM](?![a-zA-Z]))?"

@@ -78,12 +78,12 @@ def main(folder: Path) -> None:
 
 
 def _record_budgets(units: int) -> list[WorkBudget]:
-    """Make every budget of this process one of ``units``, and add it to the list that is returned."""
+    """Make every budget of this process one of at most ``units``, and add it to the list that is returned."""
     made: list[WorkBudget] = []
     make = WorkBudget.__init__
 
-    def record(self: WorkBudget) -> None:
-        make(self, units)
+    def record(self: WorkBudget, wanted: int = MAX_UNITS) -> None:
+        make(self, min(wanted, units))
         made.append(self)
 
     WorkBudget.__init__ = record  # type: ignore[method-assign]

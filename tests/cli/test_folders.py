@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import random
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +18,8 @@ import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 from torch import nn
 
-from tests.builders.command_line import Cli
+from tests.builders.command_line import Cli, Done
+from tests.builders.unread_files import UNREAD_FILES
 
 QUICK = ("--T", "12", "--batch", "3")
 
@@ -65,7 +69,7 @@ def test_an_output_never_overwrites_a_part_of_a_model(cli: Cli, places: Path) ->
 def test_a_folder_without_models(cli: Cli, tmp_path: Path) -> None:
     done = cli("inspect", tmp_path)
     assert done.code == 2
-    assert "no file in this folder has the name of a model (.bin, .ckpt" in done.err
+    assert "no model in this folder, by content: 0 files and folders were searched" in done.err
 
 
 @pytest.mark.parametrize("pattern", ["*", "**", "*/", "h*", "a.pt"])
@@ -92,6 +96,73 @@ def test_a_pattern_of_folders_without_models(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = cli("inspect", f"{tmp_path}/e*")
     assert (done.code, "the pattern matches only folders without models" in done.err) == (2, True)
+
+
+def measured(done: Done) -> list[str]:
+    """The names of the measured models."""
+    return sorted(Path(report["source"]["path"]).name for report in json.loads(done.out))
+
+
+def test_every_model_of_a_mixed_folder_is_measured(cli: Cli, tmp_path: Path) -> None:
+    for number, name in enumerate(("model.bin", "noext", "x.txt", "best.th")):
+        torch.manual_seed(number)
+        torch.save(nn.GRU(2, 3).state_dict(), tmp_path / name)
+    (tmp_path / "notes.txt").write_text("Four nets.", encoding="utf-8")
+    with zipfile.ZipFile(tmp_path / "run.zip", "w") as archive:
+        archive.write(tmp_path / "best.th", "best.th")
+    with zipfile.ZipFile(tmp_path / "docs.zip", "w") as archive:
+        archive.write(tmp_path / "notes.txt", "notes.txt")
+    done = cli("check", tmp_path, *QUICK, "--fail-on", "never", "--format", "json")
+    assert (done.code, done.err) == (0, "")
+    assert measured(done) == ["best.th", "model.bin", "noext", "run.zip", "x.txt"]
+
+
+def test_a_model_that_is_not_read_fails_its_folder(cli: Cli, places: Path) -> None:
+    UNREAD_FILES["a TensorFlow SavedModel"]["folder"](places)
+    (places / "phone").write_bytes(b"\x1c\0\0\0TFL3" + bytes(100))
+    done = cli("check", places, *QUICK, "--fail-on", "never", "--format", "json")
+    assert done.code == 2
+    assert measured(done) == ["a.pt", "b.safetensors", "hub", "spread"]
+    errors = [line.partition(", which")[0] for line in done.err.splitlines()]
+    assert errors == [
+        f"rnndiag: error: {places}/phone: a TensorFlow Lite (LiteRT) model",
+        f"rnndiag: error: {places}/net: a TensorFlow SavedModel",
+    ]
+
+
+def test_data_in_a_general_format_is_skipped(cli: Cli, places: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    for name in ("climate.nc", "vars.nc", "named.h5"):
+        with h5py.File(places / name, "w") as file:
+            file["vars" if name == "vars.nc" else "temperature"] = np.zeros((3, 3))
+    (places / "data.mat").write_bytes(b"MATLAB 5.0 MAT-file".ljust(600))
+    np.save(places / "probe.npy", np.zeros((3, 2)))
+    done = cli("check", places, *QUICK, "--fail-on", "never", "--format", "json")
+    assert measured(done) == ["a.pt", "b.safetensors", "hub", "spread"]
+    notes = [line for line in done.err.splitlines() if line.startswith("rnndiag: note: ")]
+    assert notes == [f"rnndiag: note: skipped {places}/vars.nc: an HDF5 file in which Keras wrote no weights"]
+    # The name promises a model, so its refusal must not pass unnoticed.
+    assert (done.code, f"error: {places}/named.h5: an HDF5 file in which" in done.err) == (2, True)
+    (places / "named.h5").unlink()
+    assert cli("check", places, *QUICK, "--fail-on", "never").code == 0
+    assert cli("check", places / "vars.nc", *QUICK).code == 2
+    assert cli("check", places / "vars.nc", places / "a.pt", *QUICK, "--fail-on", "never").code == 2
+
+
+def test_an_archive_that_is_not_searched_is_named(cli: Cli, places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnndiag.checkpoint.search.MAX_LOOKED_PER_ARCHIVE", 1 << 20)
+    with tarfile.open(places / "data.tgz", "w:gz") as archive:
+        entry = tarfile.TarInfo("zeros")
+        entry.size = 3 << 20
+        archive.addfile(entry, io.BytesIO(bytes(entry.size)))
+        archive.addfile(tarfile.TarInfo("more"))
+    done = cli("check", places, *QUICK, "--fail-on", "never")
+    assert done.code == 0
+    assert f"rnndiag: note: skipped {places}/data.tgz: no model among the first" in done.err
+    (places / "alone").mkdir()
+    (places / "data.tgz").rename(places / "alone" / "data.tgz")
+    done = cli("check", places / "alone", *QUICK)
+    assert (done.code, "alone/data.tgz was left out (no model among" in done.err) == (2, True)
 
 
 TRAINING: dict[str, Callable[[nn.Module], object]] = {

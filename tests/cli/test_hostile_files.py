@@ -100,7 +100,20 @@ def a_pipe_without_end(folder: Path, sentinel: Path) -> Path:
     return path
 
 
+def a_bomb_in_an_archive(folder: Path, sentinel: Path) -> Path:
+    path = folder / "models.zip"
+    bomb = io.BytesIO()
+    with tarfile.open(fileobj=bomb, mode="w:gz") as archive:
+        entry = tarfile.TarInfo("\x1b[2Jmodel.pt")
+        entry.size = 200 << 20
+        archive.addfile(entry, io.BytesIO(bytes(entry.size)))
+    with zipfile.ZipFile(path, "w") as outer:
+        outer.writestr("\n::error::.pt", bomb.getvalue())
+    return path
+
+
 CASES = (
+    a_bomb_in_an_archive,
     a_call,
     a_memo_bomb,
     deep_nesting,

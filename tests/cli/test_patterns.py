@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from rnndiag.checkpoint.formats.folders import Search
+from rnndiag.checkpoint.search import Search
 from rnndiag.cli.paths import UnfoundError, expand
 from rnndiag.cli.patterns import matching
 from tests.builders.command_line import Cli
@@ -74,7 +74,7 @@ def circle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ["**/*.pt", "**/" * 30 + "*.pt", "**", "**/real/**/*.pt", "**/*/**/*.pt", "**/inner/../*.pt", "**/loop*/**"],
 )
 def test_links_in_circles_are_searched_once(circle: Path, pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnndiag.checkpoint.formats.folders.MAX_VISITED", 1000)
+    monkeypatch.setattr("rnndiag.checkpoint.search.MAX_VISITED", 1000)
     found = names(pattern)
     assert found
     assert {Path(str(path)).name for path in found} <= {"m.pt", "n.pt"}
@@ -82,7 +82,7 @@ def test_links_in_circles_are_searched_once(circle: Path, pattern: str, monkeypa
 
 
 def test_stars_through_links_in_circles_end(circle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnndiag.checkpoint.formats.folders.MAX_VISITED", 2000)
+    monkeypatch.setattr("rnndiag.checkpoint.search.MAX_VISITED", 2000)
     assert names("*/" * 30 + "*.pt")  # each folder at most once for each star
 
 
@@ -93,7 +93,7 @@ def test_a_folder_has_its_own_name_and_not_that_of_a_link(circle: Path) -> None:
 
 
 def test_a_search_that_exceeds_its_limit_is_one_line(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnndiag.checkpoint.formats.folders.MAX_VISITED", 50)
+    monkeypatch.setattr("rnndiag.checkpoint.search.MAX_VISITED", 50)
     for number in range(60):
         (tmp_path / f"{number}.pt").touch()
     for path in (tmp_path, f"{tmp_path}/**", f"{tmp_path}/*.pt"):

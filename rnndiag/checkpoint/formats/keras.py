@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import mmap
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from rnndiag.checkpoint.formats import parser_process
-from rnndiag.checkpoint.formats.base import Candidate, Format
+from rnndiag.checkpoint.formats.base import Candidate, Format, MemberCandidate
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+MATLAB: Final = b"MATLAB 7.3 MAT-file"
+"""How a block of MATLAB begins; Keras writes no block."""
 SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
+MAX_SEARCHED_BYTES: Final = 64 << 20
+"""Bytes at the start of an HDF5 file that are searched for names, in some 20 milliseconds."""
+_MARKS: Final = (b"layer_names", b"vars", b"RNN_0")
+"""Names in the files of Keras 2 and Keras 3, and of ELMo, which is refused by name."""
 _WEIGHTS: Final = frozenset({"model.weights.h5", "metadata.json"})
 
 
@@ -20,15 +24,18 @@ def _is_archive(candidate: Candidate) -> bool:
 
 
 def _is_hdf5(candidate: Candidate) -> bool:
-    return not candidate.is_folder and (candidate.head.startswith(SIGNATURE) or _is_behind_block(candidate.path))
+    if candidate.is_folder or candidate.head.startswith(MATLAB):
+        return False
+    return candidate.head.startswith(SIGNATURE) or _is_behind_block(candidate)
 
 
-def _is_behind_block(path: Path) -> bool:
+def _is_behind_block(candidate: Candidate) -> bool:
     """Whether the signature is where a block of the user's own may push it: at 512 bytes, 1024 and so on."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        at = 512
-        while at < size:
+    at = 512
+    if candidate.size <= at:
+        return False
+    with candidate.opened() as file:
+        while at < candidate.size:
             file.seek(at)
             if file.read(len(SIGNATURE)) == SIGNATURE:
                 return True
@@ -36,7 +43,15 @@ def _is_behind_block(path: Path) -> bool:
     return False
 
 
+def _names_layers(candidate: Candidate) -> bool:
+    """Whether a name that Keras gives to a group or an attribute occurs in an HDF5 file; most such files hold data."""
+    if isinstance(candidate, MemberCandidate):
+        return True
+    with candidate.opened() as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return any(content.find(mark, 0, MAX_SEARCHED_BYTES) >= 0 for mark in _MARKS)
+
+
 _parse: Final = partial(parser_process.parse, "keras", extra="keras")
 
 ARCHIVE: Final = Format("keras", _is_archive, _parse, suffixes=(".keras",))
-HDF5: Final = Format("keras-h5", _is_hdf5, _parse, suffixes=(".h5", ".hdf5"))
+HDF5: Final = Format("keras-h5", _is_hdf5, _parse, suffixes=(".h5", ".hdf5"), searched=_names_layers, is_general=True)

@@ -170,4 +170,4 @@ def _is_npy(candidate: Candidate) -> bool:
 
 
 NPZ: Final = Format("npz", is_npz, read_npz, _stored_instead, suffixes=(".npz",))
-NPY: Final = Format("npy", _is_npy, _read_npy)
+NPY: Final = Format("npy", _is_npy, _read_npy, searched=lambda candidate: False)

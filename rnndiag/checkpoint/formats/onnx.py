@@ -40,7 +40,7 @@ def read(path: Path) -> Contents:
 def _recognizes(candidate: Candidate) -> bool:
     if candidate.is_folder or not candidate.head or candidate.head[0] >> 3 not in _FIELDS:
         return False
-    with candidate.path.open("rb") as file:
+    with candidate.opened() as file:
         return _is_model(file, candidate.size)
 
 

@@ -14,7 +14,7 @@ import torch
 
 from rnndiag.checkpoint.contents import Container, Contents, KeyPath, in_memory
 from rnndiag.checkpoint.model import Skipped
-from rnndiag.errors import CheckpointError
+from rnndiag.errors import CheckpointError, NotAModelError
 from rnndiag.parsers import worker
 from rnndiag.parsers.parsed import Convention
 from rnndiag.printable import printable
@@ -37,6 +37,7 @@ def parse(format_: str, path: pathlib.Path, *, extra: str) -> Contents:
         extra: what brings the parser's libraries: ``pip install 'rnndiag[extra]'``.
 
     Raises:
+        NotAModelError: the file holds data.
         CheckpointError: with one line.
     """
     size = path.stat().st_size
@@ -48,6 +49,9 @@ def parse(format_: str, path: pathlib.Path, *, extra: str) -> Contents:
             f"{path}: reading this format takes {header['missing']}, which is not installed:"
             f" pip install 'rnndiag[{extra}]'"
         )
+    if "data" in header:
+        reason = printable(header["data"], 500)
+        raise NotAModelError(str(path), reason.partition(":")[0], message=reason, is_doubtful=True)
     if "refused" in header:
         raise CheckpointError(f"{path}: {printable(header['refused'], 500)}")
     # Not at the top: files of other formats do without it.

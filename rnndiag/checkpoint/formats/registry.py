@@ -23,6 +23,7 @@ from rnndiag.checkpoint.formats import (
 )
 from rnndiag.checkpoint.formats.base import EXPECTED, Candidate, Format
 from rnndiag.checkpoint.formats.unknown import describe
+from rnndiag.checkpoint.formats.unread import unread_format
 from rnndiag.errors import CheckpointError
 from rnndiag.files.work_budget import ExhaustedError, WorkBudget
 from rnndiag.printable import printable
@@ -53,6 +54,10 @@ FORMATS: Final[tuple[Format, ...]] = (
 """A new format is a file with a ``Format`` in it, and its entry here. The first that recognizes a file reads it."""
 
 
+SUFFIXES: Final = tuple(sorted({suffix for each in FORMATS for suffix in each.suffixes}))
+"""The usual ends of the names of models."""
+
+
 def identify(candidate: Candidate) -> Format | None:
     """The format of a file or folder, by its content; None if no format recognizes it.
 
@@ -73,7 +78,8 @@ def format_of(path: Path) -> Format:
     candidate = Candidate(path)
     known = identify(candidate)
     if known is None:
-        raise CheckpointError(f"{path}: {describe(candidate)}; {EXPECTED}")
+        unread = unread_format(candidate)
+        raise CheckpointError(f"{path}: {describe(candidate) + f'; {EXPECTED}' if unread is None else unread.refusal}")
     return known
 
 
@@ -103,18 +109,19 @@ def parts(path: Path) -> Iterator[Path]:
     yield from known.parts(path)
 
 
-def read(path: Path, known: Format | None = None) -> tuple[str, Contents]:
+def read(path: Path, known: Format | None = None, budget: WorkBudget | None = None) -> tuple[str, Contents]:
     """The name of a file's format, and what the file holds; nothing that the file describes is executed.
 
     Args:
         path: a file or folder.
         known: its format, if it was identified before.
+        budget: the work that the file may cause; None: as much as one model may cause.
 
     Raises:
         CheckpointError: the file is refused or damaged, here or when one of its tensors is read.
         OSError: it is not there, or cannot be read.
     """
-    budget = WorkBudget()
+    budget = budget or WorkBudget()
     known = known or format_of(path)
     with one_line(path, known.name), budget:
         contents = known.read(path)

@@ -132,4 +132,12 @@ def _recognizes(candidate: Candidate) -> bool:
     return candidate.head[5:9] == b"\0\0\0{"
 
 
-FORMAT: Final = Format("safetensors", _recognizes, read, written_back, suffixes=(".safetensors",))
+def _holds_header(candidate: Candidate) -> bool:
+    """Whether the header fits into the file and begins like JSON: many binary files have a brace in the same place."""
+    length = int.from_bytes(candidate.head[:_LENGTH_BYTES], "little")
+    return length + _LENGTH_BYTES <= candidate.size and candidate.head[8:].lstrip(b"{ \t\r\n")[:1] in (b'"', b"}")
+
+
+FORMAT: Final = Format(
+    "safetensors", _recognizes, read, written_back, suffixes=(".safetensors",), searched=_holds_header
+)

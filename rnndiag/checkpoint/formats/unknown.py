@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import pickle
+import re
 from typing import TYPE_CHECKING, Final
 
+from rnndiag.checkpoint.formats.unread import unread_format
 from rnndiag.files.text import listing
 from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     from rnndiag.checkpoint.formats.base import Candidate
 
+_EARLY_PICKLE: Final = re.compile(rb"\([dl]p\d+\n|[}\]]q.|\(?c[\w.]+\n\w+\n(?:p\d+\n|q|\()|\(i[\w.]+\n\w+\n", re.DOTALL)
+"""The first bytes of a pickle of protocol 0 or 1: a dict, a list, a class or an instance."""
+
 _MAGIC: Final = (
-    (b"GGUF", "a GGUF file, which is not read"),
     (b"PK\x05\x06", "an empty zip archive"),
     (b"\x1f\x8b", "compressed by gzip: decompress it first"),
     (b"BZh", "compressed by bzip2: decompress it first"),
@@ -26,6 +30,9 @@ _MAGIC: Final = (
 def describe(candidate: Candidate) -> str:
     """Say what a file or folder that no reader accepts seems to be, and what to do if that helps."""
     head, size = candidate.head, candidate.size
+    unread = unread_format(candidate)
+    if unread is not None:
+        return unread.refusal
     if candidate.is_folder or candidate.members:
         kind = "a folder" if candidate.is_folder else "a zip archive"
         held = listing([printable(name, 60) for name in sorted(candidate.names)], 4)
@@ -37,13 +44,18 @@ def describe(candidate: Candidate) -> str:
             return what
     if head[257:262] == b"ustar":
         return "a tar archive, which is not read here: unpack it first"
-    if head[4:8] == b"ORTM":
-        return "a model in ONNX Runtime's own format, which is not read: use the .onnx file that it was made from"
-    if head.startswith(pickle.PROTO) and head[1:2] <= bytes([pickle.HIGHEST_PROTOCOL]):
+    if _is_pickle(head):
         return "a pickle that torch.save did not write, or a piece of one that it did: save it with torch.save"
     if _is_text(head):
         return "a text file"
     return "of no known format"
+
+
+def _is_pickle(head: bytes) -> bool:
+    """Whether the first bytes are those of a pickle; protocol 0 looks like text."""
+    if head.startswith(pickle.PROTO):
+        return head[1:2] <= bytes([pickle.HIGHEST_PROTOCOL])
+    return _EARLY_PICKLE.match(head) is not None
 
 
 def _is_text(head: bytes) -> bool:

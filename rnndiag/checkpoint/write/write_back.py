@@ -13,13 +13,14 @@ from rnndiag.checkpoint.formats.base import Candidate
 from rnndiag.checkpoint.layers.answers import NO_ANSWERS, Answers
 from rnndiag.checkpoint.layers.find import find
 from rnndiag.checkpoint.layers.reparametrized import effective
-from rnndiag.checkpoint.load import file_digest, load
+from rnndiag.checkpoint.load import load
 from rnndiag.checkpoint.unpack import kind_of
 from rnndiag.checkpoint.write.addresses import AddressMap
 from rnndiag.checkpoint.write.edits import Edits
 from rnndiag.checkpoint.write.same_file import changed_since, check_unchanged
 from rnndiag.checkpoint.write.target import check_target, copied, try_folder
 from rnndiag.errors import CheckpointError, OutputError
+from rnndiag.files.digest import sha256_of
 from rnndiag.files.work_budget import WorkBudget
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def rewrite(
     _check_format(source, registry.format_of(source))
     _locate(edits, source, model.source.format, answers)
     with copied(source, target, force=force) as copy:
-        if file_digest(copy) != model.source.sha256:
+        if sha256_of(copy) != model.source.sha256:
             raise changed_since(source)
         try:
             edits.apply(copy)

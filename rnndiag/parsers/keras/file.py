@@ -16,7 +16,7 @@ from rnndiag.parsers.keras.layers import Other, Recurrent, Table
 from rnndiag.parsers.keras.modules import Modules
 from rnndiag.parsers.keras.weights import Variables
 from rnndiag.parsers.keras.weights_h5 import LegacyWeights
-from rnndiag.parsers.parsed import Parsed, RefusedError
+from rnndiag.parsers.parsed import DataError, Parsed, RefusedError
 from rnndiag.parsers.zip_member import open_member
 
 if TYPE_CHECKING:
@@ -59,13 +59,7 @@ def _parse(file: hdf5.Hdf5, config: Any) -> Parsed:
     configured = layers(config)
     parts = list(_parts(weights, configured))
     if not parts:
-        held = ", ".join(hdf5.names(file.root)[:4]) or "nothing"
-        what = (
-            "an HDF5 file in which Keras wrote no weights"
-            if configured is None
-            else "a Keras model without any weights"
-        )
-        raise RefusedError(f"{what} (it holds {held}): expected SimpleRNN, GRU or LSTM; save the model as .keras")
+        raise _without_weights(hdf5.names(file.root), is_configured=configured is not None)
     for part in parts:
         if not isinstance(part, Table):
             modules.add(part)
@@ -74,6 +68,22 @@ def _parse(file: hdf5.Hdf5, config: Any) -> Parsed:
             modules.add(part)
     modules.finish()
     return parsed
+
+
+def _without_weights(names: Sequence[str], *, is_configured: bool) -> RefusedError:
+    """Why a file without weights of Keras is refused."""
+    held = ", ".join(names[:4]) or "nothing"
+    if is_configured:
+        return RefusedError(f"a Keras model without any weights (it holds {held}): save the model as .keras")
+    if "RNN_0" in names and "CNN" in names:
+        return RefusedError(
+            "weights of an ELMo language model, which rnndiag does not read: its LSTMs (RNN_0) project and clip their"
+            " states; your own code can give rnndiag their step function with --import"
+        )
+    return DataError(
+        f"an HDF5 file in which Keras wrote no weights: it holds {held}; if these are the weights of a recurrent layer,"
+        " read them with h5py and save them with numpy.savez"
+    )
 
 
 def _legacy_root(root: hdf5.Group) -> hdf5.Group | None:

@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from rnndiag.checkpoint import load
-from rnndiag.checkpoint.formats.folders import models_in
 from rnndiag.checkpoint.formats.registry import FORMATS, format_of
+from rnndiag.checkpoint.search import models_in
 from rnndiag.errors import CheckpointError
 from tests.builders.format_files import FILES
 from tests.builders.refusals import clean_line
