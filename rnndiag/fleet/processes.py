@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import active_children, parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -91,7 +91,8 @@ def end_workers() -> None:
     for worker in workers:
         worker.terminate()
         if hasattr(signal, "SIGCONT") and worker.pid is not None and worker.is_alive():
-            os.kill(worker.pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):  # it ended in the meantime
+                os.kill(worker.pid, signal.SIGCONT)
     end = time.monotonic() + END_SECONDS
     wait_all = [worker.sentinel for worker in workers]
     while wait_all and (left := end - time.monotonic()) > 0:
