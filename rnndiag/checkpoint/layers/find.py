@@ -16,12 +16,14 @@ from rnndiag.checkpoint.layers.aliases import respell
 from rnndiag.checkpoint.layers.answers import NO_ANSWERS, Answers
 from rnndiag.checkpoint.layers.display_names import Place, name_modules, prefixes, shown, unwrapped
 from rnndiag.checkpoint.layers.embedding import Tables, is_table
+from rnndiag.checkpoint.layers.hints import MAX_TENSORS
 from rnndiag.checkpoint.layers.leak import Leaks
 from rnndiag.checkpoint.layers.nonlinearity import Choice
 from rnndiag.checkpoint.layers.renamed import Renamed
 from rnndiag.checkpoint.layers.reparametrized import effective
 from rnndiag.checkpoint.layers.respelled import take_spellings
 from rnndiag.checkpoint.layers.shapes import PARAMETER, RecurrentModule, SharedError, read_module
+from rnndiag.checkpoint.layers.unmodelled import reasons, unmodelled
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.errors import UnfitError
 from rnndiag.files.text import listing, shape_of
@@ -169,6 +171,7 @@ class _Search:
             except UnfitError as unfit:
                 self._problems[each.text] = str(unfit)
         take_spellings(renamed)
+        _name_unmodelled(renamed)
         own = {name for name in renamed.tensors if PARAMETER.fullmatch(name.rpartition(".")[2])}
         respell(renamed, own)
         self.notes += renamed.notes
@@ -233,6 +236,14 @@ class _Search:
         self._budget -= sum(costs.values())
         self._spent |= costs.keys()
         return True
+
+
+def _name_unmodelled(renamed: Renamed) -> None:
+    """Leave out the layers that rnndiag does not model, with the name of each kind."""
+    if len(renamed.tensors) <= MAX_TENSORS:
+        modules = unmodelled(renamed.tensors, renamed.facts)
+        renamed.misfits += reasons(modules)
+        renamed.drop([name for module in modules for name in module.tensors])
 
 
 def _modules(tensors: Mapping[str, Leaf]) -> Mapping[str, Mapping[str, Leaf]]:
