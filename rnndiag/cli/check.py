@@ -93,12 +93,13 @@ def _judge(run: ModelRun, gate: Gate, kept: Destination | None) -> int:
     written, brief = [], None
     if outputs.without_stdout and not measured.interrupted:
         none = "nothing new" if gate.known else "nothing found"
-        brief = partial(short.show, "Checked", none, quiet=outputs.quiet)
+        brief = partial(short.show, "Checked", none, failed=measured.failed, quiet=outputs.quiet)
     try:
         if kept is not None:
             written += _write_baseline(kept, gate, measured, force=outputs.force)
     finally:  # show the findings even if the baseline could not be written
-        run.deliver(measured, partial(lines.render, known=gate.known), brief=brief, also=written)
+        text = partial(lines.render, known=gate.known, failed=measured.failed)
+        run.deliver(measured, text, brief=brief, also=written)
     return max(measured.code, FAILED if gate.failed else 0)
 
 

@@ -50,7 +50,9 @@ class Measured:
     streamed: tuple[Path, ...] = ()
     """the file to which results were written as they finished; empty after an interrupt, when it is not complete"""
     skipped: frozenset[str] = frozenset()
-    """files in folders and patterns that are not models but were written next to a model"""
+    """files in folders and patterns that are not models"""
+    failed: int = 0
+    """models without a report, each of which has an error on stderr"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,7 @@ class ModelRun:
 
         kept: dict[int, Report] = {}
         skipped: set[str] = set()
-        code, streamed = 0, not self.fleet.resume
+        code, failed, streamed = 0, 0, not self.fleet.resume
         only_stream = None if each is not None or self.fleet.keeps else self.fleet.stream
         try:
             with self.fleet.lines(conditions) as write, interrupts.active(), closing(outcomes):
@@ -184,7 +186,7 @@ class ModelRun:
                         continue
                     if isinstance(result, Failure):
                         print_failure(result, verbose=self.verbose)
-                        code = max(code, result.code)
+                        code, failed = max(code, result.code), failed + 1
                     elif self.fleet.keeps:
                         kept[outcome.index] = result
                         interrupts.holds_results = True
@@ -200,7 +202,7 @@ class ModelRun:
         interrupted = code == INTERRUPTED
         files = self.fleet.streamed_files if streamed and not interrupted else ()
         reports = [kept[index] for index in sorted(kept)]
-        return Measured(reports, code, several, interrupted, files, frozenset(skipped))
+        return Measured(reports, code, several, interrupted, files, frozenset(skipped), failed)
 
 
 def requested_models(chosen: Choices, imported: str | None) -> tuple[str | UnfoundError, ...]:

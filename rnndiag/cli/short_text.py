@@ -53,12 +53,15 @@ class ShortText:
     def __init__(self, fail_on: str = "error") -> None:
         self._fail_on = fail_on
         self._shown: list[Failure] = []
-        self._more = self._models = 0
+        self._more = self._models = self._skipped = 0
         self._findings: Counter[str] = Counter()
 
     def add(self, report: Report) -> None:
         """Count the findings of a report."""
+        from rnndiag.renderers.cases import unjudged
+
         self._models += 1
+        self._skipped += len(unjudged(report))
         self._findings.update(finding.severity for finding in report.findings)
         found = severe_findings(report.findings, self._fail_on)
         if found and len(self._shown) < MAX_SHOWN:
@@ -76,19 +79,21 @@ class ShortText:
 
         return noted
 
-    def show(self, verb: str, none: str = "nothing found", *, quiet: bool) -> None:
+    def show(self, verb: str, none: str = "nothing found", *, failed: int = 0, quiet: bool) -> None:
         """Print the short text; print nothing if there was no report.
 
         Args:
             verb: the first word of the last line, such as ``Checked``.
             none: the text if there are no findings.
+            failed: the models that could not be measured.
             quiet: no color.
         """
         if not self._models:
             return
         from rnndiag.renderers.failures import render
-        from rnndiag.renderers.lines import counts_by_severity
+        from rnndiag.renderers.lines import counts_by_severity, not_measured
         from rnndiag.rules.words import counted
 
         last = f"{verb} {counted(self._models, 'model')}: {counts_by_severity(self._findings, none)}."
+        last += not_measured(failed, self._skipped)
         print_table(render(self._shown, more=self._more, last=last), quiet=quiet)

@@ -52,7 +52,7 @@ def cases(report: Report) -> Iterator[Case]:
 
 
 def unjudged(report: Report) -> tuple[Skipped, ...]:
-    """The recurrent layers of a model that were not measured: a verdict says nothing about them."""
+    """The recurrent layers, and the files of an archive, that were not measured: a verdict says nothing about them."""
     return tuple(each for each in report.source.skipped if each.recurrent)
 
 

@@ -11,12 +11,13 @@ MOST_SKIPPED = 6
 
 
 def add_caveats(grid: Table, report: Report, *, verbose: bool) -> None:
-    """Add rows of two columns. With ``verbose``, every skipped entry gets a row, not only the first entries.
+    """Add rows of two columns. With ``verbose``, every skipped entry gets a row.
 
-    Recurrent layers come first.
+    Otherwise, the first entries get a row, and all that look like a recurrent layer or a model.
     """
     skipped = sorted(report.source.skipped, key=lambda each: not each.recurrent)
-    shown = skipped if verbose else skipped[:MOST_SKIPPED]
+    always = sum(each.recurrent for each in skipped)
+    shown = skipped if verbose else skipped[: max(always, MOST_SKIPPED)]
     for each in shown:
         style = "yellow" if each.recurrent else "dim"
         grid.add_row("skipped", Text.assemble(each.name, (f"  {each.reason}", style)))

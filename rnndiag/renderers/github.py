@@ -16,7 +16,7 @@ COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}
 
 
 def render(reports: Sequence[Report]) -> str:
-    """Lines for each finding, for the recurrent layers that were skipped, and for each model's verdict."""
+    """Lines for each finding, for what was not measured, and for each model's verdict."""
     return "".join(f"{line}\n" for report in reports for line in _lines(report))
 
 
@@ -28,7 +28,7 @@ def _lines(report: Report) -> Iterator[str]:
     if missing := unjudged(report):
         # GitHub shows only ten annotations of each kind per step, so each model gets one.
         listed = "\n".join(f"{skipped.name}: {skipped.reason}" for skipped in missing)
-        yield _command("warning", path, "rnndiag: recurrent layers were skipped", listed)
+        yield _command("warning", path, "rnndiag: not everything was measured", listed)
     yield _command("notice", path, f"rnndiag: {report.verdict}", "\n".join(_verdict(report)))
 
 

@@ -21,7 +21,7 @@ def render(reports: Sequence[Report]) -> str:
     """The document, with its counts.
 
     Errors and warnings fail. Infos pass, and their text is the output of the test. A rule that could not be assessed,
-    does not apply or is switched off is skipped with the reason, and so is a recurrent layer that was not measured.
+    does not apply or is switched off is skipped with the reason, and so is a layer or file that was not measured.
     The output of a suite lists the assumptions.
     """
     document = JUnitXml("rnndiag")
@@ -46,7 +46,7 @@ def _suite(report: Report) -> TestSuite:
 
 
 def _unjudged(skipped: NotMeasured, path: str) -> TestCase:
-    test = TestCase("recurrent layer", f"{path}: {skipped.name}")
+    test = TestCase("not measured", f"{path}: {skipped.name}")
     test.result = Skipped(skipped.reason)
     return test
 

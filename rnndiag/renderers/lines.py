@@ -17,16 +17,28 @@ from rnndiag.rules.base import SEVERITIES, Finding
 from rnndiag.rules.words import counted
 
 
-def render(reports: Sequence[Report], *, known: int = 0) -> RenderableType:
-    """Models in the order given, and a last line that counts; ``known`` findings of a baseline are left out."""
+def render(reports: Sequence[Report], *, known: int = 0, failed: int = 0) -> RenderableType:
+    """Models in the order given, and a last line that counts.
+
+    Args:
+        reports: the reports of the models that were measured.
+        known: the findings of a baseline, which are left out.
+        failed: the models that could not be measured.
+    """
     reports = [escaped_strings(report) for report in reports]
     lines = [line for report in reports for line in _model(report, beside_baseline=known > 0)]
     total: Counter[str] = Counter(finding.severity for report in reports for finding in report.findings)
     found = counts_by_severity(total, "nothing new" if known else "nothing found")
     left_out = f" Known from the baseline: {known}." if known else ""
-    missing = sum(len(unjudged(report)) for report in reports)
-    skipped = f" Skipped recurrent layers: {missing}." if missing else ""
-    return Group(*lines, Text(f"Checked {counted(len(reports), 'model')}: {found}.{left_out}{skipped}", style="bold"))
+    missing = not_measured(failed, sum(len(unjudged(report)) for report in reports))
+    return Group(*lines, Text(f"Checked {counted(len(reports), 'model')}: {found}.{left_out}{missing}", style="bold"))
+
+
+def not_measured(models: int, parts: int) -> str:
+    """A sentence that counts the models that failed, and in other models the parts that were skipped; or nothing."""
+    counts = [counted(models, "model")] if models else []
+    counts += [f"{parts} {'layer or file' if parts == 1 else 'layers or files'}"] if parts else []
+    return f" Not measured: {', '.join(counts)}." if counts else ""
 
 
 def _model(report: Report, *, beside_baseline: bool) -> list[RenderableType]:

@@ -41,7 +41,7 @@ def _blocks(report: Report) -> Iterator[str]:
     yield f"**Summary:** {prose(report.summary)}"
     yield "\n".join(_table(report))
     if missing := unjudged(report):
-        lines = (f"- Skipped recurrent layer {code(each.name)}: {prose(each.reason)}" for each in missing)
+        lines = (f"- Not measured: {code(each.name)}: {prose(each.reason)}" for each in missing)
         yield "\n".join(lines)
     if report.notes:
         yield "\n".join(f"- Note: {prose(note)}" for note in report.notes)

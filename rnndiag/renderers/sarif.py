@@ -32,7 +32,7 @@ Json = dict[str, Any]
 def render(reports: Sequence[Report]) -> str:
     """One run over all the models.
 
-    The notifications of the run list the rules that could not be assessed, the recurrent layers that were not measured,
+    The notifications of the run list the rules that could not be assessed, the layers and files that were not measured,
     and the assumptions.
     """
     artifacts: list[Json] = []
@@ -128,7 +128,7 @@ def _notification(item: NotAssessed, where: Json) -> Json:
 
 
 def _unjudged(skipped: Skipped, where: Json) -> Json:
-    text = f"the recurrent layer {skipped.name} was skipped: {skipped.reason}"
+    text = f"{skipped.name} was not measured: {skipped.reason}"
     return _notified("warning", text, _location(skipped.name, where))
 
 

@@ -117,10 +117,10 @@ def _of_one_step(placed: _Placed) -> Iterator[str]:
 
 
 def _reading_notes(placed: _Placed) -> Iterator[str]:
-    """What was assumed in reading and which recurrent layers were skipped, each once for all files."""
+    """What was assumed in reading and what was not measured, each once for all files."""
     yield from dict.fromkeys(note for _, report in placed for note in report.notes)
     skipped = (each for _, report in placed for each in report.source.skipped if each.recurrent)
-    yield from dict.fromkeys(f"the recurrent layer {each.name} was skipped: {each.reason}" for each in skipped)
+    yield from dict.fromkeys(f"{each.name} was not measured: {each.reason}" for each in skipped)
 
 
 def _point(step: float, report: Report) -> Point:

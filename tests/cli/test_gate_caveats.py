@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -50,7 +51,35 @@ def test_every_format_says_what_was_skipped_and_assumed(cli: Cli, half_read: Pat
 def test_the_last_line_counts_what_was_skipped(cli: Cli, half_read: Path) -> None:
     probe = half_read.with_name("probe.pt")
     done = cli("check", half_read, *QUICK, "--probe", probe)
-    assert done.out.rstrip().endswith("Skipped recurrent layers: 2.")
+    assert done.out.rstrip().endswith("Not measured: 2 layers or files.")
+
+
+def test_the_last_line_counts_the_models_that_failed(cli: Cli, half_read: Path) -> None:
+    probe = half_read.with_name("probe.pt")
+    (half_read.parent / "lost.pt").write_bytes(b"")
+    done = cli(
+        "check", half_read, half_read.with_name("lost.pt"), half_read.with_name("gone.pt"), *QUICK, "--probe", probe
+    )
+    assert done.code == 2
+    assert done.out.rstrip().endswith("Not measured: 2 models, 2 layers or files.")
+    report = half_read.with_name("report.json")
+    done = cli(
+        "check", half_read.with_name("lost.pt"), half_read, *QUICK, "--probe", probe, "--format", f"jsonl={report}"
+    )
+    assert done.out.rstrip().endswith("Not measured: 1 model, 2 layers or files.")
+
+
+@pytest.mark.parametrize("form", ["table", *RENDERERS])
+def test_every_format_names_the_files_of_an_archive_that_were_not_read(cli: Cli, tmp_path: Path, form: str) -> None:
+    torch.manual_seed(0)
+    torch.save(nn.GRU(4, 8).state_dict(), tmp_path / "net.th")
+    with zipfile.ZipFile(tmp_path / "nets.whl", "w") as archive:
+        archive.write(tmp_path / "net.th", "data/net.th")
+        archive.writestr("data/phone", b"\x1c\0\0\0TFL3" + bytes(100))
+    done = cli("check", tmp_path / "nets.whl", *QUICK, "--fail-on", "never", "--format", form)
+    assert (done.code, done.err) == (0, "")
+    assert "phone" in done.out
+    assert "a TensorFlow Lite" in done.out
 
 
 def test_a_run_says_it_too(cli: Cli, half_read: Path) -> None:
@@ -58,7 +87,7 @@ def test_a_run_says_it_too(cli: Cli, half_read: Path) -> None:
     state["rnn.bias_ih_l0"] += 0.1
     torch.save(state, half_read.with_name("model_2.pt"))
     done = cli("trend", half_read, half_read.with_name("model_2.pt"), "--order", "given", *QUICK[:4])
-    assert "the recurrent layer lstm was skipped" in " ".join(done.out.split())
+    assert "lstm was not measured: recurrent, but" in " ".join(done.out.split())
 
 
 def test_an_undecided_net_is_a_warning_and_the_option_settles_it(cli: Cli, tmp_path: Path) -> None:
