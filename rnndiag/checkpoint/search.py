@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rnndiag.checkpoint.formats.base import Candidate, read_head
+from rnndiag.checkpoint.formats.plain_pickle import is_pickle
 from rnndiag.checkpoint.formats.registry import SUFFIXES, identify
 from rnndiag.checkpoint.formats.unread import UnreadFormat, unread_format
 from rnndiag.checkpoint.unpack import MAX_MEMBERS, TooLargeError, heads, kind_of
@@ -264,7 +265,7 @@ def _may_be_model(head: bytes) -> bool:
     if len(head) < MIN_BYTES:
         return False
     if not head.translate(None, _TEXT):
-        return _TEXT_FORMATS.match(head) is not None
+        return _TEXT_FORMATS.match(head) is not None or is_pickle(head)
     return head[5:9] == _SAFETENSORS or not (head.startswith(_OTHERS) or head[2:4] == _BYTECODE)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 from torch import nn
 
+from tests.builders.pickled_files import joblib_bytes
 from tests.builders.torch_export_files import present, pt2_of_2_8, zip_of_2_4
 
 if TYPE_CHECKING:
@@ -110,6 +113,15 @@ def onnx_file(folder: Path) -> Path:
     return write(folder / "model.onnx", body)
 
 
+def pickle_file(dump: Callable[[object], bytes], *, tensors: bool = False) -> Build:
+    def build(folder: Path) -> Path:
+        held = state() if tensors else {name: tensor.numpy() for name, tensor in state().items()}
+        (folder / "model.pkl").write_bytes(dump(held))
+        return folder / "model.pkl"
+
+    return build
+
+
 FILES: Final[dict[str, dict[str, Build]]] = {
     "torch": {"": torch_file},
     "torch-legacy": {"": legacy_file},
@@ -124,5 +136,11 @@ FILES: Final[dict[str, dict[str, Build]]] = {
     "keras": {"": keras_archive},
     "keras-h5": {"": keras_hdf5},
     "onnx": {"": onnx_file},
+    "pickle": {
+        "": pickle_file(pickle.dumps),
+        "text": pickle_file(partial(pickle.dumps, protocol=0)),
+        "tensors": pickle_file(pickle.dumps, tensors=True),
+        "joblib": pickle_file(joblib_bytes),
+    },
 }
 """By the name of the format, then of its layout."""

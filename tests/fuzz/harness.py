@@ -31,8 +31,18 @@ def main(target_name: str, folder: Path, options: list[str]) -> None:
         from tests.fuzz.targets import TARGETS
     target = TARGETS[target_name]
     corpora = [Path(option) for option in options if not option.startswith("-")]
-    for encoding in ("cp437", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-8-sig", "latin-1"):
+    for encoding in (
+        "cp437",
+        "utf-16-le",
+        "utf-16-be",
+        "utf-32-le",
+        "utf-32-be",
+        "utf-8-sig",
+        "latin-1",
+        "raw-unicode-escape",
+    ):
         "".encode(encoding)  # each is a module, imported on first use
+    "".encode("raw-unicode-escape")
     unwatched = Oracle(target.run, files, None)
     for seed in [path for corpus in corpora[-1:] for path in sorted(corpus.iterdir())]:
         problem = unwatched.judge(seed.read_bytes())

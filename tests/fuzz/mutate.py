@@ -14,13 +14,17 @@ NAMES: Final = (
     "torch._utils _rebuild_parameter", "torch._utils _rebuild_parameter_with_state",
     "torch._tensor _rebuild_from_type_v2", "torch.jit._pickle restore_type_tag", "torch.nn.modules.rnn GRU",
     "torch FloatStorage", "torch HalfStorage", "torch LongStorage", "torch BFloat16Storage", "torch.storage Untyped",
-    "__torch__.Net RNN", "copyreg _reconstructor", "numpy.core.multiarray _reconstruct",
+    "__torch__.Net RNN", "copyreg _reconstructor", "numpy.core.multiarray _reconstruct", "numpy dtype",
+    "numpy._core.multiarray scalar", "numpy._core.numeric _frombuffer", "numpy ndarray", "_codecs encode",
+    "torch.storage _load_from_bytes", "joblib.numpy_pickle NumpyArrayWrapper", "mymodels.nets Net",
 )  # fmt: skip
 WORDS: Final = (
     "storage", "module", "cpu", "0", "1", "99", "weight_ih", "weight_hh", "weight_ih_l0", "weight_hh_l0_reverse",
     "bias_hh_l0", "rnn.weight_hh_l1", "_parameters", "_buffers", "_modules", "mode", "RNN_TANH", "nonlinearity", "relu",
     "optimizer", "param_groups", "state", "parametrizations.weight_hh_l0.original0", "weight_hh_l0_g", "\n", "\x1b[2J",
     "a" * 300, ".", "", "..", "embedding.weight",
+    "f4", "f8", "O8", "bfloat16", "<", ">", "latin1", "shape", "dtype", "order", "F", "C",
+    "numpy_array_alignment_bytes",
 )  # fmt: skip
 NUMBERS: Final = (0, 1, 2, 3, 4, 8, 64, 65, 255, 2**31 - 1, 2**31, 2**61, 2**62, 2**64, -1, -2, -(2**63))
 

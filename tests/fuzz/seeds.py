@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import pickle
 import tarfile
 import tempfile
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +23,7 @@ import torch.distributed.checkpoint as distributed
 from safetensors.torch import save as save_tensors
 from torch import nn
 
+from tests.builders.pickled_files import joblib_bytes, module_of
 from tests.fuzz import mutate
 
 if TYPE_CHECKING:
@@ -135,6 +140,24 @@ def seeds() -> Iterator[tuple[str, str, bytes]]:
     arrays = io.BytesIO()
     np.savez(arrays, **{name: tensor.numpy() for name, tensor in numbers.items()})
     yield "npz", "rnn", arrays.getvalue()
+    own = {name: tensor.numpy() for name, tensor in numbers.items()}
+    yield "torch-zip", "arrays", member(saved(own), "data.pkl")
+    yield "torch-zip", "arrays-5", member(saved(own, protocol=5), "data.pkl")
+    for protocol in range(6):
+        yield "plain-pickle", f"arrays-{protocol}", pickle.dumps(own, protocol)
+        yield "plain-pickle", f"tensors-{protocol}", pickle.dumps(numbers["weight_hh_l0"], protocol)
+    yield (
+        "plain-pickle",
+        "objects",
+        pickle.dumps([np.array([None, 1]), np.float32(2), np.asfortranarray(np.ones((2, 3)))]),
+    )
+    with module_of("skorch.net", "NeuralNet") as made:
+        yield "plain-pickle", "net", pickle.dumps(made.NeuralNet(file=saved(held["rnn"]), weights=np.ones((2, 2))))
+        yield "plain-pickle", "net-0", pickle.dumps(made.NeuralNet(weights=np.ones((2, 2))), 0)
+    yield "joblib", "arrays", joblib_bytes(own)
+    yield "joblib", "objects", joblib_bytes([np.array([None]), np.ones((2, 2), ">f4")], aligned=False)
+    for compress in (zlib.compress, gzip.compress, bz2.compress, lzma.compress):
+        yield "joblib", compress.__module__.strip("_"), compress(joblib_bytes(own["weight_hh_l0"]))
     exported = io.BytesIO()
     torch.export.save(torch.export.export(nn.RNN(1, 2), (torch.zeros(3, 1),)), exported)
     yield "torch-export", "rnn", exported.getvalue()

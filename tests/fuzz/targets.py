@@ -23,6 +23,7 @@ from rnndiag.checkpoint.layers.mapping import RoleMap, parse_map
 from rnndiag.checkpoint.unpickling import walk
 from rnndiag.checkpoint.unpickling.rebuild import Storage
 from rnndiag.checkpoint.unpickling.unpickler import TensorUnpickler
+from rnndiag.parsers.worker import PARSERS
 from tests.fuzz import mutate
 from tests.fuzz.oracle import examine, hold
 
@@ -103,7 +104,7 @@ class _Unpickler(TensorUnpickler):
 def run_pickle(data: bytes, _folder: pathlib.Path) -> None:
     """The inert unpickler alone, and the walk over what it gives."""
     try:
-        root = _Unpickler(io.BytesIO(data), encoding="utf-8").load()
+        root = _Unpickler(io.BytesIO(data), reopen=lambda: io.BytesIO(data)).load()
         contents = walk.walk(root, 1 << 16)
     except MemoryError:
         raise
@@ -217,7 +218,7 @@ def run_metadata(data: bytes, folder: pathlib.Path) -> None:
 def run_parser(name: str) -> Callable[[bytes, pathlib.Path], None]:
     """The input is a file for a parser that runs in a process of its own, where any exception is a refusal."""
 
-    module = importlib.import_module(f"rnndiag.parsers.{name}")  # now, to be instrumented
+    module = importlib.import_module(PARSERS[name])  # now, to be instrumented
 
     def run(data: bytes, folder: pathlib.Path) -> None:
         path = folder / "model"
@@ -244,12 +245,14 @@ TARGETS: Final[dict[str, Target]] = {
     "zip": Target(as_file("model.zip"), max_len=16384),
     "tar": Target(run_tar, max_len=16384),
     "tar-compressed": Target(as_file("model.tgz"), max_len=4096),
+    "plain-pickle": Target(as_file("model.pkl"), mutate.pickled),
+    "joblib": Target(as_file("model.joblib"), mutate.pickled),
     "names": Target(run_names, mutate.lines, 2048),
     "npz": Target(as_file("model.npz"), max_len=4096),
     "torch-export": Target(as_file("model.pt2"), max_len=32768),
     "index": Target(run_index, mutate.json_like, max_len=2048),
     "metadata": Target(run_metadata, mutate.pickled, 4096),
-    "onnx": Target(run_parser("onnx_model"), max_len=8192),
-    "keras": Target(run_parser("keras_model"), max_len=32768),
+    "onnx": Target(run_parser("onnx"), max_len=8192),
+    "keras": Target(run_parser("keras"), max_len=32768),
     "map": Target(run_map, mutate.mapping, 512),
 }

@@ -14,6 +14,7 @@ from rnndiag.checkpoint.formats import (
     keras,
     numpy,
     onnx,
+    plain_pickle,
     safetensors,
     sharded,
     torch_export,
@@ -50,6 +51,7 @@ FORMATS: Final[tuple[Format, ...]] = (
     keras.ARCHIVE,
     keras.HDF5,
     onnx.FORMAT,
+    plain_pickle.FORMAT,
 )
 """A new format is a file with a ``Format`` in it, and its entry here. The first that recognizes a file reads it."""
 

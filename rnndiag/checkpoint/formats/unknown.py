@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import re
 from typing import TYPE_CHECKING, Final
 
 from rnndiag.checkpoint.formats.unread import unread_format
@@ -13,15 +11,13 @@ from rnndiag.printable import printable
 if TYPE_CHECKING:
     from rnndiag.checkpoint.formats.base import Candidate
 
-_EARLY_PICKLE: Final = re.compile(rb"\([dl]p\d+\n|[}\]]q.|\(?c[\w.]+\n\w+\n(?:p\d+\n|q|\()|\(i[\w.]+\n\w+\n", re.DOTALL)
-"""The first bytes of a pickle of protocol 0 or 1: a dict, a list, a class or an instance."""
-
 _MAGIC: Final = (
     (b"PK\x05\x06", "an empty zip archive"),
     (b"\x1f\x8b", "compressed by gzip: decompress it first"),
     (b"BZh", "compressed by bzip2: decompress it first"),
     (b"\xfd7zXZ\x00", "compressed by xz: decompress it first"),
     (b"\x28\xb5\x2f\xfd", "compressed by zstd: decompress it first"),
+    (b"\x04\x22\x4d\x18", "compressed by lz4: decompress it first"),
     (b"version https://git-lfs", "a Git LFS pointer: fetch the file itself with git lfs pull"),
     (b"<", "an HTML or XML page, perhaps of a download that failed"),
 )
@@ -44,18 +40,9 @@ def describe(candidate: Candidate) -> str:
             return what
     if head[257:262] == b"ustar":
         return "a tar archive, which is not read here: unpack it first"
-    if _is_pickle(head):
-        return "a pickle that torch.save did not write, or a piece of one that it did: save it with torch.save"
     if _is_text(head):
         return "a text file"
     return "of no known format"
-
-
-def _is_pickle(head: bytes) -> bool:
-    """Whether the first bytes are those of a pickle; protocol 0 looks like text."""
-    if head.startswith(pickle.PROTO):
-        return head[1:2] <= bytes([pickle.HIGHEST_PROTOCOL])
-    return _EARLY_PICKLE.match(head) is not None
 
 
 def _is_text(head: bytes) -> bool:

@@ -146,6 +146,11 @@ def leaf_of(numbers: object, dtype: object, shape: object, *, is_fortran: bool, 
     return stored(kind, shape, found, is_fortran=is_fortran, axes=axes)
 
 
+def bytes_of(kind: NumberType, shape: tuple[int, ...]) -> int:
+    """The number of bytes of an array."""
+    return math.prod(shape) * kind.in_numpy.itemsize
+
+
 def stored(
     kind: NumberType, shape: tuple[int, ...], found: ByteString, *, is_fortran: bool = False, axes: object = None
 ) -> Leaf:
@@ -154,7 +159,7 @@ def stored(
     Raises:
         pickle.UnpicklingError: axes that are no permutation.
     """
-    expected = math.prod(shape) * kind.in_numpy.itemsize
+    expected = bytes_of(kind, shape)
     if not found.least <= expected <= found.most:
         return Unusable(f"an array {shape_of(shape)} needs {expected} bytes, the file holds {found.most}")
     if axes is not None:
@@ -191,7 +196,7 @@ class _Numbers:
     def _tensor(self) -> Tensor:
         stored_as = self._kind.in_numpy
         data = self._read()
-        expected = math.prod(self._shape) * stored_as.itemsize
+        expected = bytes_of(self._kind, self._shape)
         if len(data) != expected:
             raise pickle.UnpicklingError(f"an array of {expected} bytes, for which the file holds {len(data)}")
         array = np.frombuffer(data, stored_as).reshape(self._shape, order=self._order)

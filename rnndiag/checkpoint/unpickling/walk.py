@@ -211,8 +211,7 @@ class _Walker:
             here = path.child(name) if name else path
             for key, leaf in leaves.items():
                 self._count(here, key, leaf)
-            if leaves:
-                facts[name] = self._describe(part)
+            facts[name] = self._describe(part)
             todo += [(_join(name, key), value) for key, value in reversed(within)]
             left_out = {*leaves, *(key for key, _ in within)}
             self._entries(here, [(key, value) for key, value in state.items() if key not in left_out])

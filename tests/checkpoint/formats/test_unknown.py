@@ -25,7 +25,7 @@ from rnndiag.errors import CheckpointError
         (b"\x89HDF\r\n\x1a\n" + b"\0" * 100, "HDF5"),
         (b"GGUF\x03\0\0\0", "GGUF"),
         (gzip.compress(b"x", mtime=0), "gzip: decompress it first"),
-        (pickle.dumps({"rnn": 1}), "a pickle that torch.save did not write"),
+        (pickle.dumps({"rnn": 1}), "no tensors, only settings or a vocabulary"),
         (b"\xfe\xed\xfa\xce" * 10, "of no known format"),
         (b"PK\x05\x06" + b"\0" * 18, "an empty zip archive"),
         (b"PK\x03\x04" + b"\0" * 18, "cut short"),
