@@ -167,7 +167,8 @@ class CarryReadout(StepJacobian):
         cell = exponent[..., outgoing:]
         output = exponent[..., :outgoing] if self.projection is None else exponent[..., :1].expand_as(cell)
         repeated = torch.cat((cell.repeat(*(1,) * (cell.ndim - 1), 3), output), -1)
-        above = (output - cell).nan_to_num(nan=0.0)  # dh reads dc, whose rows have been scaled
+        # dh reads dc, whose rows have been scaled. A row of dc that becomes zero is as small in dh.
+        above = torch.where(cell.isneginf(), -torch.inf, output - cell)
         return replace(
             self,
             gain=times_power_of_two(self.gain, repeated),
