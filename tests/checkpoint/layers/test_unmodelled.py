@@ -54,7 +54,6 @@ class QRNN(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(3, 12)
-        self.rnn = nn.GRU(3, 4)
 
 
 def test_a_pickled_class_is_named_by_its_class(tmp_path) -> None:
