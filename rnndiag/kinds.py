@@ -120,6 +120,7 @@ _PEEPHOLES: Final = ("peephole_input", "peephole_forget", "peephole_output")
 KINDS: Final[dict[str, Kind]] = {
     "tanh": Kind(ELMAN, "a tanh RNN", bounded=True, nonlinearity="tanh", elman=True, of_pytorch=True),
     "relu": Kind(ELMAN, "a ReLU RNN", nonlinearity="relu", elman=True, of_pytorch=True),
+    "linear": Kind(ELMAN, "a linear RNN", elman=True),
     "gru": Kind(GATED, "a GRU", bounded=True, of_pytorch=True),
     "lstm": Kind(LONG_SHORT, "an LSTM", of_pytorch=True),
     "hard_sigmoid_lstm": Kind(LONG_SHORT, "an LSTM with hard_sigmoid gates"),

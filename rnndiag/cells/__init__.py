@@ -8,11 +8,13 @@ from rnndiag.cells.gru import GRU
 from rnndiag.cells.gru_reset_first import GRUResetFirst
 from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.cells.leaky import Leaky, LeakyCurrent
+from rnndiag.cells.linear import Linear
 from rnndiag.cells.lstm import LSTM
 
 CELLS: dict[str, Cell] = {
     "tanh": Elman("tanh"),
     "relu": Elman("relu"),
+    "linear": Linear(),
     "gru": GRU(),
     "lstm": LSTM(),
     "hard_sigmoid_lstm": LSTM(),

@@ -133,6 +133,8 @@ class ModuleFacts:
     class_path: str = ""
     """Module and qualified name, e.g. ``torch.nn.modules.rnn.GRU``; empty: the file names no class."""
     nonlinearity: Nonlinearity | None = None
+    likely: Nonlinearity = "tanh"
+    """The nonlinearity to assume where nothing says it."""
     reset_after: bool = True
     """False: a GRU whose reset gate multiplies the state, not its product with ``W_hn``."""
     kind: str = ""

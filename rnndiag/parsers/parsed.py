@@ -49,6 +49,8 @@ class Convention:
     form: Form = PYTORCH_FORM
     backwards: bool = False
     """True: one direction, from the end of the sequence to its start; ``_reverse`` stays out of its tensors' names."""
+    likely: Literal["tanh", "relu"] | None = None
+    """The nonlinearity to assume where nothing says it: the default of the library that wrote the module."""
 
 
 @dataclass(slots=True)

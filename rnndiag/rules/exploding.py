@@ -122,8 +122,8 @@ class ChaoticDynamics(LayerRule):
 
     def excludes_layer(self, layer: LayerMeasures) -> str | None:
         return (
-            "the states of a diverging ReLU net only grow, which is not chaos"
-            if KINDS[layer.cell].nonlinearity == "relu"
+            "the states of a diverging ReLU or linear net only grow, which is not chaos"
+            if KINDS[layer.cell].nonlinearity == "relu" or layer.cell == "linear"
             else None
         )
 

@@ -47,6 +47,8 @@ class UnitsSaturated(LayerRule):
     needs = ("saturation",)
 
     def excludes_layer(self, layer: LayerMeasures) -> str | None:
+        if layer.cell == "linear":
+            return "a linear layer does not saturate"
         return "ReLU does not saturate" if KINDS[layer.cell].nonlinearity == "relu" else None
 
     def assess_layer(self, layer: LayerMeasures, subject: Subject, at: Thresholds) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from rnndiag.cells.layer import RecurrentLayer
+from rnndiag.kinds import ELMAN
 from rnndiag.treatments.base import Applied, Treatment
 from rnndiag.treatments.judging import MAX_SATURATED_SHARE
 from rnndiag.treatments.layerwise import each_layer
@@ -29,8 +30,8 @@ class ScaleInputs(Treatment):
     def unsuited(self, patient: Patient) -> str | None:
         if not patient.finite:
             return "its weights are not finite"
-        if any(layer.kind.nonlinearity == "relu" and layer.kind.elman for layer in patient.stack.layers):
-            return "one factor on all that drives a ReLU net changes none of its slopes"
+        if any(layer.kind.family is ELMAN and layer.kind.nonlinearity != "tanh" for layer in patient.stack.layers):
+            return "one factor on all that drives a ReLU or linear net changes none of its slopes"
         if patient.gated and patient.gain.verdict != "exploding" and not patient.gain.saturated > MAX_SATURATED_SHARE:
             return "few of its slopes are saturated, and its gates decide what it keeps"
         return None

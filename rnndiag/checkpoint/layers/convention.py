@@ -93,6 +93,7 @@ def to_pytorch_layout(
     biases = _biases(held, shapes, rows, blocks)
     facts = ModuleFacts(
         nonlinearity=known.nonlinearity,
+        likely=known.likely or "tanh",
         reset_after=reset_after,
         kind=known.kind,
         form=known.form,

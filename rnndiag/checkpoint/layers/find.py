@@ -272,8 +272,10 @@ def _stack(found: _Found, name: str, choice: Choice, confirmed: str | None, copi
     prefix = f"{name}." if name else ""
     facts = found.facts or ModuleFacts()
     cell, assumed = facts.kind or module.kind, False
+    if cell == "linear" and choice.asked is not None:  # linear is an assumption
+        cell = choice.asked
     if cell not in KINDS:  # only the nonlinearity is missing: rnn, leaky, leaky_current
-        nonlinearity, assumed = choice.of(own, facts.nonlinearity)
+        nonlinearity, assumed = choice.of(own, facts.nonlinearity, facts.likely)
         cell = nonlinearity if cell == "rnn" else f"{cell}_{nonlinearity}"
 
     def layer(level: int, reverse: bool, slot: Mapping[str, Tensor]) -> RecurrentLayer:

@@ -64,8 +64,7 @@ class Leaks:
                     "of a continuous-time net)"
                 )
             else:
-                # An address of zero stands for a number that the file does not hold.
-                extra[own] = constant(1, 0.0 if self.traced else given, torch.float64)
+                extra[own] = constant(1, given, torch.float64)
         return extra
 
     def check(self, module: RecurrentModule) -> None:

@@ -53,16 +53,16 @@ def part(leaf: Leaf, axis: int, start: int, stop: int) -> Leaf:
 
 
 def concatenated(leaves: Sequence[Leaf], axis: int = 0) -> Leaf:
-    """Tensors of equal shapes put together along one axis.
+    """Tensors put together along one axis, along which alone they may differ in size.
 
     Raises:
-        UnfitError: the shapes differ, or a tensor is not usable.
+        UnfitError: the shapes do not fit each other, or a tensor is not usable.
     """
     shapes = [shape(leaf) for leaf in leaves]
-    if len(set(shapes)) > 1 or len(shapes[0]) <= axis:
-        raise UnfitError(f"expected tensors of equal shapes, got {', '.join(map(shape_of, shapes[:6]))}")
+    if len({(*each[:axis], *each[axis + 1 :]) for each in shapes}) > 1 or len(shapes[0]) <= axis:
+        raise UnfitError(f"expected tensors that fit next to each other, got {', '.join(map(shape_of, shapes[:6]))}")
     size = list(shapes[0])
-    size[axis] *= len(leaves)
+    size[axis] = sum(each[axis] for each in shapes)
     usable = [leaf for leaf in leaves if not isinstance(leaf, Unusable)]  # all of them: shape() has looked
 
     def read() -> Tensor | Unusable:
@@ -80,6 +80,22 @@ def concatenated(leaves: Sequence[Leaf], axis: int = 0) -> Leaf:
 def constant(size: int, value: float, dtype: torch.dtype) -> Leaf:
     """A vector of equal numbers, which takes the memory of one."""
     return StoredTensor((size,), dtype, partial(_filled, size, value, dtype))
+
+
+def dtype_of(leaf: Leaf) -> torch.dtype:
+    """The dtype of a tensor.
+
+    Raises:
+        UnfitError: it is not usable, with the reason.
+    """
+    if isinstance(leaf, Unusable):
+        raise UnfitError(leaf.reason)
+    return leaf.dtype
+
+
+def forget_one(units: int, order: str, dtype: torch.dtype) -> Leaf:
+    """A bias of zeros with 1 in the block ``f`` of a gate order: what a library adds to its forget gate."""
+    return concatenated([constant(units, float(gate == "f"), dtype) for gate in order])
 
 
 def _filled(size: int, value: float, dtype: torch.dtype) -> Tensor:

@@ -75,6 +75,7 @@ class Renamed:
             UnfitError: the tensors do not fit each other, or others have the names that they would get.
         """
         names = [f"{path}.{name}" if path else name for name in reading.used]
+        path = ".".join(filter(None, (path, reading.inner)))
         converted = self._enter(reading.tensors, names, reading.convention, path, reading.suffix, reading.extra)
         self.notes += [note.replace("{name}", printable(path) or "(top level)") for note in reading.notes]
         return converted

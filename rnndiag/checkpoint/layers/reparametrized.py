@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -18,6 +19,12 @@ from rnndiag.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+_RAW: Final = re.compile(
+    r"(?P<module>(?:.*\.)?)(?P<kind>weight_(?:ih|hh))_(?P<level>l\d{1,3}(?:_reverse)?)_raw", re.DOTALL
+)
+"""The names of weights before dropout on weights."""
+_SCALE: Final = re.compile(r"(?:.*\.)?(?:weight|bias)_(?:ih|hh|hr)_l\d{1,3}(?:_reverse)?_scale", re.DOTALL)
+"""The names of icefall's scales."""
 _NEW: Final = re.compile(r"(?P<module>(?:.*\.)?)parametrizations\.(?P<own>[^.]+)\.(?P<part>.+)", re.DOTALL)
 """The names that ``torch.nn.utils.parametrize`` gives."""
 
@@ -35,12 +42,16 @@ class _Scheme:
 def effective(tensors: Mapping[str, Leaf]) -> tuple[dict[str, Leaf], tuple[str, ...]]:
     """The same tensors with parametrised ones replaced by what the network computes with.
 
-    Read are weight norm and spectral norm, each in both of torch's forms, orthogonal parametrisations and
-    pruning masks; what another parametrisation makes is ``Unusable``.
+    Read are weight norm and spectral norm, each in both of torch's forms, orthogonal parametrisations, pruning masks,
+    weights before dropout (``weight_hh_l0_raw``) and weights with a scale (``weight_hh_l0_scale``); what another
+    parametrisation makes is ``Unusable``.
 
     Returns:
         The tensors by name, and the assumptions made, one sentence each.
     """
+    tensors, dropped = _without_dropout(tensors)
+    tensors, scaled = _with_scales(tensors)
+    notes = (*dropped, *scaled)
     parts: defaultdict[str, dict[str, Leaf]] = defaultdict(dict)
     for name, leaf in tensors.items():
         whole, part = _split(name, tensors)
@@ -52,11 +63,65 @@ def effective(tensors: Mapping[str, Leaf]) -> tuple[dict[str, Leaf], tuple[str, 
         if held.keys() == set(_ORTHOGONAL.parts) and not isinstance(leaf := result[whole], Unusable) and _square(leaf)
     ]
     if not exponentials:
-        return result, ()
+        return result, notes
     note = (
         f"the matrix exponential, torch's default for square orthogonal weights, was taken for {listing(exponentials)}"
     )
-    return result, (note,)
+    return result, (*notes, note)
+
+
+def _without_dropout(tensors: Mapping[str, Leaf]) -> tuple[Mapping[str, Leaf], tuple[str, ...]]:
+    """The weights of nets with dropout on weights (AWD-LSTM, fastai), as they are without dropout.
+
+    Such a net stores ``weight_hh_l0_raw``, and sometimes a copy ``weight_hh_l0`` that the last forward pass thinned
+    out. The raw weight is in the recurrent module or in the wrapper around it.
+    """
+    raw = {name: match for name in tensors if (match := _RAW.fullmatch(name))}
+    if not raw:
+        return tensors, ()
+    result = {name: leaf for name, leaf in tensors.items() if name not in raw}
+    stale = []
+    for name, match in raw.items():
+        inside = any(
+            f"{match['module']}module.{kind}_{match['level']}" in tensors for kind in ("weight_ih", "weight_hh")
+        )
+        whole = f"{match['module']}{'module.' * inside}{match['kind']}_{match['level']}"
+        stale += [printable(whole)] if whole in result else []
+        result[whole] = tensors[name]
+    if not stale:
+        return result, ()
+    return result, (
+        f"{listing(stale, 3)} came from the tensors with _raw, because those without it are copies with dropout",
+    )
+
+
+def _with_scales(tensors: Mapping[str, Leaf]) -> tuple[Mapping[str, Leaf], tuple[str, ...]]:
+    """The parameters of icefall's ``ScaledLSTM``, each ``weight * exp(scale)``."""
+    scales = {name: name.removesuffix("_scale") for name in tensors if _SCALE.fullmatch(name)}
+    scales = {name: whole for name, whole in scales.items() if whole in tensors}
+    if not scales:
+        return tensors, ()
+    result = {name: leaf for name, leaf in tensors.items() if name not in scales}
+    for name, whole in scales.items():
+        result[whole] = _scaled(tensors[whole], tensors[name])
+    modules = dict.fromkeys(printable(whole.rpartition(".")[0]) or "(top level)" for whole in scales.values())
+    return result, (f"the parameters of {listing(list(modules), 3)} were multiplied by exp of their scales (icefall)",)
+
+
+def _scaled(leaf: Leaf, scale: Leaf) -> Leaf:
+    if isinstance(leaf, Unusable):
+        return leaf
+    if isinstance(scale, Unusable) or math.prod(scale.shape) != 1:
+        return Unusable("its scale is not one number")
+
+    def read() -> Tensor | Unusable:
+        value, exponent = value_of(leaf), value_of(scale)
+        if isinstance(value, Unusable) or isinstance(exponent, Unusable):
+            return Unusable("it or its scale cannot be read")
+        wide = torch.promote_types(value.dtype, torch.float32)
+        return (value.to(wide) * exponent.to(wide).reshape(()).exp()).to(value.dtype)
+
+    return StoredTensor(leaf.shape, leaf.dtype, read)
 
 
 def _split(name: str, tensors: Mapping[str, Leaf]) -> tuple[str, str]:

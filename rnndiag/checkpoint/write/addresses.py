@@ -30,14 +30,18 @@ NOT_STORED: Final = "the file holds no such numbers, they are taken as zero"
 """The reason for addresses where reading fills in zeros: a bias that stands for two."""
 
 
+FIRST: Final = 1 << 40
+"""The first address. No constant that reading fills in, such as a leak of 1, is as large."""
+
+
 class AddressMap:
-    """Gives every number of the tensors entered an address of its own, from 1 on.
+    """Gives every number of the tensors entered an address of its own, from ``FIRST`` on.
 
     Numbers without a location get an address of zero or below, which stands for the reason.
     """
 
     def __init__(self) -> None:
-        self._next = 1
+        self._next = FIRST
         self._starts: list[int] = []
         self._locations: list[Location] = []
         self._leaves: dict[Location, StoredTensor] = {}
@@ -71,7 +75,8 @@ class AddressMap:
             addresses: any real numbers, ``[n]``; those that are no address are answered with a reason.
         """
         whole = np.floor(addresses)
-        is_address = (whole == addresses) & (addresses > -len(self._reasons)) & (addresses < self._next)
+        is_reason = (addresses <= 0) & (addresses > -len(self._reasons))
+        is_address = (whole == addresses) & (is_reason | ((addresses >= FIRST) & (addresses < self._next)))
         if not is_address.all():
             (where,) = np.nonzero(~is_address)
             yield COMPUTED, where, where

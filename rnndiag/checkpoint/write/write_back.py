@@ -130,8 +130,9 @@ def _computed_nowhere(contents: Contents, address_map: AddressMap) -> Contents:
 
     def container(held: Container) -> Container:
         tensors, _ = effective(held.tensors)
+        stored = {id(leaf) for leaf in held.tensors.values()}
         for name, leaf in tensors.items():
-            if name not in held.tensors:
+            if id(leaf) not in stored:
                 tensors[name] = address_map.nowhere(
                     leaf, "it is parametrised (weight_norm and the like): remove that, and save the model again"
                 )

@@ -4,8 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rnndiag.checkpoint.layers.spellings.equinox import Equinox
+from rnndiag.checkpoint.layers.spellings.flax import Flax
+from rnndiag.checkpoint.layers.spellings.haiku import HaikuGRU, HaikuLSTM, HaikuRNN
+from rnndiag.checkpoint.layers.spellings.joined_linear import JoinedLinear
+from rnndiag.checkpoint.layers.spellings.leaky import NN4N, Neurogym, PsychRNN
+from rnndiag.checkpoint.layers.spellings.mlx import MLX
+from rnndiag.checkpoint.layers.spellings.reservoirs import ResDAG, Reservoirpy
+from rnndiag.checkpoint.layers.spellings.tensorflow1 import TensorFlow1, TensorFlow1GRU
+
 if TYPE_CHECKING:
     from rnndiag.checkpoint.layers.spellings.base import Spelling
 
-SPELLINGS: Final[tuple[Spelling, ...]] = ()
+SPELLINGS: Final[tuple[Spelling, ...]] = (
+    Flax(),
+    HaikuLSTM(),
+    HaikuGRU(),
+    HaikuRNN(),
+    Equinox(),
+    MLX(),
+    TensorFlow1(),
+    TensorFlow1GRU(),
+    Neurogym(),
+    PsychRNN(),
+    NN4N(),
+    Reservoirpy(),
+    ResDAG(),
+    JoinedLinear(),
+)
 """In the order in which they are tried; the first that reads a module keeps its tensors."""

@@ -26,6 +26,8 @@ class Reading:
     """The names, relative to the module, of all tensors that this layer accounts for."""
     extra: Mapping[str, Leaf] = field(default_factory=dict)
     """Parameters beyond PyTorch's, by their names in ``rnndiag.kinds``, in the gate order of ``convention``."""
+    inner: str = ""
+    """The path of the layer, relative to the module; empty: the module itself is the layer."""
     suffix: str = ""
     """The level and direction, as in PyTorch's names (``_l0_reverse``); empty for a cell."""
     notes: tuple[str, ...] = ()
