@@ -13,6 +13,7 @@ from rnndiag.checkpoint.formats import registry
 from rnndiag.checkpoint.layers.answers import NO_ANSWERS, Answers
 from rnndiag.checkpoint.layers.find import find
 from rnndiag.checkpoint.layers.hints import hint
+from rnndiag.checkpoint.layers.leak import NO_LEAK
 from rnndiag.checkpoint.model import Model, Skipped, Source
 from rnndiag.errors import CheckpointError, NotAModelError
 from rnndiag.files.digest import sha256_of
@@ -22,6 +23,7 @@ from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     from rnndiag.checkpoint.contents import Contents
+    from rnndiag.checkpoint.layers.find import Findings
 
 EXPECTED_LAYERS: Final = {"Keras": "a SimpleRNN, GRU or LSTM layer"}
 """What rnndiag looks for in a model of a framework. For all other frameworks it looks for PyTorch's names."""
@@ -67,7 +69,7 @@ def _loaded(path: str, answers: Answers) -> Model:
         names = [printable(name, 80) for part in contents.containers for name in part.tensors]
         raise CheckpointError(f"{path}: {findings.unmatched[0]}; the file holds {listing(names, 8) or 'no tensors'}")
     if not findings.stacks:
-        nothing = f"{_nothing_found(findings.skipped, contents.framework)}{_mapping_to_try(contents)}"
+        nothing = f"{_nothing_found(findings.skipped, contents.framework)}{_mapping_to_try(contents, findings)}"
         is_general = found.format is not None and found.format.is_general
         if is_general and not any(each.recurrent for each in findings.skipped):
             reason = "no recurrent layer in this file, whose format is mostly used for data"
@@ -100,7 +102,9 @@ def _nearest(path: Path) -> str:
     return f"; did you mean {path.with_name(printable(close[0]))}?" if close else ""
 
 
-def _mapping_to_try(contents: Contents) -> str:
+def _mapping_to_try(contents: Contents, findings: Findings) -> str:
+    if any(NO_LEAK in each.reason for each in findings.skipped):
+        return ""  # the way out is another option
     return next((text for container in contents.containers if (text := hint(container.tensors))), "")
 
 

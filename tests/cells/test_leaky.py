@@ -65,6 +65,19 @@ def test_a_leak_of_one_is_the_plain_net(phi: str) -> None:
     torch.testing.assert_close(two.along.state_jacobian.to_dense(), one.along.state_jacobian.to_dense(), **EXACT)
 
 
+def test_a_linear_net_is_its_matrix() -> None:
+    net, inputs = replace(plain_layer("relu"), cell="linear"), torch.randn(4, 2, 4, dtype=torch.float64)
+    run = run_layer(net, inputs)
+    h = torch.zeros(2, 6, dtype=torch.float64)
+    for t, x in enumerate(inputs):
+        h = h @ net.weight_hh.T + x @ net.weight_ih.T + net.bias_ih + net.bias_hh
+        torch.testing.assert_close(run.hidden[t], h, **EXACT)
+    dense = run.along.state_jacobian.to_dense()
+    torch.testing.assert_close(dense, net.weight_hh.expand_as(dense), **EXACT)
+    dense = run.along.input_jacobian.to_dense()
+    torch.testing.assert_close(dense, net.weight_ih.expand_as(dense), **EXACT)
+
+
 @pytest.mark.parametrize("kind", ["leaky_tanh", "leaky_current_tanh"])
 @pytest.mark.parametrize("alpha", [1.0, 0.5, 1e-30])
 def test_deep_saturation_and_small_leaks_keep_their_digits(kind: str, alpha: float) -> None:

@@ -24,6 +24,7 @@ from rnndiag.checkpoint.layers.reparametrized import effective
 from rnndiag.checkpoint.layers.respelled import take_spellings
 from rnndiag.checkpoint.layers.shapes import PARAMETER, RecurrentModule, SharedError, read_module
 from rnndiag.checkpoint.layers.unmodelled import reasons, unmodelled
+from rnndiag.checkpoint.layers.weight_dropout import take_raw_weights
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.errors import UnfitError
 from rnndiag.files.text import listing, shape_of
@@ -170,6 +171,7 @@ class _Search:
                     self._problems.pop(each.text, None)
             except UnfitError as unfit:
                 self._problems[each.text] = str(unfit)
+        take_raw_weights(renamed)
         take_spellings(renamed)
         _name_unmodelled(renamed)
         own = {name for name in renamed.tensors if PARAMETER.fullmatch(name.rpartition(".")[2])}

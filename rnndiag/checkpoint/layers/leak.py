@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from rnndiag.checkpoint.contents import Leaf, ModuleFacts
     from rnndiag.checkpoint.layers.shapes import RecurrentModule
 
+NO_LEAK: Final = (
+    "its leak alpha is not in the file: give the number with --alpha (for example --alpha 0.2; dt/tau of a "
+    "continuous-time net)"
+)
 RANGE: Final = "a number above 0 and at most 1"
 
 
@@ -59,10 +63,7 @@ class Leaks:
             if own in extra:
                 self.overruled += [name] if given is not None and name not in self.overruled else []
             elif given is None:
-                raise UnfitError(
-                    "its leak alpha is not in the file: give the number with --alpha (for example --alpha 0.2; dt/tau "
-                    "of a continuous-time net)"
-                )
+                raise UnfitError(NO_LEAK)
             else:
                 extra[own] = constant(1, given, torch.float64)
         return extra

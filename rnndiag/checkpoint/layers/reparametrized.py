@@ -19,10 +19,6 @@ from rnndiag.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_RAW: Final = re.compile(
-    r"(?P<module>(?:.*\.)?)(?P<kind>weight_(?:ih|hh))_(?P<level>l\d{1,3}(?:_reverse)?)_raw", re.DOTALL
-)
-"""The names of weights before dropout on weights."""
 _SCALE: Final = re.compile(r"(?:.*\.)?(?:weight|bias)_(?:ih|hh|hr)_l\d{1,3}(?:_reverse)?_scale", re.DOTALL)
 """The names of icefall's scales."""
 _NEW: Final = re.compile(r"(?P<module>(?:.*\.)?)parametrizations\.(?P<own>[^.]+)\.(?P<part>.+)", re.DOTALL)
@@ -42,16 +38,13 @@ class _Scheme:
 def effective(tensors: Mapping[str, Leaf]) -> tuple[dict[str, Leaf], tuple[str, ...]]:
     """The same tensors with parametrised ones replaced by what the network computes with.
 
-    Read are weight norm and spectral norm, each in both of torch's forms, orthogonal parametrisations, pruning masks,
-    weights before dropout (``weight_hh_l0_raw``) and weights with a scale (``weight_hh_l0_scale``); what another
-    parametrisation makes is ``Unusable``.
+    Read are weight norm and spectral norm, each in both of torch's forms, orthogonal parametrisations, pruning masks
+    and weights with a scale (``weight_hh_l0_scale``); what another parametrisation makes is ``Unusable``.
 
     Returns:
         The tensors by name, and the assumptions made, one sentence each.
     """
-    tensors, dropped = _without_dropout(tensors)
-    tensors, scaled = _with_scales(tensors)
-    notes = (*dropped, *scaled)
+    tensors, notes = _with_scales(tensors)
     parts: defaultdict[str, dict[str, Leaf]] = defaultdict(dict)
     for name, leaf in tensors.items():
         whole, part = _split(name, tensors)
@@ -68,31 +61,6 @@ def effective(tensors: Mapping[str, Leaf]) -> tuple[dict[str, Leaf], tuple[str, 
         f"the matrix exponential, torch's default for square orthogonal weights, was taken for {listing(exponentials)}"
     )
     return result, (*notes, note)
-
-
-def _without_dropout(tensors: Mapping[str, Leaf]) -> tuple[Mapping[str, Leaf], tuple[str, ...]]:
-    """The weights of nets with dropout on weights (AWD-LSTM, fastai), as they are without dropout.
-
-    Such a net stores ``weight_hh_l0_raw``, and sometimes a copy ``weight_hh_l0`` that the last forward pass thinned
-    out. The raw weight is in the recurrent module or in the wrapper around it.
-    """
-    raw = {name: match for name in tensors if (match := _RAW.fullmatch(name))}
-    if not raw:
-        return tensors, ()
-    result = {name: leaf for name, leaf in tensors.items() if name not in raw}
-    stale = []
-    for name, match in raw.items():
-        inside = any(
-            f"{match['module']}module.{kind}_{match['level']}" in tensors for kind in ("weight_ih", "weight_hh")
-        )
-        whole = f"{match['module']}{'module.' * inside}{match['kind']}_{match['level']}"
-        stale += [printable(whole)] if whole in result else []
-        result[whole] = tensors[name]
-    if not stale:
-        return result, ()
-    return result, (
-        f"{listing(stale, 3)} came from the tensors with _raw, because those without it are copies with dropout",
-    )
 
 
 def _with_scales(tensors: Mapping[str, Leaf]) -> tuple[Mapping[str, Leaf], tuple[str, ...]]:
