@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-
-import torch
 
 from rnndiag.checkpoint.contents import Unusable
 from rnndiag.checkpoint.layers.shapes import DTYPES, PARAMETER, RecurrentModule
@@ -22,7 +21,7 @@ from rnndiag.files.text import listing
 from rnndiag.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rnndiag.checkpoint.contents import Leaf
 
@@ -74,29 +73,65 @@ class Surroundings:
         self._tensors = tensors
         self._sorted = sorted(tensors)
 
-    def unexplained(self, scope: Scope, module: RecurrentModule) -> list[str]:
-        """The names, relative to the module, of tensors that the measured cell does not explain."""
+    def names(self, scope: Scope) -> list[str]:
+        """The names in a scope, relative to its module."""
         prefix = f"{scope.module}." if scope.module else ""
         start = prefix + scope.stem
-        names = self._sorted[bisect_left(self._sorted, start) :]
-        found = []
-        for name in names:
-            if not name.startswith(start):
-                break
-            own = name[len(prefix) :]
-            path, _, last = own.rpartition(".")
-            if PARAMETER.fullmatch(last) or (path and not _COMPANION.fullmatch(path.split(".")[0])):
-                continue
-            if _may_matter(own, self._tensors[name], module):
-                found.append(own)
-        return found
+        first = bisect_left(self._sorted, start)
+        last = bisect_left(self._sorted, start + chr(sys.maxunicode)) if start else len(self._sorted)
+        return [name[len(prefix) :] for name in self._sorted[first:last]]
+
+    def tensor(self, scope: Scope, name: str) -> Leaf:
+        """A tensor by its name relative to the module of the scope."""
+        return self._tensors[f"{scope.module}.{name}" if scope.module else name]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Setting:
+    """A recurrent module among the tensors next to it."""
+
+    surroundings: Surroundings
+    scope: Scope
+
+    def check(self, module: RecurrentModule) -> None:
+        """Refuse a module that holds more than the measured cell uses.
+
+        Raises:
+            UnfitError: with the names of the other tensors and the way out.
+        """
+        names = [name for name in self._own() if _may_matter(name, self._leaf(name), module)]
+        if not names:
+            return
+        plain = {"rnn": "a plain RNN", "gru": "a GRU", "lstm": "an LSTM"}[module.kind]
+        shown = listing([printable(name, 60) for name in names], 4)
+        are, them = ("is not a parameter", "it") if len(names) == 1 else ("are not parameters", "them")
+        raise UnfitError(
+            f"{shown} next to it {are} of {plain}, so it is another cell: --import measures it through its own code,"
+            f" --map measures it as {plain} without {them}"
+        )
+
+    def initial_states(self) -> list[str]:
+        """The learned initial states of the module."""
+        return [name for name in self._own() if _INITIAL.fullmatch(name) and _is_number(self._leaf(name))]
+
+    def _own(self) -> Iterator[str]:
+        """Names that PyTorch's cells do not have, in the module and in modules in it that may belong to its cell."""
+        for name in self.surroundings.names(self.scope):
+            path, _, last = name.rpartition(".")
+            if not PARAMETER.fullmatch(last) and (not path or _COMPANION.fullmatch(path.split(".")[0])):
+                yield name
+
+    def _leaf(self, name: str) -> Leaf:
+        return self.surroundings.tensor(self.scope, name)
+
+
+def _is_number(leaf: Leaf) -> bool:
+    return not isinstance(leaf, Unusable) and leaf.dtype in DTYPES
 
 
 def _may_matter(name: str, leaf: Leaf, module: RecurrentModule) -> bool:
     """Whether a tensor could take part in the recurrence."""
-    if isinstance(leaf, Unusable):
-        return False
-    if leaf.dtype not in DTYPES or leaf.dtype == torch.bool:
+    if isinstance(leaf, Unusable) or not _is_number(leaf):
         return False
     *above, own = name.split(".")
     words = [word.lower() for word in _WORD.findall(own if own not in ("weight", "bias") or not above else above[-1])]
@@ -114,20 +149,3 @@ def _fits_units(shape: Sequence[int], module: RecurrentModule) -> bool:
         return count == 1 or (count % hidden == 0 and 0 < count <= MAX_UNITS_MULTIPLE * hidden)
     # A readout [out, H] multiplies the state; weights into the units have H or G*H rows.
     return len(sizes) == 2 and (sizes[0] in (hidden, rows) or (sizes[1] == rows and rows != hidden))
-
-
-def check_explained(names: Sequence[str], module: RecurrentModule) -> None:
-    """Refuse a module that holds more than the measured cell uses.
-
-    Raises:
-        UnfitError: with the names of the other tensors and the way out.
-    """
-    if not names:
-        return
-    plain = {"rnn": "a plain RNN", "gru": "a GRU", "lstm": "an LSTM"}[module.kind]
-    shown = listing([printable(name, 60) for name in names], 4)
-    are, them = ("is not a parameter", "it") if len(names) == 1 else ("are not parameters", "them")
-    raise UnfitError(
-        f"{shown} next to it {are} of {plain}, so it is another cell: --import measures it through its own code, --map"
-        f" measures it as {plain} without {them}"
-    )

@@ -11,7 +11,7 @@ import torch
 
 from rnndiag.cells.layer import RecurrentLayer, Stack
 from rnndiag.checkpoint.contents import ModuleFacts, Unusable
-from rnndiag.checkpoint.layers.accounting import Scope, Surroundings, check_explained
+from rnndiag.checkpoint.layers.accounting import Scope, Setting, Surroundings
 from rnndiag.checkpoint.layers.aliases import respell
 from rnndiag.checkpoint.layers.answers import NO_ANSWERS, Answers
 from rnndiag.checkpoint.layers.display_names import Place, name_modules, prefixes, shown, unwrapped
@@ -104,7 +104,7 @@ def find(
         rest = skipped[MAX_SKIPPED - 1 :]
         skipped[MAX_SKIPPED - 1 :] = [Skipped(f"{len(rest)} more", "not listed", any(s.recurrent for s in rest))]
     unconfirmed = _unconfirmed_cells(search.found, stacks, answers.assume)
-    notes = (*unconfirmed, *search.notes, *leaks.notes, *choice.notes)
+    notes = (*unconfirmed, *search.notes, *search.initial_states, *leaks.notes, *choice.notes)
     modules = tuple(found.place.module for found in search.found)
     return Findings(tuple(stacks), tuple(skipped), notes, search.unmatched, modules)
 
@@ -124,6 +124,8 @@ class _Search:
         self.passed_over: list[tuple[Place, str, bool]] = []
         """the place, the reason, and whether it is a recurrent layer that was not measured"""
         self.notes: list[str] = []
+        self._initial: dict[str, list[str]] = {}
+        """By module, its learned initial states."""
         self._problems = {each.text: "no two tensors answer to hh and ih with the same *" for each in maps}
         self._maps = maps
         self._size = size
@@ -143,8 +145,8 @@ class _Search:
         for name, parameters in _modules(renamed.tensors).items():
             place, facts = Place(path, name), renamed.facts.get(name)
             if any(map(PARAMETER.fullmatch, parameters)):
-                scope = renamed.scopes.get(name, Scope(name))
-                self._recurrent(place, parameters, facts, surroundings if scope else None, scope or Scope(name))
+                scope = None if _is_of_pytorch(facts) else renamed.scopes.get(name, Scope(name))
+                self._recurrent(place, parameters, facts, Setting(surroundings, scope) if scope else None)
             else:
                 tables.offer(name, parameters, facts)
                 others.append((place, parameters))
@@ -152,6 +154,13 @@ class _Search:
             self._furnish(start, tables)
         read = {found.table for found in self.found[start:]}
         self.passed_over += [(p, _other(parameters, p.module in read), False) for p, parameters in others]
+
+    @property
+    def initial_states(self) -> Iterator[str]:
+        """The notes on modules that have learned initial states."""
+        for name, states in self._initial.items():
+            held = listing([printable(state, 60) for state in states], 3)
+            yield f"{name} has an initial state of its own ({held}), which is not used: it was measured from zeros"
 
     @property
     def unmatched(self) -> tuple[str, ...]:
@@ -184,8 +193,7 @@ class _Search:
         place: Place,
         parameters: Mapping[str, Leaf],
         facts: ModuleFacts | None,
-        surroundings: Surroundings | None,
-        scope: Scope,
+        setting: Setting | None,
     ) -> None:
         try:
             self._check_size(parameters)
@@ -195,9 +203,11 @@ class _Search:
                 extra = self._leaks.completed(shown((*place.container, place.module)), known, parameters)
             module = read_module(parameters, extra)
             self._leaks.check(module)
-            if surroundings is not None:
-                check_explained(surroundings.unexplained(scope, module), module)
+            if setting is not None:
+                setting.check(module)
             self._admit(place, module)
+            if setting is not None and (states := setting.initial_states()):
+                self._initial[shown((*place.container, place.module)) or "(top level)"] = states
         except UnfitError as unfit:
             self.passed_over.append((place, f"recurrent, but {unfit}", not isinstance(unfit, SharedError)))
         else:
@@ -301,7 +311,7 @@ def _stack(found: _Found, name: str, choice: Choice, confirmed: str | None, copi
         tuple(layer(i, bool(reverse), slot) for reverse, slot in enumerate(level))
         for i, level in enumerate(module.levels)
     )
-    own_class = "" if facts.class_path.startswith(_TORCH) or cell == confirmed else printable(facts.class_path)
+    own_class = "" if _is_of_pytorch(facts) or cell == confirmed else printable(facts.class_path)
     return Stack(own, levels, None if found.embedding is None else _copy(found.embedding, copies), own_class)
 
 
@@ -330,6 +340,11 @@ def _named(search: _Search) -> list[Skipped]:
         Skipped(shown((*heads.get(p.container, p.container), *unwrapped(p.parts))) or "(top level)", reason, recurrent)
         for p, reason, recurrent in search.passed_over
     ]
+
+
+def _is_of_pytorch(facts: ModuleFacts | None) -> bool:
+    """Whether the file names a class of PyTorch for the module."""
+    return facts is not None and facts.class_path.startswith(_TORCH)
 
 
 def _unconfirmed_cells(found: Sequence[_Found], stacks: Sequence[Stack], confirmed: str | None) -> Iterator[str]:

@@ -17,6 +17,7 @@ from rnndiag.checkpoint.contents import Unusable
 from rnndiag.checkpoint.layers.convention import CANONICAL, readings
 from rnndiag.checkpoint.layers.display_names import unwrapped
 from rnndiag.checkpoint.layers.shapes import PARAMETER
+from rnndiag.checkpoint.layers.unmodelled import unmodelled
 from rnndiag.files.text import listing, shape_of
 from rnndiag.printable import printable
 
@@ -62,7 +63,9 @@ def hint(tensors: Mapping[str, Leaf]) -> str:
     """The hint to append to an error about a container; empty if no two tensors could belong to a layer."""
     if len(tensors) > MAX_TENSORS:
         return ""
-    shapes = {name: tuple(leaf.shape) for name, leaf in tensors.items() if not isinstance(leaf, Unusable)}
+    named = {name for module in unmodelled(tensors, {}) for name in module.tensors}
+    usable = {name: leaf for name, leaf in tensors.items() if not isinstance(leaf, Unusable) and name not in named}
+    shapes = {name: tuple(leaf.shape) for name, leaf in usable.items()}
     # A weight can be a module of its own (h2h.weight). In that case the names must show the roles.
     places = [(home, names, 0) for home, names in _modules(shapes, 1).items()]
     places += [(home, names, 1) for home, names in _modules(shapes, 2).items()]
@@ -247,7 +250,8 @@ def _caveats(option: _Option, left_out: Sequence[str]) -> Iterator[str]:
         yield f"rnndiag cannot tell which of {names} are biases: add bias_ih=, bias_hh= or bias="
     rest = [name for name in left_out if name not in option.open_biases]
     if rest:
-        yield f"the option leaves out {listing([printable(name, 60) for name in rest], 4)} of the same module"
+        names = listing([printable(name, 60) for name in rest], 4)
+        yield f"the option leaves out {names} of the same module: if the cell uses them, it is another cell"
 
 
 def _is_pytorchs(option: _Option) -> bool:

@@ -77,6 +77,18 @@ def test_other_names_count_the_tensors_with_the_same_stem(save) -> None:
         load(save(plain | {"enc_tau": torch.ones(H)}))
 
 
+def test_a_learned_initial_state_is_not_used_and_that_is_said(save) -> None:
+    notes = load(save(cell(1) | {"cell.h0": torch.ones(1, H)})).notes
+    assert any("cell has an initial state of its own (h0), which is not used" in note for note in notes)
+
+
+def test_pytorch_s_own_class_uses_only_its_own_parameters(tmp_path) -> None:
+    rnn = nn.GRU(D, H)
+    rnn.tau = nn.Parameter(torch.ones(H))
+    torch.save(nn.Sequential(rnn), tmp_path / "net.pt")
+    assert [stack.layers[0].cell for stack in load(tmp_path / "net.pt").stacks] == ["gru"]
+
+
 class Own(nn.GRUCell):
     """A class that is not PyTorch's."""
 

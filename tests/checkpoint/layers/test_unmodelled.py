@@ -35,6 +35,13 @@ def test_a_model_of_nothing_else_is_refused_in_one_line(save) -> None:
     assert len(str(refused.value)) < 600
 
 
+def test_no_map_is_proposed_for_a_layer_that_is_not_modelled(save) -> None:
+    shapes = {"wx": (8, 64), "wh": (16, 64), "wmx": (8, 16), "wmh": (16, 16), "b": (64,)}
+    with pytest.raises(CheckpointError, match="a multiplicative LSTM") as refused:
+        load(save({f"rnn.{name}": torch.ones(shape) for name, shape in shapes.items()}))
+    assert "--map" not in str(refused.value)
+
+
 def test_a_vector_for_a_recurrent_weight_is_an_indrnn(save) -> None:
     model = load(save({"cell.weight_ih": torch.ones(4, 3), "cell.weight_hh": torch.ones(4)} | KNOWN))
     assert "an IndRNN layer (weight_hh is a vector)" in next(s.reason for s in model.source.skipped if s.recurrent)
