@@ -286,6 +286,12 @@ def test_a_reservoir_with_feedback_is_refused(tmp_path: Path) -> None:
         as_npz(tmp_path, held)
 
 
+def test_a_reservoir_of_sparse_matrices_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    held = {f"W.{part}": torch.zeros(6, dtype=torch.int32) for part in ("indices", "indptr")} | {"W.data": drawn(6)}
+    with pytest.raises(CheckpointError, match=r"its W is stored as a sparse matrix: save W\.toarray\(\)"):
+        as_torch(tmp_path, held | {name.replace("W", "Win"): value for name, value in held.items()})
+
+
 def test_flaxs_mgu_is_refused_by_name(tmp_path: Path) -> None:
     held = {f"MGUCell_0/{name}/kernel": drawn(D if name[0] == "i" else H, H) for name in ("if", "in", "hf", "hn")}
     with pytest.raises(CheckpointError, match="it is Flax's MGUCell, a cell that rnndiag does not model"):

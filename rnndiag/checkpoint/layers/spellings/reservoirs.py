@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 class Reservoirpy(Spelling):
     """``x = (1-lr) x- + lr f(W x- + Win u + bias)``, tanh by default; ``Wout`` is the readout."""
 
-    anchor = re.compile(r"Win")
-    names = re.compile(rf"W|Win|Wfb|Wout|bias(?:_out)?|{'|'.join(LEAKS)}")
+    anchor = re.compile(r"Win(?:\.indptr)?")
+    names = re.compile(rf"W(?:in)?(?:\.(?:data|indices|indptr))?|Wfb|Wout|bias(?:_out)?|{'|'.join(LEAKS)}")
 
     def read(self, tensors: Mapping[str, Leaf]) -> Reading | None:
-        if "W" not in tensors:
+        if "W.indptr" in tensors:
+            raise UnfitError("its W is stored as a sparse matrix: save W.toarray() and Win.toarray() under these names")
+        if not {"W", "Win"} <= tensors.keys():
             return None
         recurrent = shape(tensors["W"])
         if len(recurrent) != 2 or recurrent[0] != recurrent[1]:
