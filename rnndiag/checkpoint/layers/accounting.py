@@ -106,8 +106,8 @@ class Setting:
         shown = listing([printable(name, 60) for name in names], 4)
         are, them = ("is not a parameter", "it") if len(names) == 1 else ("are not parameters", "them")
         raise UnfitError(
-            f"{shown} next to it {are} of {plain}, so it is another cell: --import measures it through its own code,"
-            f" --map measures it as {plain} without {them}"
+            f"{shown} next to it {are} of {plain}, so it is another cell: --import can measure its own code, --map"
+            f" measures it as {plain} without {them}"
         )
 
     def initial_states(self) -> list[str]:

@@ -209,7 +209,9 @@ class _Search:
             if setting is not None and (states := setting.initial_states()):
                 self._initial[shown((*place.container, place.module)) or "(top level)"] = states
         except UnfitError as unfit:
-            self.passed_over.append((place, f"recurrent, but {unfit}", not isinstance(unfit, SharedError)))
+            of_class = "" if not facts or _is_of_pytorch(facts) else printable(facts.class_path, 80)
+            why = f"{unfit}; --import measures {of_class} through its own code" if of_class else str(unfit)
+            self.passed_over.append((place, f"recurrent, but {why}", not isinstance(unfit, SharedError)))
         else:
             self.found.append(_Found(place, module, facts))
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from rnndiag.checkpoint.contents import Unusable
+from rnndiag.checkpoint.contents import ModuleFacts, Unusable
 from rnndiag.checkpoint.layers.shapes import PARAMETER
 from rnndiag.files.text import listing
 from rnndiag.printable import printable
@@ -15,7 +15,9 @@ from rnndiag.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from rnndiag.checkpoint.contents import Leaf, ModuleFacts
+    from rnndiag.checkpoint.contents import Leaf
+
+NOTHING_KNOWN: Final = ModuleFacts()
 
 MAX_SHOWN: Final = 3
 """The largest number of modules of one kind that a reason names."""
@@ -76,6 +78,19 @@ CLASSES: Final = {
 """The same by the class that a file names, in lower case."""
 
 
+TORCHRECURRENT: Final = {
+    "ATRCell": "an addition-subtraction twin-gated cell (ATR)",
+    "AntisymmetricRNNCell": "an antisymmetric RNN",
+    "MUT2Cell": "a mutation of the GRU (MUT2)",
+    "MUT3Cell": "a mutation of the GRU (MUT3)",
+    "MiRU2Cell": "a minimal recurrent unit (MiRU2)",
+    "OriginalLSTMCell": "an LSTM of 1997, without a forget gate",
+    "SGRNCell": "a simple gated recurrent cell (SGRN)",
+    "tauGRUCell": "a tau-GRU",
+}
+"""Classes of the package torchrecurrent that have the parameters of a cell of PyTorch and compute something else."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unmodelled:
     """One module of a kind that is not modelled."""
@@ -91,14 +106,16 @@ class Unmodelled:
 def unmodelled(tensors: Mapping[str, Leaf], facts: Mapping[str, ModuleFacts]) -> list[Unmodelled]:
     """The modules among named tensors that rnndiag recognizes and does not model, in the order of the file."""
     ordered = sorted(tensors)
-    by_class = {path: CLASSES.get(each.class_path.rpartition(".")[2].lower(), "") for path, each in facts.items()}
+    by_class = {path: title for path, each in facts.items() if (title := _title_of(each.class_path))}
+    for name in tensors:  # PyTorch's own modules in a module that only has the name of another kind
+        module, _, own = name.rpartition(".")
+        if PARAMETER.fullmatch(own) and facts.get(module, NOTHING_KNOWN).class_path.startswith("torch.nn."):
+            by_class.pop(module.rpartition(".")[0], None)
     found: dict[str, Unmodelled] = {}
     for name in tensors:
         for path, title, seen in _recognized(name, tensors, by_class):
             if path not in found and not any(path.startswith(f"{other}.") for other in found):
                 inside = _inside(path, ordered) if path else [part for part in seen if part in tensors]
-                if title == by_class.get(path) and any(PARAMETER.fullmatch(part.rpartition(".")[2]) for part in inside):
-                    continue  # PyTorch's own cells in a module that only has the name of another kind
                 found[path] = Unmodelled(path, title, seen, tuple(inside))
     return list(found.values())
 
@@ -118,10 +135,18 @@ def _recognized(
             if all(prefix + other in tensors for other in rest):
                 yield prefix.removesuffix("."), title, (tail, *rest)
     shape = _shape(tensors[name])
-    if own == "weight_hh" and len(shape) == 1 and len(_shape(tensors.get(f"{path}.weight_ih"))) == 2:
+    prefix = f"{path}." if path else ""
+    fed = _shape(tensors.get(f"{prefix}weight_ih"))
+    if own == "weight_hh" and len(shape) == 1 and fed[:1] == shape and f"{prefix}weight_ch" not in tensors:
         yield path, "an IndRNN layer", ("weight_hh is a vector",)
     if last == "conv" and own == "weight" and _is_convolutional(parent, shape):
         yield parent, "a ConvLSTM or ConvGRU", ("conv.weight",)
+
+
+def _title_of(class_path: str) -> str:
+    package, _, name = class_path.rpartition(".")
+    title = CLASSES.get(name.lower(), "")
+    return title or (TORCHRECURRENT.get(name, "") if package.startswith("torchrecurrent") else "")
 
 
 def _is_convolutional(path: str, shape: tuple[int, ...]) -> bool:

@@ -31,7 +31,7 @@ CELLS = SPELLINGS | {
     "two states": (live_cells.Oscillators, "spread"),
     "clipped": (live_cells.ClippedLSTM, "pair"),
 }
-FORMS = ("live",)
+FORMS = ("live", "pickled", "file")
 
 
 def inputs(width: int) -> Tensor:
