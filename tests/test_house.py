@@ -65,6 +65,7 @@ ROOMS_OF_CHECKPOINT = (
     "search",
     "fetch",
     "archived",
+    "verification",
     "load",
     "module",
     "write",
@@ -73,7 +74,7 @@ ROOMS_OF_CHECKPOINT = (
 )
 """The packages and root files of ``checkpoint``, the lowest first, by the same rule."""
 
-ROOMS_OF_PARSERS = ("limits", "parsed", "zip_member", "hdf5", "onnx", "keras", "worker", "")
+ROOMS_OF_PARSERS = ("limits", "parsed", "origin", "zip_member", "hdf5", "onnx", "keras", "worker", "")
 """The packages and root files of ``parsers``, the lowest first, by the same rule. The worker is the top: nothing in a
 parser knows the process that it runs in."""
 
@@ -87,6 +88,8 @@ LIBRARIES = {
     "safetensors": {"parsers", "checkpoint"},
     "onnx": {"parsers"},
     "h5py": {"parsers"},
+    "onnxruntime": {"parsers"},
+    "keras": {"parsers"},
     "fsspec": {"checkpoint"},
     "distributed": {"fleet"},
 }

@@ -47,6 +47,7 @@ def inspect(
     alpha: float | None = None,
     mapping: str | Sequence[str | RoleMap] = (),
     assume: str | None = None,
+    verify: bool = False,
     settings: Settings | None = None,
     policy: Policy | None = None,
     progress: Progress | None = None,
@@ -70,6 +71,8 @@ def inspect(
         nonlinearity: of Elman layers, where the file does not say.
         alpha: the leak of leaky layers, in (0, 1], where the file does not hold it.
         mapping: which tensors are what, where their names do not tell: ``"hh=*.U,ih=*.W,cell=gru"``, or several.
+        verify: whether the layers of an ONNX or Keras file are also run in onnxruntime or Keras, which must be
+            installed. A layer with other states is skipped, and a note says what was compared.
         assume: the kind of cell, such as ``gru``, that you know the layers of a class of your own to be.
         settings: lag, precision, thresholds.
         policy: which rules apply, and their thresholds.
@@ -93,7 +96,7 @@ def inspect(
             layer, driven = _step(model, state0, inputs, length, batch, scale, layout, settings)
             source = Source(layer.name, "function")
             return diagnose_step(layer, source, driven, settings, policy=policy, progress=progress)
-    answers = Answers(nonlinearity, tuple(role_maps(mapping)), known_kind(assume), checked_alpha(alpha))
+    answers = Answers(nonlinearity, tuple(role_maps(mapping)), known_kind(assume), checked_alpha(alpha), verify)
     found = module.load(model, answers) if isinstance(model, nn.Module) else checkpoint.load(model, answers)
     spec = probe if inputs is None else inputs
     if layout is None and is_array(spec):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +37,7 @@ def prescribe(
     nonlinearity: Literal["tanh", "relu"] | None = None,
     alpha: float | None = None,
     assume: str | None = None,
+    verify: bool = False,
     mapping: str | Sequence[str | RoleMap] = (),
     settings: Settings | None = None,
     policy: Policy | None = None,
@@ -50,7 +52,7 @@ def prescribe(
 
     Args:
         model: a saved model's path, a module (left as it is) or a random net.
-        probe: this and the next ten are those of ``inspect``.
+        probe: this and the next eleven are those of ``inspect``.
         length: steps.
         batch: sequences.
         scale: multiplies the probe.
@@ -58,6 +60,7 @@ def prescribe(
         nonlinearity: of Elman layers, where the file does not say.
         alpha: the leak of leaky layers, in (0, 1], where the file does not hold it.
         assume: as for ``inspect``.
+        verify: likewise.
         mapping: which tensors are what, where their names do not tell.
         settings: lag, precision, thresholds.
         policy: of the reports before and after.
@@ -79,7 +82,7 @@ def prescribe(
     settings = settings or Settings()
     if save is not None:
         _check_save(model, take, save, force=force)
-    answers = Answers(nonlinearity, tuple(role_maps(mapping)), known_kind(assume), checked_alpha(alpha))
+    answers = Answers(nonlinearity, tuple(role_maps(mapping)), known_kind(assume), checked_alpha(alpha), verify)
     if isinstance(model, RandomNet):
         found = model.build()
     elif isinstance(model, nn.Module):
@@ -101,7 +104,7 @@ def prescribe(
             raise OutputError(f"{save}: not written: {why}; --take NAME chooses a treatment all the same")
         from rnndiag.checkpoint.write.write_back import rewrite
 
-        rewrite(model, save, prescribed.changed, measured=found, force=force, answers=answers)
+        rewrite(model, save, prescribed.changed, measured=found, force=force, answers=replace(answers, verify=False))
     return given
 
 

@@ -15,6 +15,7 @@ from rnndiag.checkpoint.layers.find import find
 from rnndiag.checkpoint.layers.hints import hint
 from rnndiag.checkpoint.layers.leak import NO_LEAK
 from rnndiag.checkpoint.model import Model, Skipped, Source
+from rnndiag.checkpoint.verification import verified
 from rnndiag.errors import CheckpointError, NotAModelError
 from rnndiag.files.digest import sha256_of
 from rnndiag.files.stable_read import read_stable
@@ -58,6 +59,8 @@ def _loaded(path: str, answers: Answers) -> Model:
             )
             # Before the copies go: tensors may be mapped from them until they are found.
             findings = find(contents, answers)
+            if answers.verify:
+                findings = verified(findings, format_, found.content)
             digest = sha256_of(found.file)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file{_nearest(Path(path))}") from None

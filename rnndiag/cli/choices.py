@@ -42,6 +42,7 @@ class Values:
     alpha: float | None = None
     map: Sequence[str] = ()
     assume: str | None = None
+    verify: bool = False
     exponents: int | str = 8
     dtype: Literal["float64", "float32"] = "float64"
     device: str = "cpu"
@@ -178,7 +179,7 @@ class Choices:
         from rnndiag.checkpoint.layers.answers import Answers, known_kind
 
         values, assumed = self.values, known_kind(self.values.assume, self._where("assume"))
-        return Answers(values.nonlinearity, tuple(self.maps), assumed, self.alpha)
+        return Answers(values.nonlinearity, tuple(self.maps), assumed, self.alpha, values.verify)
 
     @property
     def policy(self) -> Policy:
@@ -227,6 +228,7 @@ class Choices:
             alpha=self.alpha,
             mapping=self.maps if isinstance(model, str | Path) else (),
             assume=self.values.assume,
+            verify=self.values.verify,
             settings=settings if treat is None else replace(settings, treat=treat),
             policy=self.policy,
             progress=progress,

@@ -114,6 +114,11 @@ class MeasureOptions:
         typer.Option("--assume", metavar="CELL", rich_help_panel=MEASUREMENT,
                      help="Confirm that layers of a class of your own are this kind of cell (lstm, gru, tanh, ...)."),
     ] = None  # fmt: skip
+    verify: Annotated[
+        bool | None,
+        typer.Option("--verify/--no-verify", rich_help_panel=MEASUREMENT, show_default="no-verify",
+                     help="Also run the layers of ONNX and Keras files in onnxruntime and Keras; compare the states."),
+    ] = None  # fmt: skip
     exponents: Annotated[
         str | None,
         typer.Option("--exponents", metavar="K|all", show_default="8", rich_help_panel=MEASUREMENT,

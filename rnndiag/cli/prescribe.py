@@ -136,6 +136,7 @@ def _prescribe(
                 alpha=chosen.alpha,
                 mapping=chosen.maps,
                 assume=chosen.values.assume,
+                verify=chosen.values.verify,
                 settings=chosen.settings,
                 policy=chosen.policy,
                 treatments=treatment.treatment,

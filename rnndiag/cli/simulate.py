@@ -82,7 +82,7 @@ class NetOptions:
         )
 
 
-@spread_options(leave_out=["nonlinearity", "alpha", "map", "assume", "fail_on"])
+@spread_options(leave_out=["nonlinearity", "alpha", "map", "assume", "verify", "fail_on"])
 def simulate(
     random: NetOptions, probe: ProbeOptions, measure: MeasureOptions, rules: RuleOptions, output: OutputOptions
 ) -> None:

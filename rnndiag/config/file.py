@@ -70,6 +70,7 @@ class ConfigFile(_Strict, frozen=True):
     nonlinearity: Literal["tanh", "relu"] | None = None
     alpha: float | None = None
     assume: str | None = None
+    verify: bool | None = None
     map: tuple[str, ...] = ()
     exponents: int | Literal["all"] | None = None
     dtype: Literal["float64", "float32"] | None = None

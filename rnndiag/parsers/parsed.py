@@ -63,6 +63,8 @@ class Parsed:
     module reads is ``<its name>.weight``."""
     conventions: dict[str, Convention] = field(default_factory=dict)
     """By the name of the module."""
+    settings: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """The attributes of the operator of each level, by the name of the module; for running them, not handed over."""
     skipped: list[tuple[str, str, bool]] = field(default_factory=list)
     """what was skipped: its name, the reason, and whether it is a recurrent layer that was not measured"""
     framework: str = ""

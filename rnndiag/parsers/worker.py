@@ -1,4 +1,4 @@
-"""``python -m rnndiag.parsers.worker PARENT FORMAT PATH``: parse one file under limits, write the result to stdout.
+"""``python -m rnndiag.parsers.worker PARENT TASK PATH``: parse or run one file under limits, write the result out.
 
 It ends with its parent process, whose id is ``PARENT``, or when its stdin is closed.
 """
@@ -13,12 +13,23 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rnndiag.process.parent import end_with_parent
 
-PARSERS: Final = {"onnx": "rnndiag.parsers.onnx.model", "keras": "rnndiag.parsers.keras.file"}
-"""The module of each format, with a function ``parse(path) -> Parsed``."""
+if TYPE_CHECKING:
+    from rnndiag.parsers.origin import OriginRuns
+    from rnndiag.parsers.parsed import Parsed
+
+TASKS: Final = {
+    "onnx": ("rnndiag.parsers.onnx.model", "parse"),
+    "keras": ("rnndiag.parsers.keras.file", "parse"),
+    "onnx-run": ("rnndiag.parsers.onnx.runtime", "run"),
+    "keras-run": ("rnndiag.parsers.keras.runtime", "run"),
+}
+"""The module of each task and its function: ``parse(path) -> Parsed``, or ``run(path) -> OriginRuns``."""
+RUN_MEMORY: Final = 1 << 30
+"""Bytes beyond what the libraries take, for running layers in them."""
 
 MEMORY: Final = 256 << 20
 """Bytes beyond what the libraries take, and beyond three times the file."""
@@ -31,23 +42,23 @@ second)."""
 RATE: Final = 10 << 20
 
 
-def main(parent: str, format_: str, name: str) -> int:
+def main(parent: str, task: str, name: str) -> int:
     """Parse; the outcome, good or bad, is the output, and the exit code tells only of crashes."""
     end_with_parent(int(parent))
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     path = Path(name)
     try:
-        parse: Callable[..., object] = importlib.import_module(PARSERS[format_]).parse
+        module, function = TASKS[task]
+        work: Callable[[Path], Parsed | OriginRuns] = getattr(importlib.import_module(module), function)
     except ImportError as error:
         return _put({"missing": error.name or str(error)})
     from rnndiag.parsers.limits import allow, restrict
-    from rnndiag.parsers.parsed import DataError, Parsed, RefusedError
+    from rnndiag.parsers.parsed import DataError, RefusedError
 
     size = path.stat().st_size
-    restrict(MEMORY + 3 * size, seconds(size))
+    restrict((RUN_MEMORY if task.endswith("-run") else MEMORY) + 3 * size, seconds(size))
     try:
-        parsed = parse(path)
-        assert isinstance(parsed, Parsed)
+        parsed = work(path)
         gc.collect()  # what the parser held of the file
         allow(3 * sum(array.nbytes for array in parsed.tensors.values()))
         encoded = parsed.encode()

@@ -19,7 +19,7 @@ LIBRARIES = {
 """Watched; the rest comes with these."""
 
 ALWAYS = {"cli", "errors", "files", "printable", "process", "renderers", "version"}
-RULES = ALWAYS | {"measures", "rules"}
+RULES = ALWAYS | {"kinds", "measures", "rules"}
 MEASURING = RULES | {
     "api", "bench", "cells", "checkpoint", "config", "diagnose", "machine", "measuring_cost", "operators", "parsers",
     "probes", "random_nets", "report", "seeds", "theory", "trajectory", "treatments",

@@ -16,6 +16,7 @@ from rnndiag.checkpoint.contents import Container, Contents, KeyPath, in_memory
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.errors import CheckpointError, NotAModelError
 from rnndiag.parsers import worker
+from rnndiag.parsers.origin import OriginRuns
 from rnndiag.parsers.parsed import Convention
 from rnndiag.printable import printable
 from rnndiag.process.cleanup import cleanup
@@ -32,7 +33,7 @@ def parse(format_: str, path: pathlib.Path, *, extra: str) -> Contents:
     """Parse a file in a process of its own; a crash, a hang or a lack of memory there is a refusal here.
 
     Args:
-        format_: one of ``rnndiag.parsers.worker.PARSERS``.
+        format_: one of ``rnndiag.parsers.worker.TASKS``.
         path: the file.
         extra: what brings the parser's libraries: ``pip install 'rnndiag[extra]'``.
 
@@ -71,6 +72,33 @@ def parse(format_: str, path: pathlib.Path, *, extra: str) -> Contents:
         notes=tuple(printable(note) for note in header["notes"]),
         framework=header["framework"],
     )
+
+
+def origin_runs(format_: str, path: pathlib.Path, *, package: str) -> OriginRuns:
+    """Run the recurrent layers of a file in its own library, in a process of its own.
+
+    Args:
+        format_: ``onnx`` or ``keras``.
+        path: the file.
+        package: the library, as ``pip install`` takes it.
+
+    Raises:
+        CheckpointError: with one line.
+    """
+    # Not at the top: other files do without it.
+    from safetensors.numpy import load
+
+    output = _run(f"{format_}-run", path, worker.seconds(path.stat().st_size))
+    line, _, data = output.partition(b"\n")
+    header: dict[str, Any] = json.loads(line)
+    if "missing" in header:
+        raise CheckpointError(
+            f"{path}: --verify takes {header['missing']}, which is not installed: pip install {package}, or leave out "
+            "--verify"
+        )
+    if refused := header.get("refused", header.get("data")):
+        raise CheckpointError(f"{path}: {printable(refused, 500)}")
+    return OriginRuns.decode(header, load(data))
 
 
 def _run(format_: str, path: pathlib.Path, seconds: float) -> bytes:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the user says about the layers of a file."""
+    """What the user says about reading the layers of a file."""
 
     nonlinearity: Nonlinearity | None = None
     """Of cells without gates, where the file does not say; None: not said."""
@@ -26,6 +26,8 @@ class Answers:
     """The kind of cell (a name in ``rnndiag.kinds``) that the user confirms; None: not said."""
     alpha: float | None = None
     """The leak of leaky cells, in (0, 1], where the file does not hold it; None: not said."""
+    verify: bool = False
+    """Whether the states of the layers are to be compared with those that the file's own library computes."""
 
 
 NO_ANSWERS: Final = Answers()

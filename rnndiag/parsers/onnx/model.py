@@ -154,6 +154,7 @@ class _Reading:
                 for role, array in stored.items():
                     self.parsed.tensors[f"{prefix}{role}{suffix}"] = self._as_held(array, operator.layer.types[role])
         self.parsed.conventions[name] = lowest.layer.convention
+        self.parsed.settings[name] = [dict(each.site.scope.attributes(each.site.node)) for each in chain]
         if len(chain) > 1 and not all(operator.name.is_module for operator in chain):
             names = ", ".join(operator.name.path for operator in chain[:8])
             self.parsed.notes.append(
