@@ -122,6 +122,15 @@ def pickle_file(dump: Callable[[object], bytes], *, tensors: bool = False) -> Bu
     return build
 
 
+def msgpack_file(folder: Path) -> Path:
+    pytest.importorskip("msgpack")
+    from tests.builders.msgpack_files import msgpack_bytes
+
+    tree = {"params": {name: tensor.numpy() for name, tensor in state().items()}}
+    (folder / "model.msgpack").write_bytes(msgpack_bytes(tree))
+    return folder / "model.msgpack"
+
+
 FILES: Final[dict[str, dict[str, Build]]] = {
     "torch": {"": torch_file},
     "torch-legacy": {"": legacy_file},
@@ -136,6 +145,7 @@ FILES: Final[dict[str, dict[str, Build]]] = {
     "keras": {"": keras_archive},
     "keras-h5": {"": keras_hdf5},
     "onnx": {"": onnx_file},
+    "msgpack": {"": msgpack_file},
     "pickle": {
         "": pickle_file(pickle.dumps),
         "text": pickle_file(partial(pickle.dumps, protocol=0)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import pickletools
 import random
+import re
 import struct
 from typing import Final
 
@@ -125,6 +126,19 @@ MAPPINGS: Final = [
     b"hh=*.U", b"ih=*.W", b"bias=*.b", b"cell=gru", b"cell=lstm", b"cell=relu", b"order=zrh", b"reset=before",
     b"layout=columns", b"layout=rows", b"hh=dec/*/hh", b"ih=dec/*/ih", b"bias_hh=*", b"hh=*", b"=", b"****",
 ]  # fmt: skip
+
+
+VALUES: Final = [
+    *(bytes([code]) for code in range(0x80, 0x100)), b"\x81\xa6kernel", b"\xa6params", b"\xc7\x11\x01\x93\x90",
+    b"\x93\x92\x02\x03", b"\xa7float32", b"\xa8bfloat16", b"\xc4\x04abcd", b"\xb9__msgpack_chunked_array__",
+    b"\xa6chunks",
+    b"\xdf\xff\xff\xff\xff", b"\xdd\xff\xff\xff\xff", b"\xc9\xff\xff\xff\xff\x01", b"\xcf" + b"\xff" * 8,
+]  # fmt: skip
+
+
+def msgpack(data: bytes, rng: random.Random) -> bytes:
+    """Other values between the names of a tree."""
+    return b"".join(shuffled(re.split(rb"(?=[\xa1-\xbf\xc4-\xc9])", data), VALUES, rng))
 
 
 def json_like(data: bytes, rng: random.Random) -> bytes:

@@ -23,6 +23,7 @@ import torch.distributed.checkpoint as distributed
 from safetensors.torch import save as save_tensors
 from torch import nn
 
+from tests.builders.msgpack_files import in_pieces, msgpack_bytes
 from tests.builders.pickled_files import joblib_bytes, module_of
 from tests.fuzz import mutate
 
@@ -158,6 +159,9 @@ def seeds() -> Iterator[tuple[str, str, bytes]]:
     yield "joblib", "objects", joblib_bytes([np.array([None]), np.ones((2, 2), ">f4")], aligned=False)
     for compress in (zlib.compress, gzip.compress, bz2.compress, lzma.compress):
         yield "joblib", compress.__module__.strip("_"), compress(joblib_bytes(own["weight_hh_l0"]))
+    tree = {"step": np.int32(3), "params": {"LSTMCell_0": own}, "opt_state": {"0": own}, "x": [1j, None, -1.5, "ä"]}
+    yield "msgpack", "flax", msgpack_bytes(tree)
+    yield "msgpack", "pieces", msgpack_bytes({"params": {"weight_hh": in_pieces(own["weight_hh_l0"], 3), "k": own}})
     exported = io.BytesIO()
     torch.export.save(torch.export.export(nn.RNN(1, 2), (torch.zeros(3, 1),)), exported)
     yield "torch-export", "rnn", exported.getvalue()

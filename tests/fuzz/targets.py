@@ -247,6 +247,7 @@ TARGETS: Final[dict[str, Target]] = {
     "tar-compressed": Target(as_file("model.tgz"), max_len=4096),
     "plain-pickle": Target(as_file("model.pkl"), mutate.pickled),
     "joblib": Target(as_file("model.joblib"), mutate.pickled),
+    "msgpack": Target(as_file("model.msgpack"), mutate.msgpack, 4096),
     "names": Target(run_names, mutate.lines, 2048),
     "npz": Target(as_file("model.npz"), max_len=4096),
     "torch-export": Target(as_file("model.pt2"), max_len=32768),

@@ -12,6 +12,7 @@ from rnndiag.checkpoint.formats import (
     distributed,
     huggingface,
     keras,
+    msgpack,
     numpy,
     onnx,
     plain_pickle,
@@ -52,6 +53,7 @@ FORMATS: Final[tuple[Format, ...]] = (
     keras.HDF5,
     onnx.FORMAT,
     plain_pickle.FORMAT,
+    msgpack.FORMAT,
 )
 """A new format is a file with a ``Format`` in it, and its entry here. The first that recognizes a file reads it."""
 

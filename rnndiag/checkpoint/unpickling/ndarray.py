@@ -152,9 +152,23 @@ def bytes_of(kind: NumberType, shape: tuple[int, ...]) -> int:
 
 
 def stored(
-    kind: NumberType, shape: tuple[int, ...], found: ByteString, *, is_fortran: bool = False, axes: object = None
+    kind: NumberType,
+    shape: tuple[int, ...],
+    found: ByteString,
+    *,
+    is_fortran: bool = False,
+    axes: object = None,
+    not_in_place: str = NOT_IN_PLACE,
 ) -> Leaf:
     """A tensor of the file from the bytes of its numbers.
+
+    Args:
+        kind: the type of the numbers.
+        shape: the shape.
+        found: the bytes.
+        is_fortran: whether the first index runs fastest.
+        axes: how the axes are permuted after that.
+        not_in_place: why a changed tensor is not written back.
 
     Raises:
         pickle.UnpicklingError: axes that are no permutation.
@@ -166,8 +180,9 @@ def stored(
         if not are_counts(axes) or sorted(axes) != list(range(len(shape))):
             raise pickle.UnpicklingError("the order of an array's axes is malformed")
         read = _Numbers(kind, shape, found.read, is_fortran=False, axes=axes)
-        return StoredTensor(tuple(shape[axis] for axis in axes), kind.dtype, read, _not_in_place)
-    return StoredTensor(shape, kind.dtype, _Numbers(kind, shape, found.read, is_fortran=is_fortran), _not_in_place)
+        return StoredTensor(tuple(shape[axis] for axis in axes), kind.dtype, read, lambda: not_in_place)
+    numbers = _Numbers(kind, shape, found.read, is_fortran=is_fortran)
+    return StoredTensor(shape, kind.dtype, numbers, lambda: not_in_place)
 
 
 class _Numbers:
@@ -205,10 +220,6 @@ class _Numbers:
         # Of bytes, which cannot be changed, torch makes no tensor.
         tensor = torch.from_numpy(array.astype(stored_as.newbyteorder("=")))
         return tensor.view(torch.bfloat16) if self._kind.code == "bfloat16" else tensor
-
-
-def _not_in_place() -> str:
-    return NOT_IN_PLACE
 
 
 def rebuilt(*args: object) -> PickledArray:

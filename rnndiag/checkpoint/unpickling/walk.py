@@ -126,7 +126,7 @@ class _Walker:
         self.has_optimizer = False
 
     def run(self, root: object) -> None:
-        (self._optimizers if _is_optimizer(root) else self._todo).append((KeyPath(), root))
+        (self._optimizers if is_optimizer(root) else self._todo).append((KeyPath(), root))
         self._drain()
         self._in_optimizer = True
         # Last, so that a module which its optimizer refers to is met in its own place.
@@ -137,7 +137,7 @@ class _Walker:
             if len(self.containers) > found:
                 self._skip(path, "optimizer state")
             # An optimizer that has made no update yet holds no tensors.
-            self.has_optimizer |= len(self.containers) > found or _is_optimizer(part)
+            self.has_optimizer |= len(self.containers) > found or is_optimizer(part)
             del self.containers[found:], self.statements[stated:]
 
     def _drain(self) -> None:
@@ -166,7 +166,7 @@ class _Walker:
             elif _holds(value):
                 self._budget.spend(UNITS_PER_PART)
                 place = path.child(key)
-                later = _is_optimizer(value, key) and not self._in_optimizer
+                later = is_optimizer(value, key) and not self._in_optimizer
                 (self._optimizers if later else parts).append((place, value))
             elif key == "nonlinearity" and is_nonlinearity(value):
                 self.statements.append((_shown(path.child(key)), value))
@@ -205,7 +205,7 @@ class _Walker:
                 continue
             self._entered.add(id(part))
             leaves = {key: leaf for key, value in state.items() if (leaf := _leaf(value)) is not None}
-            within = [(k, v) for k, v in state.items() if k not in leaves and _is_object(v) and not _is_optimizer(v, k)]
+            within = [(k, v) for k, v in state.items() if k not in leaves and _is_object(v) and not is_optimizer(v, k)]
             self._budget.spend(UNITS_PER_TENSOR * len(leaves) + UNITS_PER_PART * (1 + len(within)))
             tensors |= {_join(name, key): leaf for key, leaf in leaves.items()}
             here = path.child(name) if name else path
@@ -302,7 +302,8 @@ def _is_object(part: object) -> TypeGuard[StandIn]:
     )
 
 
-def _is_optimizer(part: object, key: str = "") -> bool:
+def is_optimizer(part: object, key: str = "") -> bool:
+    """Whether a part of a file is optimizer state, by its content or by the name that it has there."""
     if len(key) <= 64 and _OPTIMIZER.fullmatch(key):  # the pattern may take quadratic time
         return True
     state = part.state if isinstance(part, StandIn) else part
