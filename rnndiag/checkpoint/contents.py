@@ -5,6 +5,7 @@ A reader knows one format and nothing of recurrent layers; ``find`` knows recurr
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -12,11 +13,11 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from rnndiag.files.text import shape_of
+from rnndiag.files.text import listing, shape_of
 from rnndiag.kinds import PYTORCH_FORM, Form
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from rnndiag.checkpoint.location import Location
     from rnndiag.checkpoint.model import Skipped
@@ -182,6 +183,8 @@ class Contents:
     """The framework that the model was built with, in its usual spelling (``PyTorch``); empty if not known."""
     auxiliary: str = ""
     """What the file holds if it is not a model but was written next to one, such as ``optimizer state only``."""
+    statements_by_part: Mapping[str, tuple[tuple[str, Nonlinearity], ...]] = field(default_factory=dict)
+    """The statements of each file of an archive, by the first key of the paths of its containers."""
 
 
 def combined(parts: Mapping[str, Contents]) -> Contents:
@@ -195,15 +198,24 @@ def combined(parts: Mapping[str, Contents]) -> Contents:
             for key in container.path.parts:
                 path = path.child(key)
             containers.append(replace(container, path=path))
-    each = parts.values()
     return Contents(
-        sum(contents.size for contents in each),
+        sum(contents.size for contents in parts.values()),
         tuple(containers),
-        tuple(skipped for contents in each for skipped in contents.skipped),
-        tuple(statement for contents in each for statement in contents.statements),
-        tuple(dict.fromkeys(note for contents in each for note in contents.notes)),
-        framework=common_framework(each),
+        tuple(replace(each, name=f"{name}.{each.name}") for name, part in parts.items() for each in part.skipped),
+        notes=tuple(_shared_notes(parts)),
+        framework=common_framework(parts.values()),
+        statements_by_part={name: part.statements for name, part in parts.items()},
     )
+
+
+def _shared_notes(parts: Mapping[str, Contents]) -> Iterator[str]:
+    """The notes of several files, each once, with the names of its files if it is not about all of them."""
+    about: defaultdict[str, list[str]] = defaultdict(list)
+    for name, contents in parts.items():
+        for note in contents.notes:
+            about[note].append(name)
+    for note, names in about.items():
+        yield note if len(names) == len(parts) else f"{note} (in {listing(names, 3)})"
 
 
 def common_framework(parts: Iterable[Contents]) -> str:

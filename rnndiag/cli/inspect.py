@@ -27,6 +27,6 @@ def inspect(
     short = ShortText()
     measured = run.measure(short.after(unchanged) if run.fleet.only_stream else None)
     shows_short = run.fleet.only_stream and not measured.interrupted
-    brief = partial(short.show, "Measured", quiet=output.quiet) if shows_short else None
+    brief = partial(short.show, "Measured", failed=measured.failed, quiet=output.quiet) if shows_short else None
     run.deliver(measured, partial(full_table, verbose=output.verbose), brief=brief)
     return measured.code

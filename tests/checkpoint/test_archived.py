@@ -115,6 +115,26 @@ def test_what_looks_like_a_model_and_is_not_read_is_listed(write: Callable[[byte
     assert "TensorFlow Lite" in listed[2][1]
 
 
+def test_a_setting_of_one_file_says_nothing_about_another(write: Callable[[bytes], Path]) -> None:
+    torch.manual_seed(0)
+    told = torch_bytes({"config": {"nonlinearity": "relu"}, "model": nn.RNN(2, 3).state_dict()})
+    untold = torch_bytes(nn.RNN(2, 3).state_dict())
+    model = load(write(zipped(told=told, untold=untold)))
+    assert [(stack.name, stack.layers[0].cell) for stack in model.stacks] == [
+        ("told.model", "relu"),
+        ("untold", "tanh"),
+    ]
+    assert any("relu was taken for told.model" in note for note in model.notes)
+    assert any("tanh was assumed for untold: the file does not say" in note for note in model.notes)
+
+
+def test_notes_and_skipped_layers_name_their_file(write: Callable[[bytes], Path]) -> None:
+    state = {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 0.1, "params": [0]}]}
+    optimizer = {"model": gru(), "optimizer": state}
+    model = load(write(zipped(a=torch_bytes(gru(1)), run__ckpt=torch_bytes(optimizer))))
+    assert [name for name, _, _ in skipped(model)] == ["run.ckpt.optimizer"]
+
+
 def test_a_copy_is_measured_once(write: Callable[[bytes], Path]) -> None:
     net = torch_bytes(gru(), legacy=True)
     model = load(write(zipped(best__th=net, model__tar__gz=tarred(weights__th=net))))

@@ -96,7 +96,7 @@ def find(
     for container in contents.containers:
         search.enter(container)
     names = name_modules([found.place for found in search.found])
-    choice = Choice(answers.nonlinearity, contents.statements)
+    choice = Choice(answers.nonlinearity, contents.statements, contents.statements_by_part)
     copies: dict[Hashable, Tensor] = {}
     stacks = [_stack(f, name, choice, answers.assume, copies) for f, name in zip(search.found, names, strict=True)]
     skipped = [*_named(search), *contents.skipped]
@@ -289,7 +289,8 @@ def _stack(found: _Found, name: str, choice: Choice, confirmed: str | None, copi
     if cell == "linear" and choice.asked is not None:  # linear is an assumption
         cell = choice.asked
     if cell not in KINDS:  # only the nonlinearity is missing: rnn, leaky, leaky_current
-        nonlinearity, assumed = choice.of(own, facts.nonlinearity, facts.likely)
+        file = next(iter(found.place.container), "")
+        nonlinearity, assumed = choice.of(own, facts.nonlinearity, facts.likely, file)
         cell = nonlinearity if cell == "rnn" else f"{cell}_{nonlinearity}"
 
     def layer(level: int, reverse: bool, slot: Mapping[str, Tensor]) -> RecurrentLayer:
