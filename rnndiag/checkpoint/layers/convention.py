@@ -89,6 +89,8 @@ def to_pytorch_layout(
         return converted(held[role], new, lambda value: _permuted(_as_rows(value, layout, len(blocks)), blocks))
 
     parameters = {"weight_ih": matrix("ih"), "weight_hh": matrix("hh")}
+    if "hr" in held:
+        parameters["weight_hr"] = held["hr"]
     reset_after = True if known.reset_after is None else known.reset_after
     biases = _biases(held, shapes, rows, blocks)
     facts = ModuleFacts(
@@ -105,6 +107,8 @@ def to_pytorch_layout(
 def _reading(shapes: Mapping[str, tuple[int, ...]], known: Convention) -> tuple[str, Layout, int]:
     """The cell, the layout and the number of units, the only ones that fit."""
     recurrent, feeding = shapes["hh"], shapes["ih"]
+    if "hr" in shapes:
+        return _projected(shapes)
     if len(recurrent) != 2 or len(feeding) != 2 or 0 in recurrent + feeding:
         raise UnfitError(f"expected two matrices, got hh {shape_of(recurrent)} and ih {shape_of(feeding)}")
     wanted_layout = "columns" if known.layout == "cudnn" else known.layout  # the shapes are the same
@@ -120,6 +124,19 @@ def _reading(shapes: Mapping[str, tuple[int, ...]], known: Convention) -> tuple[
         raise AmbiguousError(f"hh {shape_of(recurrent)} and ih {shape_of(feeding)} may be used as W h or as h W")
     kind, layout, hidden = fits[0]
     return kind, known.layout or layout, hidden
+
+
+def _projected(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, Layout, int]:
+    """The same for an LSTM with an output projection ``hr [P, H]``, whose weights have PyTorch's layout."""
+    recurrent, feeding, projection = shapes["hh"], shapes["ih"], shapes["hr"]
+    if len(projection) == 2 and 0 not in projection:
+        output, hidden = projection
+        if recurrent == (4 * hidden, output) and len(feeding) == 2 and feeding[0] == 4 * hidden:
+            return "lstm", "rows", hidden
+    raise UnfitError(
+        f"hh {shape_of(recurrent)}, ih {shape_of(feeding)} and hr {shape_of(projection)} do not fit each other as "
+        "those of an LSTM with a projection: expected [4*H, P], [4*H, D] and [P, H]"
+    )
 
 
 def readings(recurrent: tuple[int, ...], feeding: tuple[int, ...]) -> list[tuple[str, Layout, int]]:

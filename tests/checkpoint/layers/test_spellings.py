@@ -106,10 +106,10 @@ def test_tensorflow_1_rnn(tmp_path: Path) -> None:
     check(only(model), "tanh", step, H)
 
 
-@pytest.mark.parametrize(("extra", "words"), [("w_f_diag", "peepholes"), ("projection/kernel", "projection")])
+@pytest.mark.parametrize(("extra", "words"), [("projection/kernel", "has TensorFlow's projection")])
 def test_tensorflow_1_lstms_that_are_other_cells_are_refused(tmp_path: Path, extra: str, words: str) -> None:
     held = {"lstm_cell/kernel": drawn(D + H, 4 * H), "lstm_cell/bias": drawn(4 * H), f"lstm_cell/{extra}": drawn(H, H)}
-    with pytest.raises(CheckpointError, match=f"lstm_cell has TensorFlow's {words}"):
+    with pytest.raises(CheckpointError, match=f"lstm_cell {words}"):
         as_npz(tmp_path, held)
 
 

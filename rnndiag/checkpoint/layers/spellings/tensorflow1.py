@@ -44,8 +44,6 @@ def _plain(match: re.Match[str], tensors: Mapping[str, Leaf]) -> Reading:
     weight = tensors[name]
     inputs, units = _split(name, shape(weight), gates)
     bias = f"{inner}.{'bias' if match['own'] == 'kernel' else 'biases'}{match['end']}"
-    if f"{inner}.w_f_diag{match['end']}" in tensors:
-        raise UnfitError(f"{inner} has TensorFlow's peepholes (w_f_diag): --import can measure its step")
     if any(other.startswith(f"{inner}.projection.") for other in tensors):
         raise UnfitError(f"{inner} has TensorFlow's projection: --import can measure its step")
     held = {"ih": part(weight, 0, 0, inputs), "hh": part(weight, 0, inputs, inputs + units)}
@@ -58,8 +56,14 @@ def _plain(match: re.Match[str], tensors: Mapping[str, Leaf]) -> Reading:
     notes = (
         "forget_bias=1.0, TensorFlow's default, was added to the forget gate of {name}; the file does not hold it",
     )
-    known = Convention(cell="lstm", layout="columns", order="ijfo")
-    return Reading(held, known, used, inner=inner, notes=notes)
+    looks = {f"peephole_{gate}": f"{inner}.w_{gate[0]}_diag{match['end']}" for gate in ("input", "forget", "output")}
+    present = {key: look for key, look in looks.items() if look in tensors}
+    for look in present.values():
+        if shape(tensors[look]) != (units,):
+            raise UnfitError(f"{look}: expected [{units}], one peephole per unit, got {shape_of(shape(tensors[look]))}")
+    known = Convention(cell="lstm", layout="columns", order="ijfo", kind="peephole_lstm" if present else "")
+    extra = {key: tensors[look] for key, look in present.items()}
+    return Reading(held, known, (*used, *present.values()), extra, inner=inner, notes=notes)
 
 
 class TensorFlow1GRU(Spelling):
