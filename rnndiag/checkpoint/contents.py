@@ -162,6 +162,8 @@ class Container:
     """By module path (the dotted name without its last component); empty for a state_dict."""
     conventions: Mapping[str, Convention] = field(default_factory=dict)
     """How modules are stored whose tensors are named by role, as ``Parsed`` names them; by module path."""
+    chains: tuple[tuple[str, ...], ...] = ()
+    """Modules, by path, that are levels of one stack, the lowest first."""
 
 
 @dataclass(frozen=True, slots=True)

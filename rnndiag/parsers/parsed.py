@@ -53,6 +53,13 @@ class Convention:
     """The nonlinearity to assume where nothing says it: the default of the library that wrote the module."""
 
 
+def kind_of(family: str, form: Form) -> str:
+    """The name of the kind of a GRU or LSTM that differs from PyTorch's by its functions alone; empty for PyTorch's."""
+    if form.activation == "relu":
+        return f"relu_{family}"
+    return "" if form.gate == "sigmoid" else f"hard_sigmoid_{family}"
+
+
 @dataclass(slots=True)
 class Parsed:
     """All of a file that matters, filled while it is parsed."""
@@ -65,6 +72,8 @@ class Parsed:
     """By the name of the module."""
     settings: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """The attributes of the operator of each level, by the name of the module; for running them, not handed over."""
+    chains: list[list[str]] = field(default_factory=list)
+    """names of modules that are levels of one stack, the lowest first; all other modules are stacks of their own"""
     skipped: list[tuple[str, str, bool]] = field(default_factory=list)
     """what was skipped: its name, the reason, and whether it is a recurrent layer that was not measured"""
     framework: str = ""
@@ -79,6 +88,7 @@ class Parsed:
 
         header: dict[str, Any] = {
             "conventions": {name: asdict(convention) for name, convention in self.conventions.items()},
+            "chains": self.chains,
             "skipped": self.skipped,
             "notes": self.notes,
             "framework": self.framework,

@@ -10,6 +10,7 @@ import torch
 
 from rnndiag.checkpoint import load
 from rnndiag.trajectory import run_stack
+from tests.builders.keras_files import alone
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 h5py = pytest.importorskip("h5py")
@@ -48,7 +49,7 @@ def saved(tmp_path, model, form):
 
 
 def stacks(path, **options):
-    return {stack.name: stack for stack in load(path, **options).stacks}
+    return alone(load(path, **options))
 
 
 def run(layer, inputs):

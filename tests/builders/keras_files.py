@@ -8,10 +8,23 @@ import zipfile
 import numpy as np
 import pytest
 
+from rnndiag.cells.layer import Stack
+
 h5py = pytest.importorskip("h5py")
 
 SHAPES = ((2, 12), (3, 12), (12,))
 """Of an LSTM with 3 units."""
+
+
+def alone(model):
+    """Each layer of a file as a stack of its own, by name, in the direction of time that it has in its stack."""
+    found = {}
+    for stack in model.stacks:
+        for level in stack.levels:
+            name = level[0].name.rpartition(".l")[0]
+            levels = found[name].levels if name in found else ()
+            found[name] = Stack(name, (*levels, level), stack.embedding)
+    return found
 
 
 def cell(group, arrays=None):

@@ -64,10 +64,11 @@ def parse(format_: str, path: pathlib.Path, *, extra: str) -> Contents:
         for name, dtype in header["dtypes"].items()
     }
     conventions = {name: msgspec.convert(stored, Convention) for name, stored in header["conventions"].items()}
+    chains = tuple(tuple(names) for names in header["chains"])
     leaves = {name: in_memory(tensor) for name, tensor in tensors.items()}
     return Contents(
         sum(tensor.nbytes for tensor in tensors.values()),
-        (Container(KeyPath(), leaves, conventions=conventions),),
+        (Container(KeyPath(), leaves, conventions=conventions, chains=chains),),
         tuple(Skipped(printable(name), printable(reason), lost) for name, reason, lost in header["skipped"]),
         notes=tuple(printable(note) for note in header["notes"]),
         framework=header["framework"],

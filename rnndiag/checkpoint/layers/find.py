@@ -17,6 +17,7 @@ from rnndiag.checkpoint.layers.answers import NO_ANSWERS, Answers
 from rnndiag.checkpoint.layers.display_names import Place, name_modules, prefixes, shown, unwrapped
 from rnndiag.checkpoint.layers.embedding import Tables, is_table
 from rnndiag.checkpoint.layers.hints import MAX_TENSORS
+from rnndiag.checkpoint.layers.joined import joined
 from rnndiag.checkpoint.layers.leak import Leaks
 from rnndiag.checkpoint.layers.nonlinearity import Choice
 from rnndiag.checkpoint.layers.renamed import Renamed
@@ -60,7 +61,7 @@ class Findings:
     unmatched: tuple[str, ...] = ()
     """The user's mappings that no tensors answered to, and why."""
     modules: tuple[str, ...] = ()
-    """The dotted path, in its container, of the module that each stack was found in."""
+    """The dotted path, in its container, of each module; as many as stacks unless the file states what feeds what."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +90,8 @@ def find(
             not get the embeddings that they read.
 
     Returns:
-        One stack per recurrent module, whose tensors are copies in the file's own precision.
+        One stack per recurrent module, or per chain of modules that feed one another. The tensors are copies in the
+        precision of the file.
     """
     leaks = Leaks(answers.alpha, traced)
     search = _Search(contents.size, answers.maps, leaks)
@@ -106,7 +108,8 @@ def find(
     unconfirmed = _unconfirmed_cells(search.found, stacks, answers.assume)
     notes = (*unconfirmed, *search.notes, *search.initial_states, *leaks.notes, *choice.notes)
     modules = tuple(found.place.module for found in search.found)
-    return Findings(tuple(stacks), tuple(skipped), notes, search.unmatched, modules)
+    whole = joined(stacks, [found.place for found in search.found], contents.containers)
+    return Findings(tuple(whole), tuple(skipped), notes, search.unmatched, modules)
 
 
 class _Search:

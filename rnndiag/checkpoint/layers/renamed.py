@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from rnndiag.checkpoint.layers.convention import ConvertedModule, join_gates, to_pytorch_layout
 from rnndiag.errors import UnfitError
+from rnndiag.kinds import KINDS
 from rnndiag.parsers.parsed import ROLES
 from rnndiag.printable import printable
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from rnndiag.checkpoint.layers.spellings.base import Reading
     from rnndiag.parsers.parsed import Convention
 
-_BY_ROLE: Final = re.compile(rf"(?P<role>{'|'.join(ROLES)})(?P<suffix>_l\d+(?:_reverse)?)")
+_BY_ROLE: Final = re.compile(r"(?P<role>[a-z_]+?)(?P<suffix>_l\d+(?:_reverse)?)")
 """The name of a tensor in a module whose convention the file describes."""
 
 
@@ -86,11 +87,14 @@ class Renamed:
         for name in self.tensors:
             module, _, own = name.rpartition(".")
             match = _BY_ROLE.fullmatch(own) if module in conventions else None
-            if match:
+            if match and match["role"] in (*ROLES, *_extra(conventions[module])):
                 modules[module, match["suffix"]][match["role"]] = name
         for (module, suffix), names in modules.items():
+            known = conventions[module]
+            held = {role: self.tensors[name] for role, name in names.items()}
+            extra = {role: held.pop(role) for role in _extra(known) if role in held}
             try:
-                self.take(names, conventions[module], module, suffix)
+                self._enter(held, names.values(), known, module, suffix, extra)
                 self.scopes[module] = None
             except UnfitError as error:
                 self.misfits.append((module, f"recurrent, but {error}"))
@@ -126,3 +130,8 @@ class Renamed:
         """Leave out tensors that are accounted for elsewhere."""
         for name in names:
             self.tensors.pop(name, None)
+
+
+def _extra(known: Convention) -> tuple[str, ...]:
+    """The parameters beyond PyTorch's that a module of this convention may have."""
+    return KINDS[known.kind].extra if known.kind in KINDS else ()

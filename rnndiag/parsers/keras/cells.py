@@ -10,12 +10,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from rnndiag.errors import UnfitError
-from rnndiag.parsers.parsed import Convention
+from rnndiag.kinds import KINDS, Form
+from rnndiag.parsers.parsed import Convention, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rnndiag.parsers.keras.layers import Cell, Kind
+    from rnndiag.parsers.keras.versions import Version
     from rnndiag.parsers.parsed import Layout
 
 _ORDERS: Final[dict[Kind, str]] = {"rnn": "h", "gru": "zrh", "lstm": "ifco"}
@@ -40,6 +42,8 @@ def resolve(cell: Cell, shapes: Sequence[tuple[int, ...]]) -> Cell:
     kind = next((kind for kind in kinds if len(_ORDERS[kind]) * hidden == rows == width), None)
     if kind is None:
         raise UnfitError(f"kernel and recurrent kernel are not those of one {cell.kind or 'cell'}: got {shown}")
+    if cell.units not in (None, hidden):
+        raise UnfitError(f"the configuration states {cell.units} units, the weights have {hidden}: got {shown}")
     bias = shapes[2] if len(shapes) == 3 else None
     reset_after, is_cudnn = cell.reset_after, cell.is_cudnn
     if bias == (2 * rows,) and kind != "rnn":
@@ -55,8 +59,36 @@ def resolve(cell: Cell, shapes: Sequence[tuple[int, ...]]) -> Cell:
     return replace(cell, kind=kind, reset_after=reset_after, is_cudnn=is_cudnn)
 
 
-def convention_of(cell: Cell, *, backwards: bool) -> Convention:
-    """How a cell that ``resolve`` returned is stored."""
+def with_defaults(cell: Cell, version: Version) -> Cell:
+    """A cell that ``resolve`` returned, with the defaults of Keras for what no configuration states."""
+    assert cell.kind
+    if cell.kind == "rnn":  # tanh or relu: the user may say
+        return cell
+    reset_after = cell.reset_after
+    if cell.kind == "gru" and reset_after is None:
+        reset_after = cell.is_cudnn or version.reset_after
+    gate = cell.gate or ("sigmoid" if cell.is_cudnn or version.gate == "sigmoid" else "hard_sigmoid")
+    if cell.gate is None and version.is_undecided and cell.reset_after is False:
+        gate = "hard_sigmoid"  # TensorFlow 2 builds a GRU with reset_after
+    return replace(cell, activation=cell.activation or "tanh", gate=gate, reset_after=reset_after)
+
+
+def convention_of(cell: Cell, version: Version, *, backwards: bool) -> Convention:
+    """How a cell that ``with_defaults`` returned is stored, and what it computes.
+
+    Raises:
+        UnfitError: no such kind of cell is measured.
+    """
     assert cell.kind
     layout: Layout = "cudnn" if cell.is_cudnn else "columns"
-    return Convention(cell.kind, cell.nonlinearity, layout, _ORDERS[cell.kind], cell.reset_after, backwards=backwards)
+    known = Convention(cell.kind, None, layout, _ORDERS[cell.kind], cell.reset_after, backwards=backwards)
+    if cell.kind == "rnn":
+        return replace(known, nonlinearity=cell.activation)
+    form = Form(version.hard_sigmoid if cell.gate == "hard_sigmoid" else "sigmoid", cell.activation or "tanh")
+    kind = kind_of(cell.kind, form)
+    if kind and kind not in KINDS:
+        raise UnfitError(
+            f"no {cell.kind.upper()} with activation {form.activation} and recurrent_activation {cell.gate} is"
+            " measured; --import measures a step function of your own"
+        )
+    return replace(known, kind=kind, form=form)

@@ -32,28 +32,34 @@ def layers(model: object) -> list[tuple[str, list[Part]]] | None:
     Returns:
         The name of each of the model's own layers, and what it consists of: several parts for a nested model.
     """
-    if not isinstance(model, dict) or _layers(model) is None:
+    if not isinstance(model, dict) or layers_of(model) is None:
         return None
-    return [(_name(layer), list(_parts(layer, path, "", MAX_DEPTH))) for path, layer in _children(model, "")]
+    return [(name_of(layer), list(_parts(layer, path, "", MAX_DEPTH))) for path, layer in _children(model, "")]
+
+
+def is_recurrent(class_: str) -> bool:
+    """Whether a class is a recurrent layer of Keras's own."""
+    return class_ in _KINDS or class_ in ("RNN", "Bidirectional") or class_.startswith("ConvLSTM")
 
 
 def _children(model: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    held = _layers(model) or []
-    for layer, unique in zip(held, counted(_snake(_class(layer)) for layer in held), strict=True):
+    held = layers_of(model) or []
+    for layer, unique in zip(held, counted(_snake(class_of(layer)) for layer in held), strict=True):
         yield f"{path}/layers/{unique}".lstrip("/"), layer
 
 
 def _parts(layer: dict[str, Any], path: str, outer: str, depth: int) -> Iterator[Part]:
-    class_, config = _class(layer), _config(layer)
-    name = dotted(outer, _name(layer))
+    class_, config = class_of(layer), config_of(layer)
+    name = dotted(outer, name_of(layer))
     inner = config.get("layer")
-    if depth and _layers(layer) is not None:
+    if depth and layers_of(layer) is not None:
         for place, child in _children(layer, path):
             yield from _parts(child, place, name, depth - 1)
     elif class_ == "Bidirectional" and isinstance(inner, dict):
         yield _bidirectional(config, inner, path, name)
-    elif class_ in _KINDS or class_ == "RNN" or class_.startswith("ConvLSTM"):
-        yield Recurrent(name, (_track(layer, path, _name(layer)),), trainable=_is_trainable(config))
+    elif is_recurrent(class_):
+        track = _track(layer, path, name_of(layer))
+        yield Recurrent(name, (track,), trainable=_is_trainable(config), sequences=_outputs_sequences(config))
     elif class_ == "Embedding":
         yield Table(name, path, _is_trainable(config))
     elif depth and isinstance(inner, dict):  # TimeDistributed and other wrappers
@@ -65,18 +71,19 @@ def _parts(layer: dict[str, Any], path: str, outer: str, depth: int) -> Iterator
 def _bidirectional(config: dict[str, Any], forward: dict[str, Any], path: str, name: str) -> Recurrent:
     backward = config.get("backward_layer")
     if not isinstance(backward, dict):  # Keras 2 writes it only where it was given
-        opposite = {**_config(forward), "go_backwards": not _config(forward).get("go_backwards")}
+        opposite = {**config_of(forward), "go_backwards": not config_of(forward).get("go_backwards")}
         backward = {**forward, "config": opposite}
     tracks = tuple(
-        _track(layer, f"{path}/{side}_layer", f"{side}_{_name(layer).removeprefix(f'{side}_')}")
+        _track(layer, f"{path}/{side}_layer", f"{side}_{name_of(layer).removeprefix(f'{side}_')}")
         for side, layer in (("forward", forward), ("backward", backward))
     )
-    trainable = _is_trainable(config) and _is_trainable(_config(forward))
-    return Recurrent(name, tracks, str(config.get("merge_mode", "concat")), trainable)
+    trainable = _is_trainable(config) and _is_trainable(config_of(forward))
+    sequences = all(_outputs_sequences(config_of(layer)) for layer in (forward, backward))
+    return Recurrent(name, tracks, str(config.get("merge_mode", "concat")), trainable, sequences=sequences)
 
 
 def _track(layer: dict[str, Any], path: str, name: str) -> Track:
-    class_, config = _class(layer), _config(layer)
+    class_, config = class_of(layer), config_of(layer)
     backwards = bool(config.get("go_backwards"))
     place = f"{path}/cell"
     if class_ != "RNN":
@@ -85,43 +92,61 @@ def _track(layer: dict[str, Any], path: str, name: str) -> Track:
             name, (_cell(layer, path if class_.startswith("CuDNN") or "Cell" in class_ else place),), backwards
         )
     cell = config.get("cell")
-    stacked = _config(cell).get("cells") if isinstance(cell, dict) and _class(cell) == "StackedRNNCells" else None
+    stacked = config_of(cell).get("cells") if isinstance(cell, dict) and class_of(cell) == "StackedRNNCells" else None
     if not isinstance(stacked, list):
         return Track(name, (_cell(cell if isinstance(cell, dict) else {}, place),), backwards)
     held = [each if isinstance(each, dict) else {} for each in stacked]
-    paths = (f"{place}/cells/{unique}" for unique in counted(_snake(_class(each)) for each in held))
+    paths = (f"{place}/cells/{unique}" for unique in counted(_snake(class_of(each)) for each in held))
     return Track(name, tuple(_cell(each, path) for each, path in zip(held, paths, strict=True)), backwards)
 
 
 def _cell(layer: dict[str, Any], path: str) -> Cell:
-    class_, config = _class(layer), _config(layer)
+    class_, config = class_of(layer), config_of(layer)
     kind = _KINDS.get(class_)
     if kind is None:
-        return Cell(_name(layer), path, fault=f"{class_} is none of SimpleRNN, GRU and LSTM, and no other is computed")
-    fault, nonlinearity = "", None
+        return Cell(name_of(layer), path, fault=f"{class_} is none of SimpleRNN, GRU and LSTM; {_WAY_OUT}")
     activation = _function(config.get("activation", "tanh"))
-    gate = _function(config.get("recurrent_activation", "sigmoid"))
-    if kind == "rnn" and activation in ("tanh", "relu"):
-        nonlinearity = cast("Literal['tanh', 'relu']", activation)
-    elif activation != "tanh":
-        fault = f"its activation is {activation}; expected tanh" + " or relu" * (kind == "rnn")
-    elif kind != "rnn" and gate != "sigmoid":
-        fault = f"its recurrent_activation is {gate}; expected sigmoid"
-    # Before Keras had the option, it did what reset_after=False does.
-    reset_after = bool(config.get("reset_after", class_ == "CuDNNGRU")) if kind == "gru" else None
-    return Cell(_name(layer), path, kind, nonlinearity, reset_after, class_.startswith("CuDNN"), fault)
+    gate = "" if kind == "rnn" else _function(config.get("recurrent_activation", "sigmoid"))
+    faults = []
+    if activation not in _ACTIVATIONS:
+        faults.append(f"its activation is {activation}; expected tanh or relu")
+    if gate and gate not in _GATES:
+        faults.append(f"its recurrent_activation is {gate}; expected sigmoid or hard_sigmoid")
+    units = config.get("units")
+    return Cell(
+        name_of(layer),
+        path,
+        kind,
+        cast("Literal['tanh', 'relu'] | None", activation if activation in _ACTIVATIONS else None),
+        cast("Literal['sigmoid', 'hard_sigmoid'] | None", gate if gate in _GATES else None),
+        # Before Keras had the option, it did what reset_after=False does.
+        bool(config.get("reset_after", class_ == "CuDNNGRU")) if kind == "gru" else None,
+        units if isinstance(units, int) else None,
+        class_.startswith("CuDNN"),
+        "; ".join([*faults, *([_WAY_OUT] if faults else [])]),
+    )
+
+
+_ACTIVATIONS: Final = ("tanh", "relu")
+_GATES: Final = ("sigmoid", "hard_sigmoid")
+_WAY_OUT: Final = "--import measures a step function of your own"
 
 
 def _function(value: object) -> str:
-    """The name of an activation."""
+    """The name of an activation; of a function that is not Keras's own with a mark, so that it is not taken for one."""
     if value is None:
         return "linear"
+    own = isinstance(value, dict) and value.get("class_name") == "function"
     if isinstance(value, dict):
         value = value.get("config") if isinstance(value.get("config"), str) else value.get("class_name")
-    return value[:60] if isinstance(value, str) else "a function of its own"
+    return f"{value[:60]}{_CUSTOM * own}" if isinstance(value, str) else f"a function{_CUSTOM}"
 
 
-def _layers(model: dict[str, Any]) -> list[dict[str, Any]] | None:
+def _outputs_sequences(config: dict[str, Any]) -> bool:
+    return config.get("return_sequences") is True
+
+
+def layers_of(model: dict[str, Any]) -> list[dict[str, Any]] | None:
     """A model's layers; None for anything else."""
     config = model.get("config")
     # Sequential's was a bare list before Keras 2.2.3.
@@ -131,7 +156,7 @@ def _layers(model: dict[str, Any]) -> list[dict[str, Any]] | None:
     return held
 
 
-def _class(layer: dict[str, Any]) -> str:
+def class_of(layer: dict[str, Any]) -> str:
     """The name of a class of Keras's own; one of another package with a mark, so that it is not taken for one.
 
     Older files give no module, and a custom class as ``package>Class``.
@@ -144,13 +169,15 @@ def _class(layer: dict[str, Any]) -> str:
 _CUSTOM: Final = " (custom)"
 
 
-def _config(layer: dict[str, Any]) -> dict[str, Any]:
+def config_of(layer: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of one layer; empty where there is none."""
     config = layer.get("config")
     return config if isinstance(config, dict) else {}
 
 
-def _name(layer: dict[str, Any]) -> str:
-    return str(_config(layer).get("name") or layer.get("name") or _snake(_class(layer)))
+def name_of(layer: dict[str, Any]) -> str:
+    """The name of a layer within its model."""
+    return str(config_of(layer).get("name") or layer.get("name") or _snake(class_of(layer)))
 
 
 def _is_trainable(config: dict[str, Any]) -> bool:

@@ -11,9 +11,12 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from rnndiag.parsers import hdf5
+from rnndiag.parsers.keras import side
 from rnndiag.parsers.keras.config import layers
+from rnndiag.parsers.keras.feeds import feeds_of
 from rnndiag.parsers.keras.layers import Other, Recurrent, Table
 from rnndiag.parsers.keras.modules import Modules
+from rnndiag.parsers.keras.versions import Version
 from rnndiag.parsers.keras.weights import Variables
 from rnndiag.parsers.keras.weights_h5 import LegacyWeights
 from rnndiag.parsers.parsed import DataError, Parsed, RefusedError
@@ -39,24 +42,51 @@ def parse(path: Path) -> Parsed:
     with path.open("rb") as file:
         is_archive = file.read(4) == b"PK\x03\x04"
     if not is_archive:
-        return _parse(hdf5.Hdf5(path, size), None)
+        return _parse(hdf5.Hdf5(path, size), None, "", side.side_files(path))
     with zipfile.ZipFile(path) as archive:
-        if "model.weights.h5" not in archive.namelist():
-            raise RefusedError("a Keras archive without model.weights.h5: save the model anew as .keras")
+        held = archive.namelist()
+        if "model.weights.h5" not in held:
+            raise RefusedError("a Keras archive without model.weights.h5: save the model again as .keras")
         config = json.loads(open_member(archive, "config.json", size).read())
+        metadata = json.loads(open_member(archive, "metadata.json", size).read()) if "metadata.json" in held else None
         weights = open_member(archive, "model.weights.h5", size)
-        return _parse(hdf5.Hdf5(weights, size), config)
+        return _parse(hdf5.Hdf5(weights, size), config, side.version_in(metadata), ())
 
 
-def _parse(file: hdf5.Hdf5, config: Any) -> Parsed:
+def _parse(file: hdf5.Hdf5, config: Any, version: str, side_files: Sequence[Path]) -> Parsed:
+    """The layers of a file.
+
+    Args:
+        file: the weights.
+        config: of the model, from the archive around the weights; None: the file may have it.
+        version: of Keras, from there.
+        side_files: files next to it that may hold the configuration.
+    """
     parsed = Parsed(framework="Keras")
     legacy = _legacy_root(file.root)
     if config is None:
         (text, *_) = hdf5.texts(file.root, "model_config") or ["null"]
         config = json.loads(text)
     weights = LegacyWeights(legacy) if legacy is not None else Variables(file.root)
-    modules = Modules(parsed, file, weights)
+    version = version or _version_of(file.root, legacy)
     configured = layers(config)
+    if configured is None:
+        for beside in map(side.read, side_files):
+            stated = layers(beside.config)
+            fault = beside.fault
+            if stated is not None:
+                fault = side.misfit(list(_parts(weights, stated)), weights)
+                if not fault:
+                    config, configured = beside.config, stated
+                    version = side.version_in(config) or version
+                    parsed.notes.append(
+                        f"activations and directions are those that {beside.name} next to the file states (SHA-256"
+                        f" {beside.digest}...); its layers fit the weights by name and shape"
+                    )
+                    break
+            if fault:
+                parsed.notes.append(f"{beside.name} next to the file was not used: {fault}")
+    modules = Modules(parsed, file, weights, Version(version[:40]), feeds_of(config) if configured else None)
     parts = list(_parts(weights, configured))
     if not parts:
         raise _without_weights(hdf5.names(file.root), is_configured=configured is not None)
@@ -86,6 +116,12 @@ def _without_weights(names: Sequence[str], *, is_configured: bool) -> RefusedErr
     )
 
 
+def _version_of(root: hdf5.Group, legacy: hdf5.Group | None) -> str:
+    """The version of Keras that wrote the file; empty if the file does not state it."""
+    stated = [text for group in (root, legacy) if group is not None for text in hdf5.texts(group, "keras_version")]
+    return stated[0] if stated else ""
+
+
 def _legacy_root(root: hdf5.Group) -> hdf5.Group | None:
     """The group with the weights by layer, of a whole model or of weights alone."""
     for group in (hdf5.subgroup(root, "model_weights"), root):
@@ -112,10 +148,10 @@ def _parts(weights: LegacyWeights | Variables, configured: list[tuple[str, list[
                 found = weights.parts(part.path, part.name)
                 known = [each for each in found if not isinstance(each, Other)]
                 yield from known or (part,)
-        yield from _untold(weights, parts)
+        yield from _beyond_config(weights, parts)
 
 
-def _untold(weights: Variables, parts: Sequence[Part]) -> Iterator[Part]:
+def _beyond_config(weights: Variables, parts: Sequence[Part]) -> Iterator[Part]:
     """What a class that a configuration does tell of keeps beside its layers, as attributes of its own."""
     read = {weights.place(path) for part in parts for path in _paths(part)}
     for part in weights.parts():

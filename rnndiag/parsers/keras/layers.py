@@ -21,10 +21,14 @@ class Cell:
     """Where its variables lie, as ``Weights.variables`` takes it."""
     kind: Kind | None = None
     """None: the shapes are to tell."""
-    nonlinearity: Literal["tanh", "relu"] | None = None
-    """Of a ``SimpleRNN``; None: not told."""
+    activation: Literal["tanh", "relu"] | None = None
+    """None: not stated."""
+    gate: Literal["sigmoid", "hard_sigmoid"] | None = None
+    """Of an ``LSTM`` or ``GRU``, its ``recurrent_activation``; None: not stated."""
     reset_after: bool | None = None
-    """Of a ``GRU``; None: not told."""
+    """Of a ``GRU``; None: not stated."""
+    units: int | None = None
+    """None: not stated."""
     is_cudnn: bool = False
     """Kernels in cuDNN's own layout."""
     fault: str = ""
@@ -52,6 +56,8 @@ class Recurrent:
     trainable: bool = True
     configured: bool = True
     """Whether a config states its activations."""
+    sequences: bool = True
+    """Whether it outputs all steps, which the layer above needs."""
 
     @property
     def cells(self) -> tuple[Cell, ...]:

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Final, Protocol
 from rnndiag.errors import UnfitError, UnreadableError
 from rnndiag.files.text import listing
 from rnndiag.parsers import hdf5
-from rnndiag.parsers.keras.cells import convention_of, resolve
+from rnndiag.parsers.keras.cells import convention_of, resolve, with_defaults
+from rnndiag.parsers.keras.chains import Chains, Layer, Level
 from rnndiag.parsers.keras.layers import Cell, Part, Recurrent, Table, dotted
+from rnndiag.parsers.keras.versions import FORMULAS
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from rnndiag.parsers.parsed import Parsed
+    from rnndiag.parsers.keras.feeds import Feeds
+    from rnndiag.parsers.keras.versions import Version
+    from rnndiag.parsers.parsed import Convention, Parsed
 
 MAX_NAME: Final = 1000
 """Characters of a layer's dotted name."""
@@ -36,12 +40,18 @@ class Modules:
         parsed: is filled.
         file: what the weights are read from.
         weights: where they lie in it.
+        version: of the Keras that wrote them.
+        feeds: what each recurrent layer reads; None if no configuration states it.
     """
 
-    def __init__(self, parsed: Parsed, file: hdf5.Hdf5, weights: Weights) -> None:
+    def __init__(
+        self, parsed: Parsed, file: hdf5.Hdf5, weights: Weights, version: Version, feeds: Feeds | None = None
+    ) -> None:
         self._parsed = parsed
         self._file = file
         self._weights = weights
+        self._version = version
+        self._chains = Chains(feeds)
         self._names: set[str] = set()
         self._widths: set[int] = set()
         """Inputs of the recurrent layers."""
@@ -64,27 +74,44 @@ class Modules:
             self._skip(name, f"not recurrent: {part.what}", recurrent=False)
 
     def finish(self) -> None:
-        """Write down what was noted."""
+        """Write down what was noted, and which modules feed one another."""
+        self._chains.write(self._parsed)
         self._parsed.notes += [sentence.format(listing(names)) for sentence, names in self._said.items()]
 
     def _recurrent(self, part: Recurrent, name: str) -> None:
         cells = [[self._resolved(cell) for cell in track.cells] for track in part.tracks]
+        conventions = [[convention_of(cell, self._version, backwards=False) for cell in track] for track in cells]
         held = [[self._read(cell) for cell in track] for track in cells]
-        alike = all(_alike(cells[0][0], held[0][0], c, h) for cs, hs in zip(cells, held, strict=True)
-                    for c, h in zip(cs, hs, strict=True))  # fmt: skip
+        first = (conventions[0][0], held[0][0])
+        alike = all(
+            _alike(*first, convention, arrays)
+            for track, stored in zip(conventions, held, strict=True)
+            for convention, arrays in zip(track, stored, strict=True)
+        )
         backwards = [track.backwards for track in part.tracks]
-        if alike and len(part.tracks) == 2 and len(cells[0]) == len(cells[1]) == 1 and backwards[0] != backwards[1]:
+        made = []
+        both = len(part.tracks) == 2 and len(cells[0]) == len(cells[1]) == 1 and backwards[0] != backwards[1]
+        if alike and both:
             suffixes = ["_l0_reverse" if reverse else "_l0" for reverse in backwards]
-            self._module(name, cells[0][0], dict(zip(suffixes, (held[0][0], held[1][0]), strict=True)), part)
+            levels = dict(zip(suffixes, (held[0][0], held[1][0]), strict=True))
+            made.append(self._module(name, cells[0][0], levels, part, None))
         elif alike and len(part.tracks) == 1:
             levels = {f"_l{i}": each for i, each in enumerate(held[0])}
-            self._module(name, cells[0][0], levels, part, backwards[0])
+            made.append(self._module(name, cells[0][0], levels, part, backwards[0]))
         else:
             for track, own, arrays in zip(part.tracks, cells, held, strict=True):
                 side = track.name if len(part.tracks) > 1 else ""
                 for cell, each in zip(own, arrays, strict=True):
                     inner = cell.name if len(own) > 1 else ""
-                    self._module(dotted(name, side, inner), cell, {"_l0": each}, part, track.backwards)
+                    made.append(self._module(dotted(name, side, inner), cell, {"_l0": each}, part, track.backwards))
+        # Weights alone do not tell the order of cells that differ.
+        is_one = (alike and both) or (len(part.tracks) == 1 and (alike or part.configured))
+        forward_first = len(part.tracks) == 1 or (part.merge == "concat" and not backwards[0])
+        if is_one:
+            self._chains.add(Layer(part.name, part.name, tuple(made), part.sequences and forward_first))
+        else:
+            for level in made:
+                self._chains.add(Layer(level.name, part.name, (level,), gives_whole=False))
         if len(part.tracks) == 2 and part.merge != "concat":
             how = part.merge if part.merge in _MERGES else "other means"
             self._say(f"the directions of {{}} are merged by {how} in the model; they were measured side by side", name)
@@ -94,7 +121,7 @@ class Modules:
         resolved = resolve(cell, [tuple(dataset.shape) for dataset in datasets])
         for dataset in datasets:
             self._file.check(dataset)
-        return resolved
+        return with_defaults(resolved, self._version)
 
     def _read(self, cell: Cell) -> dict[str, np.ndarray]:
         """The cell's variables by role; Keras has them in this order."""
@@ -102,24 +129,64 @@ class Modules:
         return dict(zip(("ih", "hh", "bias"), arrays, strict=False))
 
     def _module(
-        self, name: str, cell: Cell, levels: dict[str, dict[str, np.ndarray]], part: Recurrent, backwards: bool = False
-    ) -> None:
+        self,
+        name: str,
+        cell: Cell,
+        levels: dict[str, dict[str, np.ndarray]],
+        part: Recurrent,
+        backwards: bool | None,
+    ) -> Level:
+        """Hand one module over.
+
+        Args:
+            name: of the module.
+            cell: each of its cells.
+            levels: the arrays of each level and direction, by the suffix of their names.
+            part: the layer that it is, or is a part of.
+            backwards: its direction; None for a module with both.
+        """
         name = self._unique(name)
         for suffix, named in levels.items():
             self._parsed.tensors |= {f"{name}.{role}{suffix}": array for role, array in named.items()}
-        self._parsed.conventions[name] = convention_of(cell, backwards=backwards)
+        self._parsed.conventions[name] = convention_of(cell, self._version, backwards=bool(backwards))
         first = next(iter(levels.values()))
-        self._widths.add(first["ih"].shape[0])
+        inputs, hidden = first["ih"].shape[0], first["hh"].shape[0]
+        self._widths.add(inputs)
+        self._note(name, cell, part, has_bias="bias" in first)
+        return Level(name, inputs, hidden * (1 + (backwards is None)), backwards)
+
+    def _note(self, name: str, cell: Cell, part: Recurrent, *, has_bias: bool) -> None:
+        """What is to be known about how a module was read."""
+        version = self._version
         if cell.kind == "gru":
             self._say("Keras's gate order z, r, h was rearranged to PyTorch's r, z, n in {}", name)
-        if cell.kind == "gru" and cell.reset_after is None:
-            self._say("reset_after, Keras's default, was assumed for {}: without a bias nothing tells", name)
         if cell.is_cudnn:
             self._say("cuDNN's own layout of weights was converted in {}", name)
-        if not part.configured:
+        if cell.gate == "hard_sigmoid":
+            known = "" if version.numbers else "; the file does not state its version of Keras, and Keras 2 was assumed"
+            formula = FORMULAS[version.hard_sigmoid]
+            self._say(f"the gates of {{}} are hard_sigmoid, {formula} in {version.shown}{known}", name)
+        if part.configured:
+            return
+        if cell.kind == "gru" and not has_bias:
             self._say(
-                "no configuration tells of {}: the kind was taken from shapes, and Keras's defaults were assumed"
-                " (tanh, sigmoid, no go_backwards)",
+                f"reset_after={cell.reset_after}, the default of {version.shown}, was assumed for {{}}: without a bias"
+                " nothing tells",
+                name,
+            )
+        if cell.kind == "rnn":
+            assumed = "no go_backwards"
+        else:
+            assumed = f"activation tanh, recurrent_activation {cell.gate}, no go_backwards"
+        self._say(
+            f"no configuration tells of {{}}: the kind was taken from shapes, and the defaults of {version.shown} were"
+            f" assumed ({assumed}); the model's JSON next to the file as model.json would tell",
+            name,
+        )
+        if version.is_undecided and cell.kind == "lstm" and not cell.is_cudnn:
+            self._say(
+                "TensorFlow 1 (hard_sigmoid) and TensorFlow 2 (sigmoid) both write the version 2.2.4-tf: TensorFlow 2"
+                " was assumed for {}",
                 name,
             )
 
@@ -155,7 +222,6 @@ class Modules:
         self._said.setdefault(sentence, []).append(name)
 
 
-def _alike(cell: Cell, arrays: dict[str, np.ndarray], other: Cell, others: dict[str, np.ndarray]) -> bool:
+def _alike(known: Convention, arrays: dict[str, np.ndarray], other: Convention, others: dict[str, np.ndarray]) -> bool:
     """Whether two cells can be levels or directions of one module of PyTorch's."""
-    same_form = convention_of(cell, backwards=False) == convention_of(other, backwards=False)
-    return same_form and arrays["hh"].shape == others["hh"].shape and arrays.keys() == others.keys()
+    return known == other and arrays["hh"].shape == others["hh"].shape and arrays.keys() == others.keys()

@@ -4,7 +4,8 @@
     pip install tensorflow-cpu==2.12.0 && python write.py keras  # elsewhere: the first form of .keras archives
 
 ``outputs.npz`` holds each recurrent layer's own hidden states on ``inputs``, by layer; ``outputs_first.npz`` those of
-the second line, for ``first.keras``.
+the second line, for ``first.keras``. ``outputs_chain.npz`` holds the output of each layer of ``chain.h5`` in a run of
+the whole model on ``inputs``; ``chain_weights.h5`` and ``chain.json`` are the same model, as two files.
 """
 
 from __future__ import annotations
@@ -72,6 +73,32 @@ def cudnn():
     return states
 
 
+def chain():
+    """Layers that feed one another, and what they output; ``hard_sigmoid`` is Keras 2's."""
+    hard = {"recurrent_activation": "hard_sigmoid", **SEQUENCES}
+    layers = [
+        kl.LSTM(4, name="hard", **hard),
+        kl.SpatialDropout1D(0.2),
+        kl.LSTM(5, activation="relu", go_backwards=True, name="back", **hard),
+        kl.GRU(3, reset_after=False, name="before", **hard),
+        kl.Activation("linear"),
+        kl.Bidirectional(kl.LSTM(2, **SEQUENCES), name="both"),
+        kl.Bidirectional(kl.GRU(2, **SEQUENCES), name="both_again"),
+        kl.Dense(2),
+        kl.SimpleRNN(3, name="last"),
+    ]
+    model = randomised(keras.Sequential([keras.Input((6, 3)), *layers]))
+    states, below = {}, INPUTS
+    for layer in model.layers:
+        below = layer(below, training=False).numpy()
+        if layer.name in ("hard", "back", "before", "both", "both_again"):
+            states[f"chain.{layer.name}"] = below
+    model.save(HERE / "chain.h5")
+    model.save_weights(HERE / "chain_weights.h5")
+    (HERE / "chain.json").write_text(model.to_json())
+    return states
+
+
 def states_of(model):
     bi = model.get_layer("both")
     halves = [half(INPUTS).numpy() for half in (bi.forward_layer, bi.backward_layer)]
@@ -79,7 +106,7 @@ def states_of(model):
     inner = model.get_layer("inner")
     found |= {f"inner.{layer.name}": layer(INPUTS).numpy() for layer in inner.layers}
     found["back"] = model.get_layer("back")(INPUTS).numpy()[:, ::-1]
-    return found | {name: model.get_layer(name)(INPUTS).numpy() for name in ("before", "stack")}
+    return found | {name: model.get_layer(name)(INPUTS).numpy() for name in ("before", "stack", "hard")}
 
 
 net = network()
@@ -90,4 +117,5 @@ else:
     net.save(HERE / "net.keras")
     net.save(HERE / "net.h5")
     net.save_weights(HERE / "net_weights.h5")
+    np.savez_compressed(HERE / "outputs_chain.npz", **chain())
     np.savez_compressed(HERE / "outputs.npz", inputs=INPUTS, **states_of(net), **cudnn())

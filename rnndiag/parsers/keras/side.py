@@ -1,0 +1,104 @@
+"""The configuration of a model whose weights alone are in a file: ``model.to_json()`` saved next to it.
+
+The file is believed only if the layers that it states are those of the weights, by name and by shape.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rnndiag.config.yaml_file import yaml_tree
+from rnndiag.errors import RnndiagError, UnfitError
+from rnndiag.files.side_files import is_regular, read_text
+from rnndiag.parsers.keras.cells import resolve
+from rnndiag.parsers.keras.layers import Recurrent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rnndiag.parsers.keras.layers import Part
+    from rnndiag.parsers.keras.modules import Weights
+
+MAX_BYTES: Final = 4 << 20
+"""Bytes of a configuration in JSON; a layer takes one or two kilobytes."""
+MAX_YAML_BYTES: Final = 1 << 20
+
+_WEIGHTS: Final = re.compile(r"[._-]?weights?$", re.IGNORECASE)
+"""What the names of files with weights alone end in."""
+_COMMON: Final = ("model", "architecture", "model_architecture")
+_SUFFIXES: Final = (".json", ".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A file that may state the configuration."""
+
+    name: str
+    digest: str = ""
+    """The first digits of its SHA-256."""
+    config: Any = None
+    """As ``model.to_json()`` writes it; None if it could not be read."""
+    fault: str = ""
+    """Why it could not be read."""
+
+
+def side_files(path: Path) -> list[Path]:
+    """The files next to a file of weights that may hold the model's configuration, the likeliest first."""
+    own = path.stem
+    stems = dict.fromkeys((own, _WEIGHTS.sub("", own)))
+    named = [f"{stem}{end}" for stem in stems if stem for end in ("", "_architecture", "_model")]
+    names = dict.fromkeys(f"{name}{suffix}" for name in (*named, *_COMMON) for suffix in _SUFFIXES)
+    return [path.with_name(name) for name in names if name != path.name and is_regular(path.with_name(name))]
+
+
+def read(path: Path) -> Side:
+    """One of these files, within bounds; what cannot be read is data with a reason."""
+    name = path.name.encode(errors="replace").decode()
+    is_json = path.suffix == ".json"
+    try:
+        text = read_text(path, MAX_BYTES if is_json else MAX_YAML_BYTES, RnndiagError)
+        digest = hashlib.sha256(text.encode(errors="replace")).hexdigest()[:12]
+        # PyYAML's safe loader takes no tag of Python's; a tuple is read as the list that it is written as.
+        config = json.loads(text) if is_json else yaml_tree(path, text.replace("!!python/tuple", ""))
+    except RnndiagError as error:
+        return Side(name, fault=str(error).removeprefix(f"{path}: "))
+    except (ValueError, RecursionError, MemoryError) as error:
+        return Side(name, fault=f"it cannot be parsed ({' '.join(str(error).split())[:100] or 'too large'})")
+    return Side(name, digest, config)
+
+
+def version_in(config: Any) -> str:
+    """The version of Keras that a configuration states."""
+    version = config.get("keras_version") if isinstance(config, dict) else None
+    return version if isinstance(version, str) else ""
+
+
+def misfit(parts: Sequence[Part], weights: Weights) -> str:
+    """Why a configuration is not that of the weights; empty if it is.
+
+    Args:
+        parts: the layers as the configuration states them, and those that only the weights show.
+        weights: where the variables lie.
+    """
+    recurrent = [part for part in parts if isinstance(part, Recurrent)]
+    if not recurrent:
+        return "it states no recurrent layer"
+    return next((f"{part.name}: {fault}" for part in recurrent for fault in _faults(part, weights)), "")
+
+
+def _faults(part: Recurrent, weights: Weights) -> Iterator[str]:
+    if not part.configured:
+        yield "the configuration does not have this layer"
+        return
+    for cell in part.cells:
+        if cell.kind is None:  # of a class that is not Keras's own
+            continue
+        try:
+            resolve(replace(cell, fault=""), [tuple(dataset.shape) for dataset in weights.variables(cell.path)])
+        except UnfitError as error:
+            yield str(error)
