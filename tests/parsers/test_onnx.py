@@ -164,25 +164,25 @@ def test_zero_peepholes_are_none(tmp_path):
     [
         ("LSTM", {"clip": 3.0}, "it clips its preactivations at 3"),
         ("LSTM", {"input_forget": 1}, "input_forget=1"),
-        ("LSTM", {"activations": ["HardSigmoid", "Tanh", "Tanh"]}, "activations are hardsigmoid, tanh, tanh: expected"),
-        ("GRU", {"activations": ["Sigmoid", "Relu"]}, "activations are sigmoid, relu: expected sigmoid, tanh"),
+        ("LSTM", {"activations": ["Sigmoid", "Elu", "Elu"]}, "activations are sigmoid, elu, elu: expected sigmoid, or"),
+        ("GRU", {"activations": ["Tanh", "Tanh"]}, "activations are tanh, tanh: expected sigmoid, or hardsigmoid"),
         ("RNN", {"activations": ["Affine"]}, "activations are affine: expected tanh, or relu"),
-        ("RNN", {"activations": ["Tanh", "Tanh"]}, "activations are tanh, tanh: expected tanh, or relu"),
+        ("RNN", {"activations": ["Tanh", "Tanh"]}, "activations are tanh, tanh: expected 1 in each direction"),
         ("LSTM", {"hidden_size": 4}, "it says hidden_size=4, but its weights have 5 hidden units"),
         ("LSTM", {"direction": "sideways"}, "its direction is b'sideways'"),
         ("LSTM", {"direction": "bidirectional"}, "do not fit together: expected W [2, 4*H, D]"),
-        ("LSTM", {"inputs": ["X", "W", "R", "B", "", "", "", "P"]}, "peephole weights"),
+        ("LSTM", {"inputs": ["X", "W", "R", "B", "", "", "", "P"]}, "do not fit: expected P [1, 15], got [1, 14]"),
         ("LSTM", {"inputs": ["X", "W", "R", "W"]}, "its bias does not fit: expected B [1, 40]"),
         ("LSTM", {"inputs": ["X", "R", "W", "B"]}, "do not fit together"),
         ("LSTM", {"inputs": ["X", "W"]}, "its weights are missing"),
         ("LSTM", {"inputs": ["X", "W", "X", "B"]}, "its weights are not in the file: 'X' is an input"),
-        ("LSTM", {"inputs": ["X", "W", "R", "B", "", "P"]}, "its initial state is [1, 15] and its weights have 5"),
+        ("LSTM", {"inputs": ["X", "W", "R", "B", "", "P"]}, "its initial state is [1, 14] and its weights have 5"),
         ("LSTM", {"inputs": ["X", "W", "R", "D"]}, "its weights are float32, float64: expected one of"),
         ("LSTM", {"inputs": ["X", "W", "R", "I"]}, "its weights are float32, int64: expected one of"),
     ],
 )
 def test_what_pytorch_has_not_is_passed_over(tmp_path, refusal, kind, settings, words):
-    stored = weights(kind) | {"P": np.ones((1, 3 * H), np.float32)}
+    stored = weights(kind) | {"P": np.ones((1, 3 * H - 1), np.float32)}
     stored |= {"D": stored["B"].astype(np.float64), "I": stored["B"].astype(np.int64)}
     body = graph([operator(kind, **settings), operator(kind, "sound", outputs=["Z"])], stored)
     path = write(tmp_path / "model.onnx", body)
@@ -198,7 +198,7 @@ def test_what_pytorch_has_not_is_passed_over(tmp_path, refusal, kind, settings, 
 def test_directions_with_different_nonlinearities(tmp_path, refusal):
     node = operator("RNN", activations=["Tanh", "Relu"], direction="bidirectional")
     message = refusal(write(tmp_path / "model.onnx", graph([node], weights("RNN", 2))))
-    assert "its activations are tanh, relu: expected tanh, or relu, in every direction" in message
+    assert "its activations are tanh, relu: expected 1 in each direction, the same in both" in message
 
 
 def test_a_constant_of_another_kind(tmp_path, refusal):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from onnx import AttributeProto, helper
 
+from rnndiag.parsers.onnx.quantized import is_quantized
 from rnndiag.parsers.parsed import RefusedError
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class Graphs:
 
     def __init__(self, model: ModelProto) -> None:
         self.recurrent: list[Site] = []
-        """ONNX's own recurrent operators, in the model's order."""
+        """ONNX's own recurrent operators and the quantized LSTM of onnxruntime, in the model's order."""
         self.foreign: list[Site] = []
         """Recurrent operators of other domains, by their names."""
         self.scopes: list[Scope] = []
@@ -146,7 +147,7 @@ class Graphs:
             function = self._functions.get((node.domain, kind, node.overload)) if self._functions else None
             if function is not None:
                 self._enter(_call(scope, node, function), depth + 1)
-            elif kind in RECURRENT and node.domain in STANDARD:
+            elif (kind in RECURRENT and node.domain in STANDARD) or is_quantized(node):
                 self.recurrent.append(Site(scope, node))
             elif kind in ("If", "Loop", "Scan"):
                 for graph in _graphs(node):

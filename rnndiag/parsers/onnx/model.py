@@ -12,11 +12,13 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from rnndiag.errors import UnfitError
-from rnndiag.parsers.onnx import operators, stacks
+from rnndiag.files.text import listing
+from rnndiag.parsers.onnx import operators, quantized, stacks
 from rnndiag.parsers.onnx.constants import Budget, Values
 from rnndiag.parsers.onnx.decomposed import ADVICE, written_out
 from rnndiag.parsers.onnx.graph import Graphs
 from rnndiag.parsers.onnx.names import name_of, scope_of
+from rnndiag.parsers.onnx.quantized import is_quantized
 from rnndiag.parsers.onnx.stacks import Operator
 from rnndiag.parsers.onnx.tensors import Tensors
 from rnndiag.parsers.onnx.types import NONE, as_held
@@ -118,13 +120,26 @@ class _Reading:
         W, R, B, P = (self._constant(values, site, index) for index in (_W, _R, _B, _P))
         if W is None or R is None:
             raise UnfitError("its weights are missing: expected the inputs X, W and R")
+        kind = site.node.op_type
+        if is_quantized(site.node):
+            kind = "LSTM"
+            W, R = (self._restored(values, site, index, weight) for index, weight in ((_W, W), (_R, R)))
         arrays = (W.array, R.array, B.array if B else None, P.array if P else None)
-        layer = operators.layer_of(site.node.op_type, site.scope.attributes(site.node), arrays)
+        layer = operators.layer_of(kind, site.scope.attributes(site.node), arrays)
         self._check_initial_states(site, layer.hidden_size)
         biases = B.held if B else NONE
         held = {"ih": W.held, "hh": R.held, "bias": biases}
-        self._quantised |= W.quantised or R.quantised
+        self._quantised |= (W.quantised or R.quantised) and not is_quantized(site.node)
         return replace(layer, types=held), W.origins | R.origins | (B.origins if B else frozenset())
+
+    def _restored(self, values: Values, site: Site, index: int, weight: Constant) -> Constant:
+        """A weight of a quantized LSTM as that of an LSTM."""
+        scale, zero_point = (self._constant(values, site, each) for each in quantized.SCALES[index])
+        if scale is None or zero_point is None:
+            raise UnfitError("its scales or zero points are missing")
+        array = quantized.restored("W" if index == _W else "R", weight.array, scale.array, zero_point.array)
+        self._budget.spend(array.nbytes)
+        return replace(weight, array=array, quantised=True)
 
     def _check_initial_states(self, site: Site, hidden: int) -> None:
         """Refuse an operator of which torch.onnx made nonsense: it drops the projection and half the gates."""
@@ -152,7 +167,9 @@ class _Reading:
             for reverse, stored in enumerate(operator.layer.directions):
                 suffix = f"_l{level}" + "_reverse" * reverse
                 for role, array in stored.items():
-                    self.parsed.tensors[f"{prefix}{role}{suffix}"] = self._as_held(array, operator.layer.types[role])
+                    self.parsed.tensors[f"{prefix}{role}{suffix}"] = self._as_held(
+                        array, operator.layer.types.get(role, NONE)
+                    )
         self.parsed.conventions[name] = lowest.layer.convention
         self.parsed.settings[name] = [dict(each.site.scope.attributes(each.site.node)) for each in chain]
         if len(chain) > 1 and not all(operator.name.is_module for operator in chain):
@@ -186,8 +203,8 @@ class _Reading:
             kind = f"{site.node.domain}.{site.node.op_type}".removeprefix(".")[:100]
             foreign.setdefault(scope_of(site.node.name) or site.node.name or kind, kind)
         for name, kind in list(foreign.items())[:MAX_LISTED]:
-            self._skip(name, f"{kind} is not one of ONNX's own operators RNN, GRU and LSTM: use the model from before"
-                             " it was optimised or quantised")  # fmt: skip
+            self._skip(name, f"{kind} is none of the operators RNN, GRU, LSTM and DynamicQuantizeLSTM: use the model"
+                             " from before it was optimised or quantised")  # fmt: skip
         found = written_out(self._graphs, frozenset(self._origins))
         for name, sign in list(found.items())[:MAX_LISTED]:
             self._skip(name, f"it seems to be written out as elementary operators ({sign}): {ADVICE}")
@@ -199,6 +216,9 @@ class _Reading:
         self.parsed.notes[:0] = [operators.NOTES[kind] for kind in kinds if kind in operators.NOTES]
         if self._widened:
             self.parsed.notes.append("bfloat16 weights were widened to float32, which holds the same numbers")
+        dynamic = [each.name.path for each in self._operators if is_quantized(each.site.node)]
+        if dynamic:
+            self.parsed.notes.append(quantized.NOTE.format(listing(dynamic)))
         if self._quantised:
             self.parsed.notes.append("quantised weights were taken as the model's DequantizeLinear restores them")
 
@@ -232,7 +252,7 @@ def _more(items: Sized, shown: int) -> str:
 def _sources(site: Site) -> Hashable:
     """Equal for operators that read the same values with the same settings."""
     node, scope = site.node, site.scope
-    names = [node.input[i] if i < len(node.input) else "" for i in (_W, _R, _B, _P)]
+    names = [node.input[i] if i < len(node.input) else "" for i in (_W, _R, _B, *range(_P, _P + 5))]
     settings = tuple(sorted(each.SerializeToString(deterministic=True) for each in node.attribute))
     return node.op_type, tuple(scope.locate(name) if name else None for name in names), settings
 

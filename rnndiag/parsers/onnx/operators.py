@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
 from rnndiag.errors import UnfitError
-from rnndiag.parsers.parsed import Convention
+from rnndiag.kinds import PYTORCH_FORM
+from rnndiag.parsers.onnx.activations import form_of
+from rnndiag.parsers.parsed import Convention, kind_of
 
 if TYPE_CHECKING:
     from rnndiag.parsers.onnx.types import Types
@@ -28,7 +30,8 @@ NOTES: Final = {
 }
 """What is to be said of a file with such an operator."""
 
-_ACTIVATIONS: Final = {"GRU": ("sigmoid", "tanh"), "LSTM": ("sigmoid", "tanh", "tanh")}
+_PEEPHOLES: Final = ("peephole_input", "peephole_output", "peephole_forget")
+"""The blocks of P in ONNX's order, by the names of the parameters."""
 _DIRECTIONS: Final = {b"forward": 1, b"reverse": 1, b"bidirectional": 2}
 _NO_CLIP: Final = 1e30
 _DTYPES: Final = ("float16", "float32", "float64")
@@ -41,7 +44,7 @@ class Layer:
     kind: str
     """``RNN``, ``GRU`` or ``LSTM``"""
     directions: tuple[dict[str, np.ndarray], ...]
-    """By direction, forward first, the arrays by role: ``ih``, ``hh`` and, if there is one, ``bias``"""
+    """By direction, forward first, the arrays by role: ``ih``, ``hh`` and, if there are any, ``bias`` and peepholes"""
     convention: Convention
     types: Mapping[str, Types] = field(default_factory=dict)
     """In which the model stores each, by role."""
@@ -85,20 +88,30 @@ def layer_of(
         raise UnfitError(f"its direction is {direction!r}: expected forward, reverse or bidirectional")
     _refuse_variants(settings)
     hidden = _hidden_size(kind, count, settings, W, R, B)
-    if P is not None and (P.shape != (count, 3 * hidden) or P.any()):
-        raise UnfitError("it has peephole weights, which PyTorch's LSTM has not")
-    dtypes = {str(array.dtype) for array in (W, R, B) if array is not None}
+    if P is not None and P.shape != (count, 3 * hidden):
+        raise UnfitError(f"its peephole weights do not fit: expected P [{count}, {3 * hidden}], got {list(P.shape)}")
+    dtypes = {str(array.dtype) for array in (W, R, B, P) if array is not None}
     if len(dtypes) > 1 or not dtypes <= set(_DTYPES):
         raise UnfitError(f"its weights are {', '.join(sorted(dtypes))}: expected one of float16, float32, float64")
+    nonlinearity, form = form_of(kind, count, settings)
+    own_kind = kind_of(_CELLS[kind], form)
+    peepholes = {}
+    if P is not None and P.any():
+        if form != PYTORCH_FORM:
+            raise UnfitError("it has peephole weights, and activations that are not sigmoid and tanh")
+        own_kind = "peephole_lstm"
+        peepholes = dict(zip(_PEEPHOLES, np.split(P, 3, 1), strict=True))
     convention = Convention(
         _CELLS[kind],
-        _nonlinearity(kind, count, settings),
+        nonlinearity,
         "rows",
         ORDERS[kind],
         reset_after=bool(settings.get("linear_before_reset", 0)) if kind == "GRU" else None,
+        kind=own_kind,
+        form=form,
         backwards=direction == b"reverse",
     )
-    stored = {"ih": W, "hh": R} | ({} if B is None else {"bias": B})
+    stored = {"ih": W, "hh": R} | ({} if B is None else {"bias": B}) | peepholes
     return Layer(kind, tuple({role: array[i] for role, array in stored.items()} for i in range(count)), convention)
 
 
@@ -128,19 +141,3 @@ def _hidden_size(
     if stated != hidden:
         raise UnfitError(f"it says hidden_size={stated}, but its weights have {hidden} hidden units: {shapes}")
     return hidden
-
-
-def _nonlinearity(kind: str, count: int, settings: Mapping[str, Any]) -> Literal["tanh", "relu"] | None:
-    """The RNN's; None for gated cells, once theirs are known to be PyTorch's."""
-    stated = settings.get("activations")
-    if stated is None:
-        return "tanh" if kind == "RNN" else None
-    names = [name.decode(errors="replace").lower() for name in stated]
-    shown = ", ".join(names)[:200]
-    if kind != "RNN":
-        if names != [*_ACTIVATIONS[kind]] * count:
-            raise UnfitError(f"its activations are {shown}: expected {', '.join(_ACTIVATIONS[kind])}, as PyTorch's are")
-        return None
-    if len(names) != count or len(set(names)) > 1 or names[0] not in ("tanh", "relu"):
-        raise UnfitError(f"its activations are {shown or 'none'}: expected tanh, or relu, in every direction")
-    return cast("Literal['tanh', 'relu']", names[0])
