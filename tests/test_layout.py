@@ -63,6 +63,27 @@ def test_a_step_function() -> None:
         rnndiag.inspect(step, states, SWAPPED)
 
 
+CODE = """
+import torch
+
+
+def make(batch_first=False):
+    torch.manual_seed(0)
+    return torch.nn.LSTM(3, 4, batch_first=batch_first)
+"""
+
+
+def test_a_module_of_a_factory(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("layout_factory.py").write_text(CODE, encoding="utf-8")
+    np.save("tbd.npy", SWAPPED.numpy())
+    quick = ("check", "--import", "layout_factory:make", "--no-treat", "--fail-on", "never", "--format", "json")
+    report = json.loads(cli(*quick, "--probe", "tbd.npy").out)
+    assert (report["probe"]["length"], report["probe"]["batch"], report["notes"]) == (20, 4, [])
+    other = json.loads(cli(*quick, "--probe", "tbd.npy", "--layout", "BTD").out)
+    assert (other["probe"]["length"], other["probe"]["batch"]) == (4, 20)
+
+
 def test_the_command_line_and_the_config(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save(nn.GRU(3, 4).state_dict(), "net.pt")

@@ -43,7 +43,8 @@ def load(module: nn.Module, answers: Answers = NO_ANSWERS) -> Model:
     contents = _contents(module, name)
     findings = find(contents, answers)
     checked = check(module, findings)
-    if checked.taken or checked.nonlinearities:
+    # What the search says of a file without classes does not hold for a layer that agrees with its module.
+    if checked.taken or checked.nonlinearities or checked.verified - contents.containers[0].facts.keys():
         contents = _without(contents, checked)
         findings = find(contents, answers)
     skipped = (*findings.skipped, *checked.refused.values())
@@ -73,8 +74,9 @@ def _without(contents: Contents, checked: Checked) -> Contents:
     }
     tensors = {name: leaf for name, leaf in container.tensors.items() if name not in taken}
     facts = {path: each for path, each in container.facts.items() if path not in checked.taken}
+    facts |= {path: ModuleFacts() for path in checked.verified - facts.keys()}
     for path, nonlinearity in checked.nonlinearities.items():
-        facts[path] = replace(facts.get(path, ModuleFacts()), nonlinearity=nonlinearity)
+        facts[path] = replace(facts[path], nonlinearity=nonlinearity)
     return replace(contents, containers=(replace(container, tensors=tensors, facts=facts),))
 
 

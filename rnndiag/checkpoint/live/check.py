@@ -15,7 +15,14 @@ from torch.nn.utils import parametrize
 from rnndiag.cells.module_step import ModuleStep
 from rnndiag.checkpoint.layers.display_names import shown, unwrapped
 from rnndiag.checkpoint.live.agreement import agrees
-from rnndiag.checkpoint.live.forward import STATE_NAMES, Widths, find_form, parameter_names
+from rnndiag.checkpoint.live.forward import (
+    PLAIN_STATE_NAMES,
+    STATE_SIZES,
+    Widths,
+    find_form,
+    parameter_names,
+    starts_at_zero,
+)
 from rnndiag.checkpoint.live.private_copy import isolated, private_copy
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.errors import UnfitError
@@ -35,6 +42,8 @@ _SCRIPTED: Final = re.compile(
     r"__torch__\.torch\.nn\.modules\.rnn\.(?:___torch_mangle_[0-9]+\.)?(?:RNN|LSTM|GRU)(?:Cell)?"
 )
 """The name that TorchScript gives to these classes."""
+_RECURRENT: Final = re.compile(r"(?i)cell|rnn|gru|lstm|recurr|reservoir|esn|liquid|ltc|leaky")
+"""Parts of the names of recurrent classes."""
 MAX_TRIED: Final = 200
 """The largest number of modules that are tried for the sake of their forward's argument names."""
 _OTHER: Final = {"tanh": "relu", "relu": "tanh", "leaky_tanh": "leaky_relu", "leaky_relu": "leaky_tanh"}
@@ -57,6 +66,8 @@ class Checked:
     layouts: dict[str, Layout] = field(default_factory=dict)
     """``BTD`` or ``TBD``, by the name of the stack or step, where the module takes sequences"""
     notes: list[str] = field(default_factory=list)
+    verified: set[str] = field(default_factory=set)
+    """the paths of the layers whose states are those of their module"""
     owners: set[str] = field(default_factory=set)
     """the paths of all modules in which a recurrent layer was found or suspected"""
 
@@ -83,7 +94,10 @@ def check(root: nn.Module, findings: Findings) -> Checked:
         if skipped.recurrent and place is not None and not known:
             checked.owners.add(place)
             _check_refused(checked, place, modules[place], skipped)
-    _check_others(checked, modules)
+    candidates = {path: module for path, module in modules.items() if _names_a_state(module)}
+    _check_others(checked, {path: module for path, module in candidates.items() if _looks_recurrent(module)})
+    if not findings.stacks and not checked.steps:  # the user expects a recurrence somewhere
+        _check_others(checked, candidates)
     return checked
 
 
@@ -125,6 +139,7 @@ def _check_found(checked: Checked, path: str, module: nn.Module, found: list[_Fo
     trial = _Trial(path, module, first.input_size, first.layers[0].hidden_size)
     agreed = [trial.agreement(stack) for stack in stacks]
     if all(agreed):
+        checked.verified |= {each.path for each in found}
         for each, cell in zip(found, agreed, strict=True):
             layer = each.stack.layers[0]
             if layer.nonlinearity_assumed or cell != layer.cell:
@@ -151,10 +166,9 @@ def _check_refused(checked: Checked, path: str, module: nn.Module, skipped: Skip
         checked.refused[path] = replace(skipped, reason=f"{skipped.reason}; {trial.reason}; {WAY_OUT}")
 
 
-def _check_others(checked: Checked, modules: Mapping[str, nn.Module]) -> None:
+def _check_others(checked: Checked, candidates: Mapping[str, nn.Module]) -> None:
     """Take modules whose forward has an argument for the state, the outermost first, where it is a step indeed."""
-    candidates = [(path, module) for path, module in modules.items() if _names_a_state(module)]
-    for path, module in candidates[:MAX_TRIED]:
+    for path, module in list(candidates.items())[:MAX_TRIED]:
         if any(_contains(path, each) or _contains(each, path) for each in checked.owners):
             continue
         trial = _Trial(path, module)
@@ -166,7 +180,8 @@ def _check_others(checked: Checked, modules: Mapping[str, nn.Module]) -> None:
 
 def _take(checked: Checked, path: str, step: ModuleStep, trial: _Trial) -> None:
     checked.steps[path] = step
-    checked.notes.append(f"{step.name}: {step.class_path}, measured through its own {trial.shown_call}")
+    start = "" if trial.starts_at_zero else "; its own initial state is not zero, and it was measured from zero"
+    checked.notes.append(f"{step.name}: {step.class_path}, measured through its own {trial.shown_call}{start}")
     if step.form.layout is not None:
         checked.layouts[step.name] = step.form.layout
 
@@ -207,6 +222,14 @@ class _Trial:
     def layout(self) -> Layout | None:
         """The order of the axes of the sequences that the module takes; None: it takes none, or it is not known."""
         return stated_layout(self._module) or (None if self._form is None else self._form.layout)
+
+    @property
+    def starts_at_zero(self) -> bool:
+        """Whether the module's own initial state is zero."""
+        assert self._copy is not None  # it is a step
+        assert self._form is not None
+        with isolated():
+            return starts_at_zero(self._copy, self._form, self._input_size)
 
     @property
     def shown_call(self) -> str:
@@ -264,7 +287,13 @@ def _names_a_state(module: nn.Module) -> bool:
     if type(module).__module__.startswith(("torch.nn.", "torch.ao.")) or not hasattr(module, "forward"):
         return False
     names = parameter_names(module) or []
-    return len(names) > 1 and not STATE_NAMES.isdisjoint(names)
+    return len(names) > 1 and not PLAIN_STATE_NAMES.isdisjoint(names)
+
+
+def _looks_recurrent(module: nn.Module) -> bool:
+    """Whether the class or an attribute is named like those of a recurrent net: attention takes a state as well."""
+    sizes = any(type(getattr(module, name, None)) is int for name in STATE_SIZES)
+    return sizes or _RECURRENT.search(type(module).__name__) is not None
 
 
 def _contains(outer: str, inner: str) -> bool:

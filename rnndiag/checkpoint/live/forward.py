@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from rnndiag.cells.module_step import CallForm, ModuleStep, Part
+from rnndiag.cells.module_step import CallForm, ModuleStep, Part, plain
 from rnndiag.errors import ModelError, UnfitError, describe_error
 
 if TYPE_CHECKING:
@@ -27,15 +27,18 @@ MAX_CALLS: Final = 500
 STEPS: Final = 3
 """The steps of the sequence on which a module that takes sequences is tried."""
 
-STATE_NAMES: Final = frozenset({
-    "carry", "h", "h0", "h_0", "h_prev", "h_tm1", "hc", "hidden", "hidden_state", "hx", "last_state", "prev_h",
-    "prev_hidden", "prev_state", "previous_state", "s", "state", "state0", "state_prev", "states",
+PLAIN_STATE_NAMES: Final = frozenset({
+    "carry", "h0", "h_0", "h_prev", "h_tm1", "hc", "hidden", "hidden_state", "hx", "last_state", "prev_h",
+    "prev_hidden", "prev_state", "previous_state", "state", "state0", "state_prev", "states",
 })  # fmt: skip
-"""Names of the parameter of a forward that takes the state."""
+"""Names of the parameter of a forward that takes the state, and of hardly anything else."""
+STATE_NAMES: Final = PLAIN_STATE_NAMES | {"h", "s"}
+"""Names of the parameter that takes the state, in a forward that takes one."""
+STATE_SIZES: Final = ("hidden_size", "hidden_dim", "hidden_features", "n_hidden", "units", "state_size", "num_units")
+"""Attributes that hold the number of units."""
 _WRONG_DTYPE: Final = re.compile(r"dtype|scalar type|Float|Double")
 """Errors of modules that make tensors in torch's default dtype."""
 _INPUT_SIZES: Final = ("input_size", "in_features", "input_dim", "in_dim", "n_inputs", "input_shape", "d_input")
-_STATE_SIZES: Final = ("hidden_size", "hidden_dim", "hidden_features", "n_hidden", "units", "state_size", "num_units")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Widths:
         columns = sorted({shape[1] for shape in matrices} - {0, 1})
         every = sorted({size for shape in matrices for size in shape} - {0, 1})
         blocks = [rows // n for rows, _ in matrices for n in (4, 3, 2) if rows % n == 0]
-        states = [*_given(hidden_size), *_attributes(module, _STATE_SIZES), *every, *blocks]
+        states = [*_given(hidden_size), *_attributes(module, STATE_SIZES), *every, *blocks]
         joined = [column - state for column in columns for state in states if 1 < state < column - 1]
         inputs = _given(input_size) or [*_attributes(module, _INPUT_SIZES), *columns, *joined]
         return cls(_first(inputs), _first(states))
@@ -74,6 +77,22 @@ def find_form(module: nn.Module, widths: Widths) -> tuple[CallForm, int]:
             if tries.accepts(form, size):
                 return form, size
     raise UnfitError(tries.reason)
+
+
+def starts_at_zero(module: nn.Module, form: CallForm, size: int) -> bool:
+    """Whether a module without a given state starts from zero, or needs a given state."""
+    inputs = torch.randn(STEPS, 2, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    shaped = inputs[0] if form.time_axis is None else inputs.movedim(0, form.time_axis)
+    from_zero = form.run(module, form.zeros(2, inputs), shaped)
+    try:
+        new = form.new_state(plain(module(shaped)))
+    except Exception:  # the module's own code: it needs a state
+        return True
+    leaves = pytree.tree_leaves(new)
+    parts = list(zip(form.parts, leaves, strict=False))
+    if len(leaves) != len(form.parts) or not all(part.fits(leaf, 2) for part, leaf in parts):
+        return True
+    return all(same(part.rows(leaf), zero) for (part, leaf), zero in zip(parts, from_zero, strict=True))
 
 
 class _Tries:

@@ -89,7 +89,7 @@ def test_the_cell_within_a_layer_is_measured(by_batch: bool, pair: bool) -> None
     torch.testing.assert_close(states_of(model, X), own_run(cell, "pair" if pair else "single", X), rtol=0, atol=1e-9)
 
 
-class Opaque(nn.Module):
+class OpaqueRNN(nn.Module):
     """A layer whose tensors have names that say nothing."""
 
     def __init__(self, *, by_batch: bool) -> None:
@@ -110,7 +110,7 @@ class Opaque(nn.Module):
 @pytest.mark.parametrize("by_batch", [True, False])
 def test_the_axes_of_a_sequence_are_found_by_trial(by_batch: bool) -> None:
     torch.manual_seed(0)
-    layer = Opaque(by_batch=by_batch)
+    layer = OpaqueRNN(by_batch=by_batch)
     model = live.load(nn.Sequential(layer))
     assert dict(model.layouts) == {"0": "BTD" if by_batch else "TBD"}
     double = copy.deepcopy(layer).double()
@@ -217,6 +217,67 @@ def test_wrapped_cells_of_own_classes() -> None:
         model = live.load(net)
         assert [step.name for step in model.steps] == ["TauGate"]
         torch.testing.assert_close(states_of(model, X), own_run(cell, "single", X), rtol=0, atol=1e-9)
+
+
+class Attention(nn.Module):
+    """Not recurrent: one of its arguments is a state, and what it returns has the same shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor, state: Tensor) -> Tensor:
+        return (self.query(state) * x).sum(-1, keepdim=True).tanh() * state
+
+
+def test_a_module_that_only_reads_a_state_is_not_taken_for_a_recurrent_one() -> None:
+    model = live.load(nn.ModuleDict({"attention": Attention(), "rnn": nn.GRU(3, 5)}))
+    assert [stack.name for stack in model.stacks] == ["rnn"]
+    assert not model.steps
+
+
+class Learned(cells.TauGate):
+    def build(self, hidden: int) -> None:
+        self.start = nn.Parameter(torch.ones(hidden))
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> Tensor:
+        return super().forward(x, self.start.expand(len(x), -1) if state is None else state)
+
+
+def test_an_initial_state_of_its_own_is_reported() -> None:
+    (note,) = live.load(Learned()).notes
+    assert note.endswith("; its own initial state is not zero, and it was measured from zero")
+
+
+class Stems(nn.Module):
+    """The names of its tensors begin with a stem, which is the path of no module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, shape in {"dec_w_ih": (15, 3), "dec_w_hh": (15, 5), "dec_b_ih": (15,), "dec_b_hh": (15,)}.items():
+            self.register_parameter(name, nn.Parameter(torch.randn(shape) / 3))
+
+    def forward(self, x: Tensor, state: Tensor) -> Tensor:
+        return torch.gru_cell(x, state, self.dec_w_ih, self.dec_w_hh, self.dec_b_ih, self.dec_b_hh)
+
+
+def test_nothing_is_assumed_of_a_layer_that_agrees() -> None:
+    torch.manual_seed(0)
+    cell = Stems()
+    model = live.load(nn.ModuleDict({"net": cell}))
+    assert model.stacks[0].layers[0].cell == "gru"
+    assert not any("assumed" in note and "nn." in note for note in model.notes)
+    torch.testing.assert_close(states_of(model, X), own_run(cell, "single", X), rtol=0, atol=1e-9)
+
+
+def test_what_is_measured_through_its_forward_is_not_treated() -> None:
+    torch.manual_seed(0)
+    net = nn.ModuleDict({"own": cells.TauGate(3, 6), "theirs": nn.RNN(3, 16)})
+    given = rnndiag.prescribe(net, length=40, batch=3)
+    assert {stack.name for stack in given.before.stacks} == {"own", "theirs"}
+    assert "own: measured through its own forward, to which no treatment is applied" in given.before.notes
+    assert {layer for each in given.treatments for layer in each.layers} == {"theirs.l0"}
+    assert given.after is None or {stack.name for stack in given.after.stacks} == {"own", "theirs"}
 
 
 def test_swapped_arguments_are_never_guessed() -> None:
