@@ -57,6 +57,9 @@ def read_archive(path: str, found: LocalCopy) -> tuple[str, Contents]:
     reader.read_all(found.content)
     parts, skipped = reader.parts, reader.skipped
     doubtful = [each for each in skipped if each.recurrent]
+    if doubtful or len(parts) > 1:
+        skipped += [Skipped(name, each.auxiliary) for name, each in parts.items() if each.auxiliary]
+        parts = {name: each for name, each in parts.items() if not each.auxiliary}
     if not parts and len(doubtful) == 1:
         raise CheckpointError(f"{found.content / doubtful[0].name}: {doubtful[0].reason}")
     if not parts and doubtful:
@@ -67,7 +70,7 @@ def read_archive(path: str, found: LocalCopy) -> tuple[str, Contents]:
         reason = f"a {found.archive} archive without a model"
         raise NotAModelError(path, reason, message=f"{reason}: it holds {held}", is_doubtful=True)
     whole = combined(parts)
-    kind = f"{found.archive}/{reader.format}" if len(parts) == 1 else found.archive
+    kind = f"{found.archive}/{reader.formats[next(iter(parts))]}" if len(parts) == 1 else found.archive
     return kind, replace(whole, skipped=(*whole.skipped, *skipped))
 
 
@@ -82,8 +85,8 @@ class _Reader:
     def __init__(self, root: Path, room: Room) -> None:
         self.parts: dict[str, Contents] = {}
         self.skipped: list[Skipped] = []
-        self.format = ""
-        """the format of the last model"""
+        self.formats: dict[str, str] = {}
+        """the format of each part"""
         self._root, self._room = root, room
         self._looks_left = room.limit
         self._units = MAX_ARCHIVE_UNITS
@@ -131,7 +134,7 @@ class _Reader:
         budget = WorkBudget(min(MAX_UNITS, self._units))
         granted = budget.left
         try:
-            self.format, self.parts[self._name(path)] = registry.read(path, budget=budget)
+            self.formats[self._name(path)], self.parts[self._name(path)] = registry.read(path, budget=budget)
         finally:
             self._units -= granted - max(budget.left, 0)
 

@@ -112,9 +112,9 @@ def _mapping_to_try(contents: Contents, findings: Findings) -> str:
 
 
 def _nothing_found(skipped: tuple[Skipped, ...], framework: str) -> str:
-    saw = [f"{each.name} ({each.reason.removeprefix('not recurrent: ')})" for each in skipped]
     # What comes close is the likeliest answer to the user's question.
-    saw.sort(key=lambda line: "(recurrent, but" not in line)
+    closest = sorted(skipped, key=lambda each: not each.recurrent)
+    saw = [f"{each.name} ({each.reason.removeprefix('not recurrent: ')})" for each in closest]
     expected = EXPECTED_LAYERS.get(
         framework, "weight_ih and weight_hh of an nn.RNN, nn.LSTM, nn.GRU or one of their cells"
     )

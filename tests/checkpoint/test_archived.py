@@ -135,6 +135,17 @@ def test_notes_and_skipped_layers_name_their_file(write: Callable[[bytes], Path]
     assert [name for name, _, _ in skipped(model)] == ["run.ckpt.optimizer"]
 
 
+def test_settings_next_to_a_model_that_is_not_read_do_not_hide_it(
+    write: Callable[[bytes], Path], refusal: Callable[[Path], str]
+) -> None:
+    settings, gguf = pickle.dumps({"numpy": 1}), b"GGUF" + bytes(100)
+    assert "model.whl: net: a GGUF file, which" in refusal(write(zipped(a=settings, net=gguf)))
+    model = load(write(zipped(a=settings, b=torch_bytes({"lr": 0.1}), net=torch_bytes(gru()))))
+    assert model.source.format == "zip/torch"
+    nothing = "no tensors, only settings or a vocabulary"
+    assert skipped(model) == [("a", nothing, False), ("b", nothing, False)]
+
+
 def test_a_copy_is_measured_once(write: Callable[[bytes], Path]) -> None:
     net = torch_bytes(gru(), legacy=True)
     model = load(write(zipped(best__th=net, model__tar__gz=tarred(weights__th=net))))

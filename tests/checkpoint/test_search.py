@@ -25,6 +25,7 @@ TEXTS = {
     "table.csv": "a,b\n1,2\n",
     "утф8.md": "# Сеть\n" * 20,
     "count.txt": "count\n12\n" * 5,
+    "settings.pkl": "(dp0\nVsize\np1\nI12\ns.",
     "README": "This folder holds no model at all.",
 }
 BINARIES = {
@@ -36,6 +37,8 @@ BINARIES = {
     "words.mo": b"\xde\x12\x04\x95\0\0\0\0{\0\0\0" + bytes(100),
     "empty": b"",
     "short": b"\x80\x02}q",
+    "settings2.pkl": b"\x80\x04\x95" + bytes(8) + b"}\x94\x8c\x04size\x94K\x0cs.",
+    "table.msgpack": b"\x82\xa4size\x0c\xa4name\xa3abc" + bytes(100),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import mmap
 import os
 import stat
 import zipfile
@@ -24,6 +25,9 @@ HEAD_BYTES: Final = 512
 """How many bytes show a format: a tar header is the longest, at 512."""
 
 _READING: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+MAX_MENTION_BYTES: Final = 64 << 20
+"""How many bytes of a file in a general format a search looks through, in some 20 milliseconds."""
 
 EXPECTED: Final = "expected a saved model: docs/formats.md lists what is read"
 """The end of every refusal of something that is no model."""
@@ -125,6 +129,19 @@ def safetensors_instead(path: Path) -> str:
     """The answer of a format that is read only."""
     del path
     return "save it as .safetensors, which is"
+
+
+def mentions(*marks: bytes) -> Callable[[Candidate], bool]:
+    """The answer of a general format whose models have one of these texts in them; most other files have none."""
+
+    def answer(candidate: Candidate) -> bool:
+        if candidate.size <= len(candidate.head) or isinstance(candidate, MemberCandidate):
+            # Of a long member of an archive, the text may be further back.
+            return candidate.size > len(candidate.head) or any(mark in candidate.head for mark in marks)
+        with candidate.opened() as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return any(content.find(mark, 0, MAX_MENTION_BYTES) >= 0 for mark in marks)
+
+    return answer
 
 
 def worth_reading(candidate: Candidate) -> bool:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import mmap
 from functools import partial
 from typing import Final
 
 from rnndiag.checkpoint.formats import parser_process
-from rnndiag.checkpoint.formats.base import Candidate, Format, MemberCandidate
+from rnndiag.checkpoint.formats.base import Candidate, Format, mentions
 
 MATLAB: Final = b"MATLAB 7.3 MAT-file"
 """How a block of MATLAB begins; Keras writes no block."""
 SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
-MAX_SEARCHED_BYTES: Final = 64 << 20
-"""Bytes at the start of an HDF5 file that are searched for names, in some 20 milliseconds."""
 _MARKS: Final = (b"layer_names", b"vars", b"RNN_0")
 """Names in the files of Keras 2 and Keras 3, and of ELMo, which is refused by name."""
 _WEIGHTS: Final = frozenset({"model.weights.h5", "metadata.json"})
@@ -43,15 +40,9 @@ def _is_behind_block(candidate: Candidate) -> bool:
     return False
 
 
-def _names_layers(candidate: Candidate) -> bool:
-    """Whether a name that Keras gives to a group or an attribute occurs in an HDF5 file; most such files hold data."""
-    if isinstance(candidate, MemberCandidate):
-        return True
-    with candidate.opened() as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return any(content.find(mark, 0, MAX_SEARCHED_BYTES) >= 0 for mark in _MARKS)
-
-
 _parse: Final = partial(parser_process.parse, "keras", extra="keras")
 
 ARCHIVE: Final = Format("keras", _is_archive, _parse, suffixes=(".keras",))
-HDF5: Final = Format("keras-h5", _is_hdf5, _parse, suffixes=(".h5", ".hdf5"), searched=_names_layers, is_general=True)
+HDF5: Final = Format(
+    "keras-h5", _is_hdf5, _parse, suffixes=(".h5", ".hdf5"), searched=mentions(*_MARKS), is_general=True
+)

@@ -25,7 +25,7 @@ from rnndiag.checkpoint.contents import (
     StoredTensor,
     Unusable,
 )
-from rnndiag.checkpoint.formats.base import Candidate, Format
+from rnndiag.checkpoint.formats.base import Candidate, Format, mentions
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.unpickling.auxiliary import SETTINGS
 from rnndiag.checkpoint.unpickling.blob import Blob, ByteString
@@ -352,4 +352,4 @@ def _instead(path: Path) -> str:
     return "save it as .safetensors"
 
 
-FORMAT: Final = Format("msgpack", _recognizes, read, _instead, is_general=True)
+FORMAT: Final = Format("msgpack", _recognizes, read, _instead, searched=mentions(b"float"), is_general=True)

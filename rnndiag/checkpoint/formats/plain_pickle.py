@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from rnndiag.checkpoint.contents import Unusable
 from rnndiag.checkpoint.formats import torch_legacy
-from rnndiag.checkpoint.formats.base import HEAD_BYTES, Candidate, Format
+from rnndiag.checkpoint.formats.base import HEAD_BYTES, Candidate, Format, mentions
 from rnndiag.checkpoint.formats.numpy import max_unpacked_bytes
 from rnndiag.checkpoint.formats.torch_archive import Archive
 from rnndiag.checkpoint.unpickling import ndarray
@@ -112,7 +112,14 @@ def _instead(path: Path) -> str:
     return "save it with torch.save, or as .safetensors"
 
 
-FORMAT: Final = Format("pickle", _recognizes, read, _instead, is_general=True)
+_MENTIONS_ARRAYS: Final = mentions(b"numpy", b"torch")
+
+
+def _may_hold_arrays(candidate: Candidate) -> bool:
+    return is_compressed(candidate.head) or _MENTIONS_ARRAYS(candidate)
+
+
+FORMAT: Final = Format("pickle", _recognizes, read, _instead, searched=_may_hold_arrays, is_general=True)
 
 
 class _Embedded:
