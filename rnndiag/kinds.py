@@ -68,6 +68,10 @@ class Form:
     update_bias: float = 0.0
     """Of such a GRU: a constant that is added to the update gate's preactivation."""
 
+    def normalizes(self, of: str) -> bool:
+        """Whether the cell has a norm of that quantity (``Norm.of``)."""
+        return any(norm.of == of for norm in self.norms)
+
 
 PYTORCH_FORM: Final = Form()
 """What PyTorch's cells compute."""

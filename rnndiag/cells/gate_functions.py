@@ -49,6 +49,10 @@ class Gate(Squashing):
         """``log phi(a)``, exact where the value rounds to 0 or 1."""
 
     @abstractmethod
+    def preactivation(self, log_odds: Tensor) -> Tensor:
+        """Where ``phi / (1 - phi)`` has this logarithm."""
+
+    @abstractmethod
     def wide_value(self, a: Tensor) -> Wide:
         """``phi(a)``, however small."""
 
@@ -66,6 +70,9 @@ class Sigmoid(Gate):
 
     def log(self, a: Tensor) -> Tensor:
         return logsigmoid(a)
+
+    def preactivation(self, log_odds: Tensor) -> Tensor:
+        return log_odds
 
     def wide_value(self, a: Tensor) -> Wide:
         return wide_sigmoid(a)
@@ -89,6 +96,9 @@ class HardSigmoid(Gate):
 
     def log(self, a: Tensor) -> Tensor:
         return self.value(a).log()
+
+    def preactivation(self, log_odds: Tensor) -> Tensor:
+        return (log_odds.sigmoid() - 0.5) * self.width
 
     def wide_value(self, a: Tensor) -> Wide:
         return Wide.of(self.value(a))

@@ -91,6 +91,21 @@ class RecurrentLayer:
         return {name: value for name, value in named.items() if value is not None} | dict(self.extra)
 
     @property
+    def gate_biases(self) -> tuple[str, ...]:
+        """The names of the parameters that are added to the preactivations of the gates as they are.
+
+        A bias before a norm is not one of them, and the norm's own bias is.
+        """
+        if self.form.normalizes("sum"):
+            names = ["norm_sum_bias"]
+        else:
+            names = [
+                "norm_input_bias" if self.form.normalizes("input") else "bias_ih",
+                "norm_recurrent_bias" if self.form.normalizes("recurrent") else "bias_hh",
+            ]
+        return tuple(name for name in names if name in self.parameters)
+
+    @property
     def gates(self) -> tuple[str, ...]:
         """The names of the gate blocks, in the order of their rows."""
         return self.kind.family.gates

@@ -56,9 +56,9 @@ class LayerMeasures:
     gates: dict[str, Gate] | None
     """empty where there are none; None: not known"""
     bias_scale: float | None
-    """root mean square of ``bias_ih + bias_hh``"""
+    """root mean square of ``bias_ih + bias_hh``, or of the biases of the norms in their place"""
     forget_bias: float | None
-    """mean of the forget gate's two biases together; LSTM only"""
+    """mean of the forget gate's biases together, those of norms included; LSTM only"""
     numerics: Numerics
     reset_after: bool | None = None
     """whether a GRU's reset gate multiplies ``W_hn h- + b_hn``, as in PyTorch, or ``h-`` itself; None: no GRU"""
@@ -179,7 +179,7 @@ def _with_weights(
 
 
 def _bias_scale(layer: RecurrentLayer) -> float:
-    biases = [bias for bias in (layer.bias_ih, layer.bias_hh) if bias is not None]
+    biases = [layer.parameters[name] for name in layer.gate_biases]
     if not biases:
         return 0.0
     total = torch.stack(biases).cpu().double().sum(0)
@@ -190,5 +190,5 @@ def _bias_scale(layer: RecurrentLayer) -> float:
 def _forget_bias(layer: RecurrentLayer) -> float | None:
     if not layer.kind.has_cell_state:
         return None
-    biases = [bias for bias in (layer.bias_ih, layer.bias_hh) if bias is not None]
+    biases = [layer.parameters[name] for name in layer.gate_biases]
     return float(torch.stack([layer.blocks(b)["forget"] for b in biases]).sum(0).mean()) if biases else 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rnndiag.cells.gate_functions import GATES
 from rnndiag.cells.layer import RecurrentLayer
 from rnndiag.seeds import generator
 from rnndiag.treatments.base import Applied, Treatment
@@ -17,7 +18,9 @@ class Chrono(Treatment):
 
     LSTM: ``b_f = log u``, ``b_i = -b_f``, with ``u ~ U(1, lag - 1)`` for each unit (Tallec & Ollivier 2018): a gate
     ``sigmoid(log u)`` keeps for about ``u`` steps. GRU, ``h = (1-z) n + z h-`` as PyTorch has it: ``b_z = log u``, as
-    its ``z`` keeps. The whole bias is put in ``bias_ih`` and that of ``bias_hh`` set to 0; other blocks stay.
+    its ``z`` keeps. The whole bias is put in ``bias_ih`` and that of ``bias_hh`` set to 0; other blocks stay. Where the
+    preactivations are normalized, the biases of the norms take their place. A ``hard_sigmoid`` gate gets the bias that
+    gives the same value.
     """
 
     name, checklist = "chrono", "init"
@@ -27,7 +30,7 @@ class Chrono(Treatment):
             return "its weights are not finite"
         if not any(layer.kind.gated for layer in patient.treatable):
             return "it has no gates"
-        if any(layer.bias_ih is None for layer in patient.treatable):
+        if any(not layer.gate_biases for layer in patient.treatable):
             return "it has no biases"
         return "a lag of one or two steps needs no such bias" if patient.lag < 3 else None
 
@@ -41,18 +44,19 @@ class Chrono(Treatment):
 
 def with_chrono_bias(layer: RecurrentLayer, lag: int, stream: torch.Generator) -> RecurrentLayer:
     """A layer with keeping times from 1 to ``lag - 1`` steps; one without gates or biases as it is."""
-    if not layer.kind.gated or layer.bias_ih is None:
+    if not layer.kind.gated or not layer.gate_biases:
         return layer
     times = torch.empty(layer.hidden_size, dtype=torch.float64).uniform_(1, lag - 1, generator=stream)
+    keeping = GATES[layer.form.gate].preactivation(times.log())
     biases: dict[str, Tensor] = (
-        {"forget": times.log(), "input": -times.log()} if layer.kind.has_cell_state else {"update": times.log()}
+        {"forget": keeping, "input": -keeping} if layer.kind.has_cell_state else {"update": keeping}
     )
+    if layer.form.update_replaces:
+        biases = {"update": -keeping - layer.form.update_bias}
     changed = {}
-    for name in ("bias_ih", "bias_hh"):
-        bias = layer.parameters.get(name)
-        if bias is not None:
-            bias = bias.clone()
-            for gate, values in biases.items():
-                layer.blocks(bias)[gate].copy_(values if name == "bias_ih" else torch.zeros_like(values))
-            changed[name] = bias
+    for k, name in enumerate(layer.gate_biases):
+        bias = layer.parameters[name].clone()
+        for gate, values in biases.items():
+            layer.blocks(bias)[gate].copy_(torch.zeros_like(values) if k else values)
+        changed[name] = bias
     return layer.with_parameters(changed)

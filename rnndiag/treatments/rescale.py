@@ -31,6 +31,8 @@ class Rescale(Treatment):
             return "its weights are not finite"
         if patient.gated and patient.gain.verdict != "exploding":
             return "the gates decide what a gated cell keeps, not the scale of W_hh"
+        if any(layer.form.normalizes("recurrent") and layer.bias_hh is None for layer in patient.treatable):
+            return "a norm of W_hh h makes the scale of W_hh irrelevant"
         return None
 
     def apply(self, patient: Patient) -> Applied:

@@ -34,6 +34,8 @@ class ScaleInputs(Treatment):
             return "one factor on all that drives a ReLU or linear net changes none of its slopes"
         if patient.gated and patient.gain.verdict != "exploding" and not patient.gain.saturated > MAX_SATURATED_SHARE:
             return "few of its slopes are saturated, and its gates decide what it keeps"
+        if any(layer.form.normalizes("input") for layer in patient.treatable):
+            return "a norm of W_ih x makes the scale of the inputs irrelevant"
         return None
 
     def apply(self, patient: Patient) -> Applied:

@@ -64,7 +64,10 @@ class GateTensors(Spelling):
         looks = [f"wc{gate}" for gate in "ifo"]
         if not set(needed) <= by_key.keys():
             return None
-        units = shape(tensors[by_key["whi"]])[-1]
+        recurrent = shape(tensors[by_key["whi"]])
+        if len(recurrent) != 2 or recurrent[0] != recurrent[1]:
+            raise UnfitError(f"{by_key['whi']}: expected [H, H], got shape {shape_of(recurrent)}")
+        units = recurrent[0]
         for key in looks:
             if key not in by_key:
                 raise UnfitError(f"{key} is missing next to {by_key['wci']}")
