@@ -16,7 +16,7 @@ from rnndiag.printable import printable
 from rnndiag.trajectory import run_states
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from rnndiag.cells.layer import RecurrentLayer, Stack
@@ -44,12 +44,12 @@ def verified(findings: Findings, format_: str, path: Path) -> Findings:
         return replace(findings, notes=(*findings.notes, note))
     parser, package = LIBRARIES[format_]
     runs = origin_runs(parser, path, package=package)
-    kept: list[tuple[Stack, str]] = []
+    kept: list[tuple[Stack, tuple[str, ...]]] = []
     skipped = list(findings.skipped)
     agreed: list[str] = []
     notes: list[str] = []
-    for stack, module in zip(findings.stacks, findings.modules, strict=True):
-        differences = [_difference(layer, runs, place) for place, layer in _layers(stack, module)]
+    for stack, modules in zip(findings.stacks, findings.modules, strict=True):
+        differences = [_difference(layer, runs, place) for place, layer in _layers(stack, modules)]
         known = [difference for difference in differences if difference is not None]
         if known and max(known) > TOLERANCE:
             reason = (
@@ -58,8 +58,8 @@ def verified(findings: Findings, format_: str, path: Path) -> Findings:
             )
             skipped.append(Skipped(stack.name, reason, recurrent=True))
             continue
-        kept.append((stack, module))
-        missing = [place for place, _ in _layers(stack, module) if place not in runs.outputs]
+        kept.append((stack, modules))
+        missing = [place for place, _ in _layers(stack, modules) if place not in runs.outputs]
         if missing:
             why = printable(runs.failures.get(missing[0], "its library has no such layer"), 300)
             notes.append(f"{stack.name} could not be compared with {runs.library}: {why}")
@@ -70,16 +70,16 @@ def verified(findings: Findings, format_: str, path: Path) -> Findings:
     return replace(
         findings,
         stacks=tuple(stack for stack, _ in kept),
-        modules=tuple(module for _, module in kept),
+        modules=tuple(modules for _, modules in kept),
         skipped=tuple(skipped),
         notes=(*findings.notes, *notes),
     )
 
 
-def _layers(stack: Stack, module: str) -> Iterator[tuple[Place, RecurrentLayer]]:
-    for level, layers in enumerate(stack.levels):
+def _layers(stack: Stack, modules: Sequence[str]) -> Iterator[tuple[Place, RecurrentLayer]]:
+    for i, (module, layers) in enumerate(zip(modules, stack.levels, strict=True)):
         for reverse, layer in enumerate(layers):
-            yield Place(module, level, bool(reverse)), layer
+            yield Place(module, modules[:i].count(module), bool(reverse)), layer
 
 
 def _difference(layer: RecurrentLayer, runs: OriginRuns, place: Place) -> float | None:

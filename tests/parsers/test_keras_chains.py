@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from rnndiag.checkpoint import load
+from rnndiag.checkpoint.layers.answers import Answers
 from tests.builders.keras3 import (
     CLOSE,
     INPUTS,
@@ -158,6 +159,13 @@ def test_the_whole_chain_of_a_model_of_keras_2():
     np.testing.assert_allclose(outputs(low, inputs), expected["chain.before"][:, ::-1], **exact)
     np.testing.assert_allclose(outputs(both, expected["chain.before"]), expected["chain.both_again"], **exact)
     assert any("both (reads before, GRU), last (reads dense, Dense)" in note for note in found.notes)
+
+
+def test_each_level_agrees_with_keras_itself():
+    plain, checked = load(KERAS_2 / "chain.h5"), load(KERAS_2 / "chain.h5", Answers(verify=True))
+    assert names(checked) == names(plain)
+    (note,) = set(checked.notes) - set(plain.notes)
+    assert note.startswith("the states of hard to before, both to both_again, last are those that Keras ")
 
 
 def config_of(layers, nodes):

@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose
 from onnx import numpy_helper
 
 from rnndiag.checkpoint import load
+from rnndiag.checkpoint.layers.answers import Answers
 from rnndiag.parsers.onnx.quantized import restored
 from tests.builders.onnx_files import (
     H,
@@ -32,8 +33,9 @@ SIXTH = {"activation_alpha": [1 / 6], "activation_beta": [0.5]}
 
 
 def agrees(path):
-    """The only stack of a file, after its states were compared with onnxruntime's."""
+    """The only stack of a file, after its states were compared with onnxruntime's, here and by ``--verify``."""
     stack = only_stack(path)
+    assert any("those that onnxruntime" in note for note in load(path, Answers(verify=True)).notes)
     assert_allclose(states(stack, sequence())[-1], by_onnxruntime(path, {"X": sequence()})[0], atol=1e-6)
     return stack
 
@@ -131,6 +133,7 @@ def test_a_quantized_lstm(tmp_path, directions, per_channel, kind):
     model = load(path)
     (stack,) = model.stacks
     assert any("onnxruntime also rounds the inputs and states of each step to 8 bits" in note for note in model.notes)
+    assert any("those that onnxruntime" in note for note in load(path, Answers(verify=True)).notes)
     found = states(stack, sequence())[0]
     rounded = by_onnxruntime(path, {"X": sequence()})[0]
     exact = by_onnxruntime(plain, {"X": sequence()})[0]

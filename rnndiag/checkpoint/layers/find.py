@@ -60,8 +60,8 @@ class Findings:
     notes: tuple[str, ...]
     unmatched: tuple[str, ...] = ()
     """The user's mappings that no tensors answered to, and why."""
-    modules: tuple[str, ...] = ()
-    """The dotted path, in its container, of each module; as many as stacks unless the file states what feeds what."""
+    modules: tuple[tuple[str, ...], ...] = ()
+    """For each level of each stack, the dotted path, in its container, of the module that the level was found in."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,9 +107,8 @@ def find(
         skipped[MAX_SKIPPED - 1 :] = [Skipped(f"{len(rest)} more", "not listed", any(s.recurrent for s in rest))]
     unconfirmed = _unconfirmed_cells(search.found, stacks, answers.assume)
     notes = (*unconfirmed, *search.notes, *search.initial_states, *leaks.notes, *choice.notes)
-    modules = tuple(found.place.module for found in search.found)
-    whole = joined(stacks, [found.place for found in search.found], contents.containers)
-    return Findings(tuple(whole), tuple(skipped), notes, search.unmatched, modules)
+    whole, modules = joined(stacks, [found.place for found in search.found], contents.containers)
+    return Findings(whole, tuple(skipped), notes, search.unmatched, modules)
 
 
 class _Search:

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from rnndiag.checkpoint.contents import Container
 
 
-def joined(stacks: Sequence[Stack], places: Sequence[Place], containers: Iterable[Container]) -> list[Stack]:
-    """The stacks, each with those above it that read it.
+def joined(
+    stacks: Sequence[Stack], places: Sequence[Place], containers: Iterable[Container]
+) -> tuple[tuple[Stack, ...], tuple[tuple[str, ...], ...]]:
+    """The stacks, each with those above it that read it, and for each of its levels the path of its module.
 
     Args:
         stacks: one for each module.
@@ -28,17 +30,18 @@ def joined(stacks: Sequence[Stack], places: Sequence[Place], containers: Iterabl
         path = container.path.parts
         for names in container.chains:
             below |= {Place(path, name): Place(path, lower) for lower, name in pairwise(names)}
-    chains: dict[Place, list[Stack]] = {}
+    chains: dict[Place, list[tuple[Place, Stack]]] = {}
     """By the place of the highest module so far; the order is that of the lowest."""
-    found: list[list[Stack]] = []
+    found: list[list[tuple[Place, Stack]]] = []
     for place, stack in zip(places, stacks, strict=True):
         chain = chains.pop(below[place], []) if place in below else []
-        if not chain or sum(layer.output_size for layer in chain[-1].levels[-1]) != stack.input_size:
+        if not chain or sum(layer.output_size for layer in chain[-1][1].levels[-1]) != stack.input_size:
             chain = []
             found.append(chain)
-        chain.append(stack)
+        chain.append((place, stack))
         chains[place] = chain
-    return [_one(chain) for chain in found]
+    modules = (tuple(place.module for place, stack in chain for _ in stack.levels) for chain in found)
+    return tuple(_one([stack for _, stack in chain]) for chain in found), tuple(modules)
 
 
 def _one(chain: Sequence[Stack]) -> Stack:

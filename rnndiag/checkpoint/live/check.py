@@ -82,7 +82,7 @@ def check(root: nn.Module, findings: Findings) -> Checked:
     modules = dict(root.named_modules())
     checked = Checked()
     by_owner: defaultdict[str, list[_Found]] = defaultdict(list)
-    for path, stack in zip(findings.modules, findings.stacks, strict=True):
+    for (path, *_), stack in zip(findings.modules, findings.stacks, strict=True):
         by_owner[nearest(path, modules)].append(_Found(path, stack))
     checked.owners |= by_owner.keys()
     for path, found in by_owner.items():

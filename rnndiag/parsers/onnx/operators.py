@@ -30,7 +30,7 @@ NOTES: Final = {
 }
 """What is to be said of a file with such an operator."""
 
-_PEEPHOLES: Final = ("peephole_input", "peephole_output", "peephole_forget")
+PEEPHOLES: Final = ("peephole_input", "peephole_output", "peephole_forget")
 """The blocks of P in ONNX's order, by the names of the parameters."""
 _DIRECTIONS: Final = {b"forward": 1, b"reverse": 1, b"bidirectional": 2}
 _NO_CLIP: Final = 1e30
@@ -100,7 +100,7 @@ def layer_of(
         if form != PYTORCH_FORM:
             raise UnfitError("it has peephole weights, and activations that are not sigmoid and tanh")
         own_kind = "peephole_lstm"
-        peepholes = dict(zip(_PEEPHOLES, np.split(P, 3, 1), strict=True))
+        peepholes = dict(zip(PEEPHOLES, np.split(P, 3, 1), strict=True))
     convention = Convention(
         _CELLS[kind],
         nonlinearity,

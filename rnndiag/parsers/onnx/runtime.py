@@ -10,6 +10,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from rnndiag.parsers.onnx.model import parse
+from rnndiag.parsers.onnx.operators import PEEPHOLES
 from rnndiag.parsers.origin import OriginRuns, Place, layers_of, probe
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ _ATTRIBUTES: Final = frozenset((
     "linear_before_reset",
 ))  # fmt: skip
 """Those of the operators; ``layout`` is left at steps first."""
-_PEEPHOLES: Final = ("peephole_i", "peephole_o", "peephole_f")
 
 
 def run(path: Path) -> OriginRuns:
@@ -71,8 +71,8 @@ def _outputs(
     weights = {"W": np.stack([each["ih"] for each in stored]), "R": np.stack([each["hh"] for each in stored])}
     if "bias" in stored[0]:
         weights["B"] = np.stack([each["bias"] for each in stored])
-    if _PEEPHOLES[0] in stored[0]:
-        weights["P"] = np.stack([np.concatenate([each[name] for name in _PEEPHOLES]) for each in stored])
+    if PEEPHOLES[0] in stored[0]:
+        weights["P"] = np.stack([np.concatenate([each[name] for name in PEEPHOLES]) for each in stored])
     names = ["X", "W", "R", "B" if "B" in weights else "", "", "", *(["", "P"] if "P" in weights else [])]
     attributes = {name: value for name, value in settings.items() if name in _ATTRIBUTES}
     node = helper.make_node(kind, names, ["Y"], hidden_size=weights["R"].shape[2], **_without_size(attributes))
