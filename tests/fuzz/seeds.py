@@ -25,6 +25,7 @@ from torch import nn
 
 from tests.builders.msgpack_files import in_pieces, msgpack_bytes
 from tests.builders.pickled_files import joblib_bytes, module_of
+from tests.builders.unread_files import UNREAD_FILES
 from tests.fuzz import mutate
 
 if TYPE_CHECKING:
@@ -138,6 +139,16 @@ def seeds() -> Iterator[tuple[str, str, bytes]]:
     yield "tar", "pax", tarred({"ü" * 90 + "/a.safetensors": safe, "b.pt": saved(held["rnn"])})
     for mode in ("gz", "bz2", "xz"):
         yield "tar-compressed", mode, tarred({"a.safetensors": safe}, f"w:{mode}")
+    inner = {"a": safe, "notes.txt": b"text"}
+    yield "nested", "zip", zipped(inner, zipfile.ZIP_DEFLATED)
+    yield "nested", "tar", tarred({**inner, "deep.zip": zipped(inner, zipfile.ZIP_STORED)}, "w:gz")
+    yield "nested", "torch", saved(held["rnn"])
+    for layouts in UNREAD_FILES.values():
+        for build in layouts.values():
+            with tempfile.TemporaryDirectory() as folder:
+                path = build(Path(folder))
+                if path.is_file():
+                    yield "search", path.name, path.read_bytes()
     arrays = io.BytesIO()
     np.savez(arrays, **{name: tensor.numpy() for name, tensor in numbers.items()})
     yield "npz", "rnn", arrays.getvalue()

@@ -20,12 +20,14 @@ from rnndiag.checkpoint.contents import Container, Contents, KeyPath, StoredTens
 from rnndiag.checkpoint.layers.answers import Answers
 from rnndiag.checkpoint.layers.find import find
 from rnndiag.checkpoint.layers.mapping import RoleMap, parse_map
+from rnndiag.checkpoint.search import Search
 from rnndiag.checkpoint.unpickling import walk
 from rnndiag.checkpoint.unpickling.rebuild import Storage
 from rnndiag.checkpoint.unpickling.unpickler import TensorUnpickler
+from rnndiag.errors import CheckpointError
 from rnndiag.parsers.worker import PARSERS
 from tests.fuzz import mutate
-from tests.fuzz.oracle import examine, hold
+from tests.fuzz.oracle import BrokenError, check_words, examine, hold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,6 +195,29 @@ def checked(data: bytes) -> bytes:
     return bytes(fixed)
 
 
+def run_nested(data: bytes, folder: pathlib.Path) -> None:
+    """The input is a member of a sound archive: a model, an archive or anything else, next to a sound model."""
+    path = folder / "model.whl"
+    sound = save({"rnn.weight_ih_l0": torch.ones(2, 1), "rnn.weight_hh_l0": torch.ones(2, 2)})
+    path.write_bytes(stored({"data/inner": data, "data/sound": sound}))
+    try:
+        model = checkpoint.load(path)
+    except CheckpointError as error:
+        raise BrokenError(f"the sound model is not read: {error}") from error
+    check_words(model)
+
+
+def run_search(data: bytes, folder: pathlib.Path) -> None:
+    """The input is a file of a folder: a search finds it or not, and what it finds is read or refused."""
+    here = folder / "here"
+    here.mkdir(exist_ok=True)
+    path = here / "model"
+    path.write_bytes(data)
+    for found in Search("here").models_in(here):
+        hold(found == path, f"another file is found: {found}")
+        load(path)
+
+
 def run_index(data: bytes, folder: pathlib.Path) -> None:
     """The input is the index of shards, one of which is there."""
     path = folder / "model.safetensors.index.json"
@@ -245,6 +270,8 @@ TARGETS: Final[dict[str, Target]] = {
     "zip": Target(as_file("model.zip"), max_len=16384),
     "tar": Target(run_tar, max_len=16384),
     "tar-compressed": Target(as_file("model.tgz"), max_len=4096),
+    "nested": Target(run_nested, max_len=16384),
+    "search": Target(run_search, max_len=4096),
     "plain-pickle": Target(as_file("model.pkl"), mutate.pickled),
     "joblib": Target(as_file("model.joblib"), mutate.pickled),
     "msgpack": Target(as_file("model.msgpack"), mutate.msgpack, 4096),

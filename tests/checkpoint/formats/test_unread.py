@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,12 @@ import torch
 from torch import nn
 
 from rnndiag.checkpoint import load
-from rnndiag.checkpoint.formats.registry import FORMATS
+from rnndiag.checkpoint.formats.registry import FORMATS, SUFFIXES
 from rnndiag.checkpoint.formats.unread import UNREAD, UnreadFormat
 from rnndiag.checkpoint.search import Search
 from tests.builders.format_files import FILES
 from tests.builders.unread_files import UNREAD_FILES
+from tests.paths import ROOT
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The tensor attributes? self:UserWarning"),  # torch.export's
@@ -38,6 +40,14 @@ def place(tmp_path: Path) -> Path:
 
 def test_every_unread_format_has_a_file() -> None:
     assert UNREAD_FILES.keys() == KNOWN.keys()
+
+
+def test_the_documentation_names_every_conversion_and_every_name_of_a_model() -> None:
+    text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8").replace("`", "")
+    for unread in UNREAD:
+        assert f"| {unread.conversion} |" in text, unread.name
+    (named,) = re.findall(r"ends like that of a model \((.*?)\)", text, re.DOTALL)
+    assert set(re.split(r",\s+", named)) == {*SUFFIXES, ".index.json"}
 
 
 @EVERY
