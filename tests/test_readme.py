@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rnndiag.kinds import KINDS
 from rnndiag.treatments.registry import NAMES
 from tests.builders.command_line import Cli
 from tests.paths import ROOT
@@ -111,3 +112,10 @@ def test_the_sample_models_verdicts(cli: Cli, file: str, verdict: str, code: str
 
 def test_every_sample_model_is_in_the_table() -> None:
     assert {file for file, *_ in TABLE} == {path.name for path in (ROOT / "sample_models").glob("*.pt")}
+
+
+def test_the_page_of_cells_lists_every_kind() -> None:
+    page = (ROOT / "docs" / "cells.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    listed = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row.split("|")[1])}
+    assert set(KINDS) <= listed
