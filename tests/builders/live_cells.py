@@ -108,9 +108,9 @@ class Oscillators(_Cell):
 
     gates = 1
 
-    def forward(self, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        z = z + 0.1 * (sum(self.both(x, y)).tanh() - y - 0.5 * z)
-        return y + 0.1 * z, z
+    def forward(self, x: Tensor, hy: Tensor, hz: Tensor) -> tuple[Tensor, Tensor]:
+        hz = hz + 0.1 * (sum(self.both(x, hy)).tanh() - hy - 0.5 * hz)
+        return hy + 0.1 * hz, hz
 
 
 class StateFirst(_Cell):
@@ -185,6 +185,38 @@ class Residual(nn.LSTM):
     def forward(self, x: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         output, state = super().forward(x, hx)
         return output + 1, state
+
+
+class Timed(_Cell):
+    """Takes the time that has passed, one number per unit, and returns its state twice (as CfC cells do)."""
+
+    gates = 1
+
+    def forward(self, x: Tensor, hx: Tensor, ts: Tensor) -> tuple[Tensor, Tensor]:
+        new = hx + ts * (sum(self.both(x, hx)).tanh() - hx)
+        return new, new
+
+
+class TimedLayer(nn.Module):
+    """Knows how much time passes, so it is a step where its cell is none."""
+
+    def __init__(self, inputs: int = 3, hidden: int = 5) -> None:
+        super().__init__()
+        self.rnn_cell = Timed(inputs, hidden)
+
+    def forward(self, x: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        h, out = x.new_zeros(x.shape[1], 5) if hx is None else hx, []
+        for each in x:
+            h, _ = self.rnn_cell(each, h, 0.5)
+            out.append(h)
+        return torch.stack(out), h
+
+
+class Unnamed(Oscillators):
+    """Two states whose names say nothing."""
+
+    def forward(self, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        return super().forward(x, y, z)
 
 
 class Stateful(_Cell):

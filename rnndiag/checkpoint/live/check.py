@@ -15,14 +15,8 @@ from torch.nn.utils import parametrize
 from rnndiag.cells.module_step import ModuleStep
 from rnndiag.checkpoint.layers.display_names import shown, unwrapped
 from rnndiag.checkpoint.live.agreement import agrees
-from rnndiag.checkpoint.live.forward import (
-    PLAIN_STATE_NAMES,
-    STATE_SIZES,
-    Widths,
-    find_form,
-    parameter_names,
-    starts_at_zero,
-)
+from rnndiag.checkpoint.live.arguments import STATE_NAMES, parameter_names
+from rnndiag.checkpoint.live.forward import STATE_SIZES, Widths, find_form, starts_at_zero
 from rnndiag.checkpoint.live.private_copy import isolated, private_copy
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.errors import UnfitError
@@ -95,6 +89,7 @@ def check(root: nn.Module, findings: Findings) -> Checked:
             checked.owners.add(place)
             _check_refused(checked, place, modules[place], skipped)
     candidates = {path: module for path, module in modules.items() if _names_a_state(module)}
+    _take_around(checked, candidates)
     _check_others(checked, {path: module for path, module in candidates.items() if _looks_recurrent(module)})
     if not findings.stacks and not checked.steps:  # the user expects a recurrence somewhere
         _check_others(checked, candidates)
@@ -164,6 +159,28 @@ def _check_refused(checked: Checked, path: str, module: nn.Module, skipped: Skip
         _take(checked, path, step, trial)
     else:
         checked.refused[path] = replace(skipped, reason=f"{skipped.reason}; {trial.reason}; {WAY_OUT}")
+
+
+def _take_around(checked: Checked, candidates: Mapping[str, nn.Module]) -> None:
+    """Take the nearest module around one that cannot be measured, where that is a step."""
+    for path in list(checked.refused):
+        around = path
+        while around:
+            around = around.rpartition(".")[0]
+            if around in checked.steps:
+                del checked.refused[path]
+                checked.owners.discard(path)
+                break
+            if around not in candidates or around in checked.owners:
+                continue
+            trial = _Trial(around, candidates[around])
+            step = trial.step()
+            if step is not None:
+                _take(checked, around, step, trial)
+                checked.owners.add(around)
+                del checked.refused[path]
+                checked.owners.discard(path)
+                break
 
 
 def _check_others(checked: Checked, candidates: Mapping[str, nn.Module]) -> None:
@@ -287,7 +304,7 @@ def _names_a_state(module: nn.Module) -> bool:
     if type(module).__module__.startswith(("torch.nn.", "torch.ao.")) or not hasattr(module, "forward"):
         return False
     names = parameter_names(module) or []
-    return len(names) > 1 and not PLAIN_STATE_NAMES.isdisjoint(names)
+    return len(names) > 1 and not STATE_NAMES.isdisjoint(names)
 
 
 def _looks_recurrent(module: nn.Module) -> bool:

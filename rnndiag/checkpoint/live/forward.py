@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from dataclasses import dataclass, replace
 from itertools import product
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from rnndiag.cells.module_step import CallForm, ModuleStep, Part, plain
+from rnndiag.checkpoint.live.arguments import orders, parameter_names
 from rnndiag.errors import ModelError, UnfitError, describe_error
 
 if TYPE_CHECKING:
@@ -22,23 +22,25 @@ TOLERANCE: Final = 1e-9
 """The largest difference, relative to the largest number, at which two float64 runs count as the same."""
 MAX_WIDTHS: Final = 8
 """The largest number of input sizes, and of state sizes, that are tried."""
-MAX_CALLS: Final = 500
+MAX_CALLS: Final = 400
 """The largest number of calls of one module."""
 STEPS: Final = 3
 """The steps of the sequence on which a module that takes sequences is tried."""
 
-PLAIN_STATE_NAMES: Final = frozenset({
-    "carry", "h0", "h_0", "h_prev", "h_tm1", "hc", "hidden", "hidden_state", "hx", "last_state", "prev_h",
-    "prev_hidden", "prev_state", "previous_state", "state", "state0", "state_prev", "states",
-})  # fmt: skip
-"""Names of the parameter of a forward that takes the state, and of hardly anything else."""
-STATE_NAMES: Final = PLAIN_STATE_NAMES | {"h", "s"}
-"""Names of the parameter that takes the state, in a forward that takes one."""
 STATE_SIZES: Final = ("hidden_size", "hidden_dim", "hidden_features", "n_hidden", "units", "state_size", "num_units")
 """Attributes that hold the number of units."""
 _WRONG_DTYPE: Final = re.compile(r"dtype|scalar type|Float|Double")
 """Errors of modules that make tensors in torch's default dtype."""
-_INPUT_SIZES: Final = ("input_size", "in_features", "input_dim", "in_dim", "n_inputs", "input_shape", "d_input")
+_INPUT_SIZES: Final = (
+    "input_size",
+    "sensory_size",
+    "in_features",
+    "input_dim",
+    "in_dim",
+    "n_inputs",
+    "input_shape",
+    "d_input",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Widths:
         blocks = [rows // n for rows, _ in matrices for n in (4, 3, 2) if rows % n == 0]
         states = [*_given(hidden_size), *_attributes(module, STATE_SIZES), *every, *blocks]
         joined = [column - state for column in columns for state in states if 1 < state < column - 1]
-        inputs = _given(input_size) or [*_attributes(module, _INPUT_SIZES), *columns, *joined]
+        inputs = _given(input_size) or [*_attributes(module, _INPUT_SIZES), *columns, *joined, *every]
         return cls(_first(inputs), _first(states))
 
 
@@ -185,21 +187,11 @@ class _Tries:
     def _with_state(self, state: _State, axis: int | None, size: int, *, default: bool) -> Iterator[CallForm]:
         form = CallForm(state.structure, state.parts, None, time_axis=axis, default_dtype=default)
         for spread in (False, True) if state.is_tuple else (False,):
-            if self._names is not None and len(self._names) < 1 + (len(state.parts) if spread else 1):
-                continue
-            for first in self._orders(len(state.parts) if spread else 1):
-                called = replace(form, spread=spread, state_first=first)
-                yield from self._returning(called, size)
-
-    def _orders(self, arguments: int) -> tuple[bool, ...]:
-        """Whether the state comes first: as the names of the parameters say, else both orders."""
-        if self._names is None or len(self._names) < 2:
-            return (False, True)
-        if self._names[0] in STATE_NAMES:
-            return (True,)
-        if self._names[1] in STATE_NAMES or self._names[-arguments] in STATE_NAMES:
-            return (False,)
-        return (False, True)
+            found = orders(self._names, len(state.parts) if spread else 1)
+            if not found and self._names is not None and len(self._names) > 1:
+                self._errors.setdefault(True, "the names of its arguments do not say which of them are the state")
+            for first in found:
+                yield from self._returning(replace(form, spread=spread, state_first=first), size)
 
     def _returning(self, form: CallForm, size: int) -> Iterator[CallForm]:
         """The form with each place in the result at which there is a state like the given one."""
@@ -228,8 +220,8 @@ class _Tries:
         """Whether input and state could be swapped without an error: nothing then says which is which."""
         return (
             form.time_axis is None
-            and self._names is not None
-            and len(self._orders(1)) == 2
+            and not form.spread
+            and len(orders(self._names, 1)) == 2
             and len(form.parts) == 1
             and form.parts[0] == Part(0, (size,))
         )
@@ -323,19 +315,6 @@ def _candidates(result: Any) -> list[Any]:
     if not isinstance(result, tuple):
         return [result]
     return [result, *result[-1:], result[1:], *result[:-1]]
-
-
-def parameter_names(module: nn.Module) -> list[str] | None:
-    """The names of the arguments that a forward takes by position; None where they are not known."""
-    try:
-        signature = inspect.signature(module.forward)
-    except (AttributeError, TypeError, ValueError):
-        return None
-    kinds = [each.kind for each in signature.parameters.values()]
-    if inspect.Parameter.VAR_POSITIONAL in kinds:
-        return None
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [name for name, each in signature.parameters.items() if each.kind in positional]
 
 
 def _attributes(module: nn.Module, names: Sequence[str]) -> list[int]:

@@ -152,6 +152,8 @@ def test_a_hook_that_changes_the_state_of_a_cell_is_part_of_the_step() -> None:
 REFUSED = {
     "stateful": (cells.Stateful, "its own forward\\(x\\) could not be used as a step"),
     "dropping": (cells.AlwaysDropping, "two calls on the same rows give different states"),
+    "timed": (cells.Timed, "the names of its arguments do not say which|missing 1 required"),
+    "unnamed": (cells.Unnamed, "the names of its arguments do not say which of them are the state"),
     "needing": (cells.Needing, "its own forward\\(x, h, graph\\) could not be used as a step: .*missing 1 required"),
 }
 
@@ -217,6 +219,16 @@ def test_wrapped_cells_of_own_classes() -> None:
         model = live.load(net)
         assert [step.name for step in model.steps] == ["TauGate"]
         torch.testing.assert_close(states_of(model, X), own_run(cell, "single", X), rtol=0, atol=1e-9)
+
+
+def test_the_module_around_a_cell_that_is_no_step() -> None:
+    torch.manual_seed(0)
+    layer = cells.TimedLayer()
+    model = live.load(nn.ModuleDict({"layer": layer}))
+    assert [step.name for step in model.steps] == ["layer"]
+    assert not [each for each in model.source.skipped if each.recurrent]
+    expected = copy.deepcopy(layer).double()(X)[0].detach()
+    torch.testing.assert_close(states_of(model, X), expected, rtol=0, atol=1e-9)
 
 
 class Attention(nn.Module):
