@@ -291,8 +291,8 @@ def _report(
     policy: Policy,
 ) -> Report:
     layers = tuple(la for s in measured for la in s.layers if matches(la.name, settings.layers))
-    shown = {layer.name for layer in layers} | {subject.stack.name for subject in measured}
-    assessment = assess([replace(subject, framework=source.framework) for subject in measured], policy)
+    shown = {layer.name for layer in layers} | {subject.stack.name for subject in measured} | {""}  # of the file itself
+    assessment = assess([replace(subject, framework=source.framework) for subject in measured], policy, source)
     return Report(
         schema_version=SCHEMA_VERSION,
         rnndiag_version=__version__,

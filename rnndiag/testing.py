@@ -50,6 +50,6 @@ def assert_healthy(
     found = [f for f in report.findings if f.severity in counting]
     if found:
         lines = [f"{report.source.path} is {report.verdict}: {report.summary}"]
-        lines += [f"  {f.severity} {f.rule} {f.name} in {f.layer}: {f.message}" for f in found]
+        lines += [f"  {f.severity} {f.rule} {f.name}{f.where}: {f.message}" for f in found]
         raise AssertionError(without_commands("\n".join(map(escaped, lines))))  # test runners print it
     return report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,6 +16,7 @@ from rnndiag.checkpoint.layers.find import find
 from rnndiag.checkpoint.layers.hints import hint
 from rnndiag.checkpoint.layers.leak import NO_LEAK
 from rnndiag.checkpoint.model import Model, Skipped, Source
+from rnndiag.checkpoint.unpickling.imported import ImportedNames, would_have_run
 from rnndiag.checkpoint.verification import verified
 from rnndiag.errors import CheckpointError, NotAModelError
 from rnndiag.files.digest import sha256_of
@@ -52,6 +54,19 @@ def load(path: str | Path, answers: Answers = NO_ANSWERS) -> Model:
 
 
 def _loaded(path: str, answers: Answers) -> Model:
+    with ImportedNames() as imported:
+        try:
+            model = _model(path, answers)
+        except CheckpointError as error:
+            # Also of a file that holds no model: a run over many files skips such a file without a word.
+            harm = would_have_run(imported.names)
+            if harm:
+                raise CheckpointError(f"{error}; {harm}") from error
+            raise
+    return replace(model, source=replace(model.source, pickled_names=imported.names))
+
+
+def _model(path: str, answers: Answers) -> Model:
     try:
         with fetched(path) as found:
             format_, contents = (

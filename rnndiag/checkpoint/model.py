@@ -20,6 +20,18 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
+class PickledName:
+    """A class or function that a pickle names, and that rnndiag neither imported nor called."""
+
+    name: str
+    """Module and qualified name."""
+    called: bool
+    """Whether the pickle calls it; else the pickle only imports it."""
+    harmful: bool
+    """Whether it can run programs or code, or change files. Of other names, the code is not known."""
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """Where a model came from.
 
@@ -36,6 +48,8 @@ class Source:
     progress: dict[str, int] = field(default_factory=dict)
     framework: str = ""
     """The framework that the model was built with, in its usual spelling, such as ``PyTorch``; empty if not known."""
+    pickled_names: tuple[PickledName, ...] = ()
+    """What its pickles would have imported and called, without plain data and packages with which nets are built."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

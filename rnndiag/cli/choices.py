@@ -190,11 +190,11 @@ class Choices:
             no rule.
         """
         from rnndiag.rules.policy import Policy, check_codes
-        from rnndiag.rules.registry import CATALOG, RULES, TREND_RULES
+        from rnndiag.rules.registry import CATALOG, REPORT_RULES, TREND_RULES
 
         select = check_codes(self.values.select, CATALOG, self._where("select"))
         ignore = check_codes(self.values.ignore, CATALOG, self._where("ignore"))
-        own: tuple[Rule, ...] = TREND_RULES if self.of_runs else RULES
+        own: tuple[Rule, ...] = TREND_RULES if self.of_runs else REPORT_RULES
         if select and not any(rule.code.startswith(select) for rule in own):  # nothing would ever be found
             whose = "are not of trends; rnndiag check" if self.of_runs else "are of trends alone; rnndiag trend"
             raise SettingsError(f"{self._where('select')}: the rules {', '.join(select)} {whose} applies them")

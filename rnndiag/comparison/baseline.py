@@ -19,7 +19,7 @@ from rnndiag.files.side_files import MAX_REPORTS_BYTES, deep_position, open_regu
 from rnndiag.printable import shortened
 from rnndiag.report import SCHEMA_VERSION, Report, decoded, from_json
 from rnndiag.rules.base import SEVERITIES, Finding
-from rnndiag.rules.registry import RULES
+from rnndiag.rules.registry import REPORT_RULES
 
 MAX_DEPTH = 100
 """A report has far fewer levels of nesting than this. Text with more levels is reported with its position."""
@@ -30,7 +30,7 @@ NOISE = 0.1
 ERRORS = 3.0
 """Standard errors of a difference that count as none."""
 
-_GROWS_WORSE = {rule.code: rule.grows_worse for rule in RULES if rule.grows_worse}
+_GROWS_WORSE = {rule.code: rule.grows_worse for rule in REPORT_RULES if rule.grows_worse}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from rnndiag.checkpoint.model import Skipped
 from rnndiag.printable import escaped
 from rnndiag.report import Report
 from rnndiag.rules.base import Finding, StackRule
-from rnndiag.rules.registry import RULES
+from rnndiag.rules.registry import FILE_RULES, REPORT_RULES, RULES
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Case:
     code: str
     name: str
     subject: str
-    """name of the stack or layer"""
+    """name of the stack or layer; empty for the file"""
     findings: tuple[Finding, ...] = ()
     reason: str | None = None
     """why it was not applied: it could not be assessed, does not apply, or is switched off"""
@@ -38,7 +38,9 @@ def cases(report: Report) -> Iterator[Case]:
         findings[finding.rule, finding.layer].append(finding)
     for item in (*report.not_assessed, *report.switched_off, *report.not_applicable):
         reasons[item.rule, item.layer].append(item.reason)
-    names = {rule.code: rule.name for rule in RULES} | {finding.rule: finding.name for finding in report.findings}
+    names = {rule.code: rule.name for rule in REPORT_RULES} | {
+        finding.rule: finding.name for finding in report.findings
+    }
 
     def case(code: str, subject: str) -> Case:
         why = "; ".join(dict.fromkeys(reasons.pop((code, subject), ()))) or None
@@ -48,6 +50,7 @@ def cases(report: Report) -> Iterator[Case]:
         yield from [case(rule.code, stack.name) for rule in RULES if isinstance(rule, StackRule)]
         for layer in stack.layers:
             yield from [case(rule.code, layer) for rule in RULES if not isinstance(rule, StackRule)]
+    yield from [case(rule.code, "") for rule in FILE_RULES]
     yield from [case(*key) for key in dict.fromkeys((*findings, *reasons))]
 
 

@@ -35,7 +35,7 @@ def render(comparison: Comparison) -> RenderableType:
         for finding in findings:
             style = SEVERITY_STYLES[finding.severity] if heading == "worse" else "green"
             lines.append(
-                Text.assemble((heading, style), f" {finding.rule} {finding.name} in {finding.layer}: {finding.message}")
+                Text.assemble((heading, style), f" {finding.rule} {finding.name}{finding.where}: {finding.message}")
             )
     if not comparison.findings.worse:
         lines.append(Text("Nothing is worse.", style="green"))

@@ -30,6 +30,6 @@ def _failure(where: str, findings: Sequence[Finding]) -> Iterator[RenderableType
             (each.severity, SEVERITY_STYLES[each.severity]),
             f" {each.rule} ",
             (each.name, "bold"),
-            f" in {each.layer}: {each.message}",
+            f"{each.where}: {each.message}",
         )
         yield Padding(line, (0, 0, 0, 2))

@@ -38,7 +38,7 @@ def _finding(finding: Finding) -> RenderableType:
         (finding.severity, SEVERITY_STYLES[finding.severity]),
         " ",
         (f"{finding.rule} {finding.name}", "bold"),
-        f" in {finding.layer}",
+        finding.where,
     )
     tries = Table.grid(padding=(0, 1))
     tries.add_column(style="green", no_wrap=True)

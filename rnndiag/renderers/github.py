@@ -23,7 +23,7 @@ def render(reports: Sequence[Report]) -> str:
 def _lines(report: Report) -> Iterator[str]:
     path = report.source.path
     for finding in report.findings:
-        title = f"{finding.rule} {finding.name} ({finding.layer})"
+        title = f"{finding.rule} {finding.name}" + (f" ({finding.layer})" if finding.layer else "")
         yield _command(COMMANDS[finding.severity], path, title, _message(finding))
     if missing := unjudged(report):
         # GitHub shows only ten annotations of each kind per step, so each model gets one.

@@ -52,7 +52,7 @@ def _unjudged(skipped: NotMeasured, path: str) -> TestCase:
 
 
 def _test(case: Case, path: str) -> TestCase:
-    test = TestCase(f"{case.code} {case.name}", f"{path}: {case.subject}")
+    test = TestCase(f"{case.code} {case.name}", f"{path}: {case.subject}" if case.subject else path)
     failing = [finding for finding in case.findings if finding.severity != "info"]
     noted = [finding for finding in case.findings if finding.severity == "info"]
     if failing:

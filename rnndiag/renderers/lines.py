@@ -69,7 +69,7 @@ def _finding(finding: Finding) -> RenderableType:
         (finding.severity, SEVERITY_STYLES[finding.severity]),
         f" {finding.rule} ",
         (finding.name, "bold"),
-        f" in {finding.layer}: {finding.message}",
+        f"{finding.where}: {finding.message}",
     )
     if finding.severity == "info" or not finding.suggestions:
         return line

@@ -90,7 +90,8 @@ def row(cells: Iterable[str]) -> str:
 
 def _finding(finding: Finding) -> Iterator[str]:
     what = f"**{finding.severity}** {prose(finding.rule)} {prose(finding.name)}"
-    yield f"- {what} in {code(finding.layer)}: {prose(finding.message)}"
+    where = f" in {code(finding.layer)}" if finding.layer else ""
+    yield f"- {what}{where}: {prose(finding.message)}"
     yield f"  - likely cause: {prose(finding.cause)}"
     for suggestion in finding.suggestions:
         yield f"  - try: {prose(suggestion.action)}"

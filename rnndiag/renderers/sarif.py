@@ -19,7 +19,7 @@ from rnndiag.printable import escaped, json_text
 from rnndiag.renderers.cases import explained, unjudged
 from rnndiag.report import Report, to_builtins
 from rnndiag.rules.base import Finding, NotAssessed, Rule
-from rnndiag.rules.registry import RULES
+from rnndiag.rules.registry import REPORT_RULES
 from rnndiag.version import __version__
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -50,7 +50,7 @@ def render(reports: Sequence[Report]) -> str:
         notifications += [_unjudged(skipped, where) for skipped in unjudged(report)]
         notifications += [_note(note, where) for note in report.notes]
     versions = dict.fromkeys(report.rnndiag_version for report in reports) or [__version__]
-    driver = {"name": "rnndiag", "version": ", ".join(versions), "rules": [_descriptor(rule) for rule in RULES]}
+    driver = {"name": "rnndiag", "version": ", ".join(versions), "rules": [_descriptor(rule) for rule in REPORT_RULES]}
     run = {
         "tool": {"driver": driver},
         "invocations": [{"executionSuccessful": True, "toolExecutionNotifications": notifications}],
@@ -142,13 +142,15 @@ def _notified(level: str, text: str, location: Json) -> Json:
 
 def _rule(code: str, named: str, indexed: str) -> Json:
     """A reference to a rule, with its place in the catalogue if it has one."""
-    codes = [rule.code for rule in RULES]
+    codes = [rule.code for rule in REPORT_RULES]
     return {named: code, indexed: codes.index(code)} if code in codes else {named: code}
 
 
 def _location(layer: str, where: Json) -> Json:
     # GitHub shows no result without a region; a checkpoint has bytes, and no lines.
     physical = {"artifactLocation": where, "region": {"byteOffset": 0}}
+    if not layer:
+        return {"physicalLocation": physical}
     name = escaped(layer)
     logical = {"name": name.rpartition(".")[2] or name, "fullyQualifiedName": name, "kind": "module"}
     return {"physicalLocation": physical, "logicalLocations": [logical]}

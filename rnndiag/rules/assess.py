@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import TYPE_CHECKING
 
 from rnndiag.rules.base import SEVERITIES, Finding, NotAssessed, Subject
 from rnndiag.rules.policy import Policy
-from rnndiag.rules.registry import RULES
+from rnndiag.rules.registry import FILE_RULES, RULES
+
+if TYPE_CHECKING:
+    from rnndiag.checkpoint.model import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +29,8 @@ class Assessment:
     """rules that are about another kind of layer or stack"""
 
 
-def assess(subjects: Iterable[Subject], policy: Policy) -> Assessment:
-    """Apply every rule that the policy wants to everything that it looks at."""
+def assess(subjects: Iterable[Subject], policy: Policy, source: Source | None = None) -> Assessment:
+    """Apply every rule that the policy wants to everything that it looks at; ``source`` is the file of the model."""
     findings: list[Finding] = []
     not_assessed: list[NotAssessed] = []
     switched_off: list[NotAssessed] = []
@@ -46,5 +50,12 @@ def assess(subjects: Iterable[Subject], policy: Policy) -> Assessment:
             severity = policy.severity(rule, name)
             found = rule.assess(name, subject, policy.thresholds(rule, name))
             findings += (replace(finding, severity=severity) for finding in found)
+    if source is not None:
+        for file_rule in FILE_RULES:
+            if policy.wants(file_rule, ""):
+                severity = policy.severity(file_rule, "")
+                findings += (replace(finding, severity=severity) for finding in file_rule.assess_file(source))
+            else:
+                switched_off.append(NotAssessed(file_rule.code, "", "switched off"))
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))  # stable: catalogue order within
     return Assessment(tuple(findings), tuple(not_assessed), tuple(switched_off), tuple(not_applicable))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from rnndiag.kinds import ELMAN, KINDS
 
 if TYPE_CHECKING:  # the catalogue is printed without torch; only annotations need these
+    from rnndiag.checkpoint.model import Source
     from rnndiag.measures.layer import LayerMeasures
     from rnndiag.measures.series import Course
     from rnndiag.measures.stack import StackMeasures
@@ -57,12 +58,18 @@ class Finding:
     name: str
     severity: Severity
     layer: str
+    """name of the layer or stack; empty for a finding on the file"""
     message: str
     """what was measured"""
     evidence: Evidence = field(default_factory=dict)
     suggestions: tuple[Suggestion, ...] = ()
     cause: str = ""
     """what is likely behind it"""
+
+    @property
+    def where(self) -> str:
+        """`` in LAYER``, for prose; empty for a finding on the file."""
+        return f" in {self.layer}" if self.layer else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +244,14 @@ class StackRule(ModelRule):
 
     def assess(self, name: str, subject: Subject, at: Thresholds) -> Iterator[Finding]:
         return self.assess_stack(subject, at)
+
+
+class FileRule(Rule):
+    """A rule that looks at the file of a model, whatever was measured in it."""
+
+    @abstractmethod
+    def assess_file(self, source: Source) -> Iterator[Finding]:
+        """The findings on the file; none where all is well."""
 
 
 class TrendRule(Rule):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rnndiag.rules.assumptions import CellAssumed, NonlinearityUndecided
-from rnndiag.rules.base import ModelRule, Rule, TrendRule
+from rnndiag.rules.base import FileRule, ModelRule, Rule, TrendRule
 from rnndiag.rules.credit import CreditIsRecent, HorizonShortOfLag
 from rnndiag.rules.diverged import LayerDead, RunDiverged
 from rnndiag.rules.echo_state import EchoStateFails
@@ -11,6 +11,7 @@ from rnndiag.rules.exploding import ChaoticDynamics, GradientExplodes, SingleSte
 from rnndiag.rules.initialization import ForgetBiasNearZero, ScaleOffCritical
 from rnndiag.rules.numerics import GradientUnderflows, NonfiniteStates, NonfiniteWeights
 from rnndiag.rules.saturation import DeadUnits, ForgetGateShut, GatesStuck, UnitsSaturated
+from rnndiag.rules.security import ForeignPickle, HarmfulPickle
 from rnndiag.rules.spectrum import IllConditioned, OutsideTheBulk, StronglyNonnormal
 from rnndiag.rules.states import StatesGrow, StoredDtypeOverflows
 from rnndiag.rules.trend import (
@@ -50,6 +51,12 @@ RULES: tuple[ModelRule, ...] = (
     StatesGrow(),
 )
 
+FILE_RULES: tuple[FileRule, ...] = (HarmfulPickle(), ForeignPickle())
+"""What is looked for in the file of a model, beside its layers."""
+
+REPORT_RULES: tuple[Rule, ...] = (*RULES, *FILE_RULES)
+"""All that a report of one model can find."""
+
 TREND_RULES: tuple[TrendRule, ...] = (
     DriftsTowardChaos(),
     DriftsTowardVanishing(),
@@ -61,5 +68,5 @@ TREND_RULES: tuple[TrendRule, ...] = (
 )
 """What ``rnndiag trend`` looks for along a run."""
 
-CATALOG: tuple[Rule, ...] = (*RULES, *TREND_RULES)
+CATALOG: tuple[Rule, ...] = (*REPORT_RULES, *TREND_RULES)
 """All that ``rnndiag rules`` lists, and that a policy may choose from."""

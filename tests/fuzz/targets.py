@@ -25,7 +25,7 @@ from rnndiag.checkpoint.unpickling import walk
 from rnndiag.checkpoint.unpickling.rebuild import Storage
 from rnndiag.checkpoint.unpickling.unpickler import TensorUnpickler
 from rnndiag.errors import CheckpointError
-from rnndiag.parsers.worker import PARSERS
+from rnndiag.parsers.worker import TASKS
 from tests.fuzz import mutate
 from tests.fuzz.oracle import BrokenError, check_words, examine, hold
 
@@ -243,7 +243,7 @@ def run_metadata(data: bytes, folder: pathlib.Path) -> None:
 def run_parser(name: str) -> Callable[[bytes, pathlib.Path], None]:
     """The input is a file for a parser that runs in a process of its own, where any exception is a refusal."""
 
-    module = importlib.import_module(PARSERS[name])  # now, to be instrumented
+    module = importlib.import_module(TASKS[name][0])  # now, to be instrumented
 
     def run(data: bytes, folder: pathlib.Path) -> None:
         path = folder / "model"

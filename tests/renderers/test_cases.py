@@ -10,7 +10,7 @@ import pytest
 from rnndiag.printable import escaped
 from rnndiag.renderers.cases import cases
 from rnndiag.rules.base import Finding, NotAssessed, StackRule
-from rnndiag.rules.registry import RULES
+from rnndiag.rules.registry import FILE_RULES, RULES
 from tests.builders.reports import HOSTILE, broken, healthy, vanishing
 
 
@@ -24,7 +24,7 @@ def test_every_rule_meets_every_stack_or_layer_once(make) -> None:  # type: igno
         for stack in report.stacks
         for rule in RULES
         for name in ((stack.name,) if isinstance(rule, StackRule) else stack.layers)
-    }
+    } | {(rule.code, "") for rule in FILE_RULES}
     assert Counter(f for case in cases(report) for f in map(id, case.findings)) == Counter(map(id, report.findings))
     kept_away = (*report.not_assessed, *report.not_applicable)
     assert sum(case.reason is not None for case in cases(report)) == len(kept_away)

@@ -22,7 +22,8 @@ def test_a_suite_for_each_model_and_a_case_for_each_rule_and_layer() -> None:
     document = JUnitXml.fromstring(junit.render(reports).encode())
     assert [suite.name for suite in document] == [report.source.path for report in reports]
     for suite, report in zip(document, reports, strict=True):
-        expected = [(f"{c.code} {c.name}", f"{report.source.path}: {c.subject}") for c in cases(report)]
+        path = report.source.path
+        expected = [(f"{c.code} {c.name}", f"{path}: {c.subject}" if c.subject else path) for c in cases(report)]
         assert [(case.name, case.classname) for case in suite] == expected
         assert {p.name: p.value for p in suite.properties()} == {"verdict": report.verdict, "summary": report.summary}
 
@@ -73,7 +74,8 @@ def test_any_name_gives_a_document(name: str, sound: bool) -> None:
         "testsuites", "testsuite", "properties", "property", "testcase", "failure", "skipped", "system-out",
     }  # fmt: skip
     tests = read(text)
-    assert tests[0].classname == escaped(f"{name}: {report.stacks[0].name}")
+    own = report.stacks[0].name
+    assert tests[0].classname == escaped(f"{name}: {own}" if own else name)
     messages = [test.result[0].message or "" for test in tests if test.is_failure]
     assert messages
     assert set(messages) == {escaped(name)}

@@ -239,7 +239,7 @@ def test_a_rules_docstring_is_its_page(rule) -> None:
     page = type(rule).__doc__
     for section in ("What it does", "Why is this bad", "Formula", "Example", "What to do", "Thresholds", "References"):
         assert f"{section}:" in page
-    assert re.fullmatch("(VAN|EXP|SAT|INI|SPC|NUM|TRD|ASM)[0-9]{3}", rule.code)
+    assert re.fullmatch("(VAN|EXP|SAT|INI|SPC|NUM|TRD|ASM|SEC)[0-9]{3}", rule.code)
     assert re.fullmatch("[a-z]+(-[a-z]+)+", rule.name)
 
 

@@ -13,6 +13,7 @@ import torch
 from rnndiag.checkpoint.contents import DequantizedTensor, StoredTensor, Unusable, value_of
 from rnndiag.checkpoint.unpickling import ndarray
 from rnndiag.checkpoint.unpickling.counts import are_counts, is_count, is_short
+from rnndiag.checkpoint.unpickling.imported import current_names
 from rnndiag.checkpoint.unpickling.stand_in import StandIn
 from rnndiag.files.text import shape_of
 from rnndiag.files.work_budget import current_budget
@@ -62,6 +63,7 @@ def call(callee: object, args: object) -> object:
     if not isinstance(args, tuple):
         raise pickle.UnpicklingError(f"expected a tuple of arguments, got {type(args).__name__}")
     if isinstance(callee, StandIn):
+        current_names().add(callee.path, is_called=True)
         return StandIn(callee.module, callee.name, args)
     if isinstance(callee, Rebuild) and len(args) <= MAX_ARGUMENTS:
         return callee.function(*args)

@@ -16,6 +16,7 @@ from torch.serialization import StorageType
 
 from rnndiag.checkpoint.unpickling.blob import Blob, unquoted
 from rnndiag.checkpoint.unpickling.counts import is_count, is_short
+from rnndiag.checkpoint.unpickling.imported import current_names
 from rnndiag.checkpoint.unpickling.rebuild import REBUILDS, Storage, call, store
 from rnndiag.checkpoint.unpickling.stand_in import StandIn
 from rnndiag.files.work_budget import current_budget
@@ -63,6 +64,7 @@ class RestrictedUnpickler(pickle._Unpickler):
     def __init__(self, file: File, size: int | None = None, reopen: Callable[[], File] | None = None) -> None:
         self._file = _Bounded(file, size)
         self._reopen = reopen
+        self._names = current_names()
         # Bytes of Python 2 that are no UTF-8 text, such as the numbers of an array, can be got back.
         super().__init__(self._file, encoding="utf-8", errors="surrogateescape")
         self.read = self._file.read
@@ -87,7 +89,10 @@ class RestrictedUnpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """The rebuild function of that name, or a stand-in; never an import."""
-        return REBUILDS.get((module, name)) or StandIn(module, name)
+        known = REBUILDS.get((module, name))
+        if known is None:
+            self._names.add(f"{module}.{name}", is_called=False)
+        return known or StandIn(module, name)
 
     def storage(self, key: str, dtype: torch.dtype, nbytes: int) -> Storage:
         """The numbers of the storage ``key`` of the file, of which the pickle declares ``nbytes`` bytes.
