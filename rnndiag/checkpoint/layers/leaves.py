@@ -59,7 +59,8 @@ def concatenated(leaves: Sequence[Leaf], axis: int = 0) -> Leaf:
         UnfitError: the shapes do not fit each other, or a tensor is not usable.
     """
     shapes = [shape(leaf) for leaf in leaves]
-    if len({(*each[:axis], *each[axis + 1 :]) for each in shapes}) > 1 or len(shapes[0]) <= axis:
+    others = {(*each[:axis], *each[axis + 1 :]) for each in shapes}
+    if len(others) > 1 or min(map(len, shapes)) <= axis:
         raise UnfitError(f"expected tensors that fit next to each other, got {', '.join(map(shape_of, shapes[:6]))}")
     size = list(shapes[0])
     size[axis] = sum(each[axis] for each in shapes)

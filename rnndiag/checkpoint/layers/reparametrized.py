@@ -79,7 +79,7 @@ def _with_scales(tensors: Mapping[str, Leaf]) -> tuple[Mapping[str, Leaf], tuple
 def _scaled(leaf: Leaf, scale: Leaf) -> Leaf:
     if isinstance(leaf, Unusable):
         return leaf
-    if isinstance(scale, Unusable) or math.prod(scale.shape) != 1:
+    if isinstance(scale, Unusable) or math.prod(scale.shape) != 1 or not scale.dtype.is_floating_point:
         return Unusable("its scale is not one number")
 
     def read() -> Tensor | Unusable:

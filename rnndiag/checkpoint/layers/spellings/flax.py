@@ -72,8 +72,10 @@ def _by_gate(cell: str, held: Mapping[str, Leaf], used: list[str]) -> Reading:
     def joined(of: tuple[str, ...]) -> Leaf:
         return concatenated([held[f"{module}.kernel"] for module in of], axis=1)
 
-    units = shape(held[f"{fed_back[0]}.kernel"])[-1]
-    zeros = constant(units, 0.0, dtype_of(held[f"{fed_back[0]}.kernel"]))
+    units = shape(held[f"{fed_back[0]}.kernel"])[-1:]
+    if not units:
+        raise UnfitError(f"{fed_back[0]}.kernel: expected a matrix, got one number")
+    zeros = constant(units[0], 0.0, dtype_of(held[f"{fed_back[0]}.kernel"]))
     tensors = {"ih": joined(fed), "hh": joined(fed_back)}
     for role, of in (("bias_ih", fed), ("bias_hh", fed_back)):
         if any(f"{module}.bias" in held for module in of):

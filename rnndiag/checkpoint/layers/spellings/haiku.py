@@ -61,9 +61,12 @@ class HaikuGRU(Spelling):
         own = {name: leaf for name, leaf in tensors.items() if "." not in name}
         if own.keys() != {"w_i", "w_h", "b"}:
             return None
-        recurrent, units = shape(own["w_h"]), shape(own["w_h"])[0]
-        if len(recurrent) != 2 or recurrent[1] != 3 * units:
+        recurrent = shape(own["w_h"])
+        if len(recurrent) != 2 or recurrent[1] != 3 * recurrent[0]:
             return None
+        units = recurrent[0]
+        if shape(own["b"]) != (3 * units,):
+            raise UnfitError(f"b: expected [{3 * units}], got {shape_of(shape(own['b']))}")
         held = {
             "ih": _negated(own["w_i"], units, 1),
             "hh": _negated(own["w_h"], units, 1),
@@ -79,6 +82,8 @@ def _negated(leaf: Leaf, units: int, axis: int) -> Leaf:
     """The tensor with its first block negated."""
 
     def negate(value: Tensor) -> Tensor:
+        if not value.is_floating_point():
+            return value  # which no layer may have
         new = value.clone()
         new.narrow(axis, 0, units).neg_()
         return new
