@@ -280,6 +280,21 @@ def test_a_scale_of_many_numbers_is_not_understood(tmp_path: Path) -> None:
         as_torch(tmp_path, held)
 
 
+def test_pyrcn(tmp_path: Path) -> None:
+    weight = drawn(D, D)
+    held = {"cell.weight_ih": torch.eye(D).double(), "cell.weight_hh": weight}
+    with pytest.raises(CheckpointError, match="--alpha"):
+        as_torch(tmp_path, held)
+    model = as_torch(tmp_path, held, Answers(alpha=0.3))
+
+    def step(h: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = 0.7 * h + 0.3 * (x + h @ weight.T).tanh()
+        return h, h
+
+    check(only(model), "leaky_tanh", step, D)
+    assert only(as_torch(tmp_path, held | {"cell.weight_ih": drawn(D, D, seed=1)})).cell == "tanh"
+
+
 def test_a_reservoir_with_feedback_is_refused(tmp_path: Path) -> None:
     held = {"W": drawn(H, H), "Win": drawn(H, D), "Wfb": drawn(H, 1), "lr": torch.tensor(0.3).double()}
     with pytest.raises(CheckpointError, match="Wfb feeds the readout back into the reservoir"):

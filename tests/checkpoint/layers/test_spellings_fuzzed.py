@@ -1,4 +1,4 @@
-"""Files with the names of a spelling and anything else wrong: each is measured or skipped with a line, never a crash."""
+"""Files with the names of a spelling and anything else wrong: each is measured or skipped, never a crash."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from rnndiag.checkpoint.layers.spellings.leaky import NN4N, Neurogym, PsychRNN
 from rnndiag.checkpoint.layers.spellings.lstm_cell_subclass import LSTMCellSubclass
 from rnndiag.checkpoint.layers.spellings.mlx import MLX
 from rnndiag.checkpoint.layers.spellings.peephole import GateTensors, Torchrecurrent
-from rnndiag.checkpoint.layers.spellings.reservoirs import ResDAG, Reservoirpy
+from rnndiag.checkpoint.layers.spellings.reservoirs import PyRCN, ResDAG, Reservoirpy
 from rnndiag.checkpoint.layers.spellings.tensorflow1 import TensorFlow1, TensorFlow1GRU
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ SPELLINGS: Final[tuple[Spelling, ...]] = (
     NN4N(),
     Reservoirpy(),
     ResDAG(),
+    PyRCN(),
     JoinedLinear(),
 )
 """In the order in which they are tried; the first that reads a module keeps its tensors."""

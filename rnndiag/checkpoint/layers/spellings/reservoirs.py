@@ -1,10 +1,13 @@
-"""Reservoirs: reservoirpy's ``W, Win, bias, lr``, and ResDAG's cell."""
+"""Reservoirs: reservoirpy's ``W, Win, bias, lr``, ResDAG's cell and PyRCN's cell."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
+import torch
+
+from rnndiag.checkpoint.contents import Unusable, value_of
 from rnndiag.checkpoint.layers.leaves import concatenated, converted, shape
 from rnndiag.checkpoint.layers.spellings.base import Reading, Spelling
 from rnndiag.checkpoint.layers.spellings.leaky import LEAKS, leak_of
@@ -88,3 +91,27 @@ class ResDAG(Spelling):
         known = Convention(cell="rnn", layout="rows", kind="leaky")
         note = "{name} was read as ResDAG's reservoir; its inputs are the feedback, then the driving inputs"
         return Reading(held, known, used, leak, notes=(note,))
+
+
+class PyRCN(Spelling):
+    """An ``nn.RNNCell`` without biases whose ``weight_ih`` is the identity: PyRCN adds the inputs directly.
+
+    The leak is an attribute of the module, which the file does not hold.
+    """
+
+    anchor = re.compile(r"weight_ih")
+    names = re.compile(r"weight_[ih]h")
+
+    def read(self, tensors: Mapping[str, Leaf]) -> Reading | None:
+        own = {name: leaf for name, leaf in tensors.items() if "." not in name}
+        if own.keys() != {"weight_ih", "weight_hh"} or isinstance(own["weight_ih"], Unusable):
+            return None
+        sizes = {*shape(own["weight_ih"]), *shape(own["weight_hh"])}
+        if len(sizes) != 1 or len(shape(own["weight_ih"])) != 2 or sizes == {1}:
+            return None
+        feeding = value_of(own["weight_ih"])
+        if isinstance(feeding, Unusable) or not torch.equal(feeding, torch.eye(len(feeding), dtype=feeding.dtype)):
+            return None
+        known = Convention(cell="rnn", layout="rows", kind="leaky")
+        note = "{name} was read as a reservoir of PyRCN, because its input weight is the identity"
+        return Reading({"ih": own["weight_ih"], "hh": own["weight_hh"]}, known, tuple(own), notes=(note,))
