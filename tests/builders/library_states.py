@@ -22,6 +22,13 @@ Case = tuple[str, dict[str, np.ndarray], np.ndarray, np.ndarray]
 """name, parameters by name, inputs and states"""
 
 
+def case(name: str) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """The parameters of a stored case by name, its inputs and its states."""
+    with np.load(GOLDEN) as golden:
+        held = {key.partition("|")[2]: golden[key] for key in golden if key.startswith(f"{name}|")}
+    return held, held.pop("inputs"), held.pop("states")
+
+
 def _inputs(width: int = INPUTS) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((STEPS, BATCH, width))
 

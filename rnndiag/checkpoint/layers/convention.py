@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rnndiag.checkpoint.contents import Leaf, ModuleFacts, Unusable
-from rnndiag.checkpoint.layers.leaves import concatenated, constant, converted, shape
+from rnndiag.checkpoint.layers.leaves import concatenated, constant, converted, part, shape
 from rnndiag.checkpoint.layers.shapes import GATES_OF
 from rnndiag.errors import UnfitError
 from rnndiag.files.text import shape_of
@@ -137,6 +137,40 @@ def _projected(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, Layout, int]
         f"hh {shape_of(recurrent)}, ih {shape_of(feeding)} and hr {shape_of(projection)} do not fit each other as "
         "those of an LSTM with a projection: expected [4*H, P], [4*H, D] and [P, H]"
     )
+
+
+def split_joined(joined: Leaf, known: Convention, bias: Leaf | None = None) -> tuple[dict[str, Leaf], Convention]:
+    """The input weight and the recurrent weight in one weight of input and state, ``W [x, h]``, with their layout.
+
+    The size of a bias shows the layout where the shape of the weight alone does not.
+
+    Raises:
+        UnfitError: the shape is none of that cell, or it fits as ``W [x, h]`` and as ``[x, h] W``.
+    """
+    found = shape(joined)
+    gates = len(CANONICAL[known.cell or "rnn"])
+    if len(found) != 2:
+        raise UnfitError(f"xh {shape_of(found)}: expected a matrix")
+    tall = {"rows": found, "columns": found[::-1]}
+    wanted = None if bias is None else math.prod(shape(bias))
+    fits = [
+        layout
+        for layout, (rows, width) in tall.items()
+        if known.layout in (None, layout)
+        and wanted in (None, rows)
+        and rows
+        and not rows % gates
+        and width > rows // gates
+    ]
+    if len(fits) != 1:
+        expected = f"[{gates if gates > 1 else ''}H, D+H] or the transposed"
+        hint = "; add layout=rows or layout=columns" if fits else ""
+        raise UnfitError(f"xh {shape_of(found)}: expected {expected}{hint}")
+    (layout,) = fits
+    rows, width = tall[layout]
+    inputs, axis = width - rows // gates, 1 if layout == "rows" else 0
+    split = {"ih": part(joined, axis, 0, inputs), "hh": part(joined, axis, inputs, width)}
+    return split, replace(known, layout=layout)  # type: ignore[arg-type]  # a key of ``tall``
 
 
 def readings(recurrent: tuple[int, ...], feeding: tuple[int, ...]) -> list[tuple[str, Layout, int]]:

@@ -94,9 +94,9 @@ def dtype_of(leaf: Leaf) -> torch.dtype:
     return leaf.dtype
 
 
-def forget_one(units: int, order: str, dtype: torch.dtype) -> Leaf:
-    """A bias of zeros with 1 in the block ``f`` of a gate order: what a library adds to its forget gate."""
-    return concatenated([constant(units, float(gate == "f"), dtype) for gate in order])
+def forget_bias(units: int, order: str, value: float, dtype: torch.dtype) -> Leaf:
+    """A bias of zeros with a value in the block ``f`` of a gate order: what a library adds to its forget gate."""
+    return concatenated([constant(units, value if gate == "f" else 0.0, dtype) for gate in order])
 
 
 def _filled(size: int, value: float, dtype: torch.dtype) -> Tensor:

@@ -46,18 +46,14 @@ class Renamed:
         known: Convention,
         path: str,
         suffix: str = "",
-        extra: Mapping[str, str] | None = None,
     ) -> ConvertedModule:
         """Bring the tensors ``names``, given by role, under PyTorch's names in the module ``path``.
-
-        ``extra`` names the tensors of parameters beyond PyTorch's.
 
         Raises:
             UnfitError: they do not fit each other, or others have the names that they would get.
         """
         held = {role: self.tensors[name] for role, name in names.items()}
-        beyond = {kind: self.tensors[name] for kind, name in (extra or {}).items()}
-        return self._enter(held, [*names.values(), *(extra or {}).values()], known, path, suffix, beyond)
+        return self.take_leaves(held, names.values(), known, path, suffix)
 
     def take_gates(self, names: Mapping[str, Sequence[str]], known: Convention, path: str) -> ConvertedModule:
         """The same for a module that keeps each gate in a tensor of its own, in the order of ``known``.
@@ -67,7 +63,7 @@ class Renamed:
         """
         blocks = {role: [self.tensors[name] for name in each] for role, each in names.items()}
         whole, known = join_gates(blocks, known)
-        return self._enter(whole, [name for each in names.values() for name in each], known, path)
+        return self.take_leaves(whole, [name for each in names.values() for name in each], known, path)
 
     def take_reading(self, reading: Reading, path: str) -> ConvertedModule:
         """Bring a layer that a spelling read under PyTorch's names in the module ``path``.
@@ -77,7 +73,7 @@ class Renamed:
         """
         names = [f"{path}.{name}" if path else name for name in reading.used]
         path = ".".join(filter(None, (path, reading.inner)))
-        converted = self._enter(reading.tensors, names, reading.convention, path, reading.suffix, reading.extra)
+        converted = self.take_leaves(reading.tensors, names, reading.convention, path, reading.suffix, reading.extra)
         self.notes += [note.replace("{name}", printable(path) or "(top level)") for note in reading.notes]
         return converted
 
@@ -94,13 +90,13 @@ class Renamed:
             held = {role: self.tensors[name] for role, name in names.items()}
             extra = {role: held.pop(role) for role in _extra(known) if role in held}
             try:
-                self._enter(held, names.values(), known, module, suffix, extra)
+                self.take_leaves(held, names.values(), known, module, suffix, extra)
                 self.scopes[module] = None
             except UnfitError as error:
                 self.misfits.append((module, f"recurrent, but {error}"))
                 self.drop(names.values())
 
-    def _enter(
+    def take_leaves(
         self,
         held: Mapping[str, Leaf],
         names: Iterable[str],
@@ -109,6 +105,19 @@ class Renamed:
         suffix: str = "",
         extra: Mapping[str, Leaf] | None = None,
     ) -> ConvertedModule:
+        """Bring tensors, given by role, under PyTorch's names in the module ``path``.
+
+        Args:
+            held: the tensors by role.
+            names: the tensors of the file that they are made of, which are then accounted for.
+            known: how the module is stored.
+            path: of the module.
+            suffix: the level and direction.
+            extra: parameters beyond PyTorch's, by name.
+
+        Raises:
+            UnfitError: as ``take``.
+        """
         converted = to_pytorch_layout(held, known, extra)
         new = {f"{path}.{own}{suffix}" if path else own + suffix: leaf for own, leaf in converted.parameters.items()}
         replaced = set(names)

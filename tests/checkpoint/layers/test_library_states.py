@@ -13,7 +13,7 @@ from rnndiag.checkpoint.layers.answers import Answers
 from rnndiag.checkpoint.load import load
 from rnndiag.errors import CheckpointError
 from rnndiag.trajectory import run_layer
-from tests.builders.library_states import GOLDEN
+from tests.builders import library_states
 
 CELLS = {
     "flax.linen.LSTMCell": "lstm",
@@ -48,10 +48,8 @@ ANSWERS = {
 
 
 def case(name: str) -> tuple[dict[str, np.ndarray], torch.Tensor, torch.Tensor]:
-    with np.load(GOLDEN) as golden:
-        held = {key.partition("|")[2]: golden[key] for key in golden if key.startswith(f"{name}|")}
-    inputs, states = (torch.from_numpy(held.pop(own)) for own in ("inputs", "states"))
-    return held, inputs, states
+    held, inputs, states = library_states.case(name)
+    return held, torch.from_numpy(inputs), torch.from_numpy(states)
 
 
 def tolerance(name: str) -> dict[str, float]:

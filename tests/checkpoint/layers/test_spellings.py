@@ -16,7 +16,7 @@ from rnndiag.checkpoint.layers.answers import Answers
 from rnndiag.checkpoint.layers.mapping import parse_map
 from rnndiag.checkpoint.load import load
 from rnndiag.checkpoint.model import Model
-from rnndiag.errors import CheckpointError
+from rnndiag.errors import CheckpointError, SettingsError
 from rnndiag.trajectory import run_layer, run_stack
 
 D, H, T, B = 3, 5, 6, 2
@@ -106,11 +106,70 @@ def test_tensorflow_1_rnn(tmp_path: Path) -> None:
     check(only(model), "tanh", step, H)
 
 
-@pytest.mark.parametrize(("extra", "words"), [("projection/kernel", "has TensorFlow's projection")])
-def test_tensorflow_1_lstms_that_are_other_cells_are_refused(tmp_path: Path, extra: str, words: str) -> None:
+@pytest.mark.parametrize("extra", ["projection/kernel", "forget/gamma", "w_f_diagonal"])
+def test_tensorflow_1_lstms_that_are_other_cells_are_refused(tmp_path: Path, extra: str) -> None:
     held = {"lstm_cell/kernel": drawn(D + H, 4 * H), "lstm_cell/bias": drawn(4 * H), f"lstm_cell/{extra}": drawn(H, H)}
-    with pytest.raises(CheckpointError, match=f"lstm_cell {words}"):
+    with pytest.raises(CheckpointError, match=rf"lstm_cell\.{extra.replace('/', '.')} may take part in lstm_cell"):
         as_npz(tmp_path, held)
+
+
+@pytest.mark.parametrize("forget", [None, 1.0, -0.5])
+@pytest.mark.parametrize("layout", ["columns", "rows"])
+def test_a_joined_kernel_of_any_name_can_be_mapped(tmp_path: Path, forget: float | None, layout: str) -> None:
+    kernel, bias = drawn(D + H, 4 * H), drawn(4 * H)
+    held = {"core/big": kernel if layout == "columns" else kernel.T.contiguous(), "core/small": bias}
+    text = "xh=core.big,bias=core.small,cell=lstm,order=igfo" + ("" if forget is None else f",forget={forget}")
+    model = as_npz(tmp_path, held, Answers(maps=(parse_map(text),)))
+
+    def step(state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        c, h = state.chunk(2, -1)
+        i, g, f, o = (torch.cat((x, h), -1) @ kernel + bias).chunk(4, -1)
+        c = (f + (forget or 0.0)).sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        return torch.cat((c, h), -1), h
+
+    check(only(model), "lstm", step, 2 * H)
+
+
+def test_a_joined_matrix_of_a_plain_net_can_be_mapped(tmp_path: Path) -> None:
+    joined = drawn(H, D + H) / 2
+    text = "xh=net.*.big,cell=leaky_relu,alpha=0.3"
+    model = as_npz(tmp_path, {"net.a.big": joined, "net.b.big": joined * 2}, Answers(maps=(parse_map(text),)))
+    assert [stack.name for stack in model.stacks] == ["a", "b"]
+
+    def step(h: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = 0.7 * h + 0.3 * (torch.cat((x, h), -1) @ joined.T).relu()
+        return h, h
+
+    state, shown = torch.zeros(B, H, dtype=torch.float64), []
+    for x in X:
+        state, out = step(state, x)
+        shown.append(out)
+    torch.testing.assert_close(run_layer(model.stacks[0].layers[0], X).hidden, torch.stack(shown))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("xh=a,ih=b,cell=lstm", "xh= stands for hh= and ih=: leave these out"),
+        ("xh=a,cell=gru", "the candidate of a GRU sees another state than its gates"),
+        ("xh=a", "xh: expected cell= next to it"),
+        ("xh=a,cell=lstm,forget=much", "forget: expected a number, got 'much'"),
+        ("xh=a,cell=lstm,forget=nan", "forget: expected a number, got 'nan'"),
+        ("xh=a,cell=tanh,forget=1", "forget is added to the forget gate of an LSTM: expected cell=lstm"),
+        ("hh=a,ih=b,bias_hh=c,cell=lstm,forget=1", "forget: add it to bias_hh, or leave bias_hh out"),
+    ],
+)
+def test_a_mapping_of_a_joined_kernel_that_is_not_understood(text: str, words: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse_map(text)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (8,), (4 * H, 4 * H), (7, 9)])
+def test_a_joined_kernel_whose_shape_does_not_fit_is_one_clear_line(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(CheckpointError, match="expected "):
+        as_npz(tmp_path, {"a": drawn(*shape)}, Answers(maps=(parse_map("xh=a,cell=lstm"),)))
 
 
 @pytest.mark.parametrize("shape", [(D + H, 4 * H + 1), (H, 4 * H), (4 * H,), (2, 4 * H)])

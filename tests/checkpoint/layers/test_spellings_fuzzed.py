@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,8 +10,10 @@ from hypothesis import strategies as st
 from rnndiag.checkpoint.contents import Container, Contents, KeyPath, Unusable, in_memory
 from rnndiag.checkpoint.layers.answers import Answers
 from rnndiag.checkpoint.layers.find import find
-from tests.checkpoint.layers.test_library_states import CELLS, case
+from tests.builders.library_states import GOLDEN, case
 
+with np.load(GOLDEN) as _golden:
+    CASES = tuple(dict.fromkeys(key.partition("|")[0] for key in _golden))
 OTHERS = {
     "tensorflow1.lstm": {"lstm_cell.kernel": (8, 20), "lstm_cell.bias": (20,)},
     "tensorflow1.gru": {
@@ -37,7 +40,7 @@ SHAPES = st.lists(st.sampled_from((0, 1, 2, 3, 5, 8, 15, 20)), max_size=3).map(t
 DTYPES = st.sampled_from((torch.float64, torch.float32, torch.float16, torch.int64, torch.bool, torch.complex64))
 
 
-@given(st.data(), st.sampled_from((*CELLS, *OTHERS)))
+@given(st.data(), st.sampled_from((*CASES, *OTHERS)))
 @settings(deadline=None, max_examples=300)
 def test_anything_may_be_wrong_with_the_tensors(data: st.DataObject, name: str) -> None:
     shapes = dict(shapes_of(name))

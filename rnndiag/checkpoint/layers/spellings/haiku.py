@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from rnndiag.checkpoint.layers.leaves import constant, converted, dtype_of, forget_one, part, shape
+from rnndiag.checkpoint.layers.leaves import constant, converted, dtype_of, forget_bias, part, shape
 from rnndiag.checkpoint.layers.spellings.base import Reading, Spelling
 from rnndiag.errors import UnfitError
 from rnndiag.files.text import shape_of
@@ -40,7 +40,7 @@ def _lstm(inner: str, tensors: Mapping[str, Leaf]) -> Reading:
         "ih": part(weight, 0, 0, joined[0] - units),
         "hh": part(weight, 0, joined[0] - units, joined[0]),
         "bias_ih": tensors[bias_name],
-        "bias_hh": forget_one(units, "igfo", dtype_of(weight)),
+        "bias_hh": forget_bias(units, "igfo", 1.0, dtype_of(weight)),
     }
     note = "the forget bias of {name} includes the 1 that Haiku's LSTM adds in its graph"
     known = Convention(cell="lstm", layout="columns", order="igfo")

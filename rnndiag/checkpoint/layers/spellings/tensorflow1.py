@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from rnndiag.checkpoint.layers.leaves import concatenated, dtype_of, forget_one, part, shape
+from rnndiag.checkpoint.layers.leaves import concatenated, dtype_of, forget_bias, part, shape
 from rnndiag.checkpoint.layers.spellings.base import Reading, Spelling
 from rnndiag.errors import UnfitError
-from rnndiag.files.text import shape_of
+from rnndiag.files.text import listing, shape_of
 from rnndiag.parsers.parsed import Convention
+from rnndiag.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,19 +45,18 @@ def _plain(match: re.Match[str], tensors: Mapping[str, Leaf]) -> Reading:
     weight = tensors[name]
     inputs, units = _split(name, shape(weight), gates)
     bias = f"{inner}.{'bias' if match['own'] == 'kernel' else 'biases'}{match['end']}"
-    if any(other.startswith(f"{inner}.projection.") for other in tensors):
-        raise UnfitError(f"{inner} has TensorFlow's projection: --import can measure its step")
     held = {"ih": part(weight, 0, 0, inputs), "hh": part(weight, 0, inputs, inputs + units)}
     if bias in tensors:
         held["bias_ih"] = tensors[bias]
     used = tuple(each for each in (name, bias) if each in tensors)
+    looks = {f"peephole_{gate}": f"{inner}.w_{gate[0]}_diag{match['end']}" for gate in ("input", "forget", "output")}
+    _check_rest(inner, tensors, (*used, *looks.values()))
     if not match["lstm"]:
         return Reading(held, Convention(cell="rnn", layout="columns"), used, inner=inner)
-    held["bias_hh"] = forget_one(units, "ijfo", dtype_of(weight))
+    held["bias_hh"] = forget_bias(units, "ijfo", 1.0, dtype_of(weight))
     notes = (
         "forget_bias=1.0, TensorFlow's default, was added to the forget gate of {name}; the file does not hold it",
     )
-    looks = {f"peephole_{gate}": f"{inner}.w_{gate[0]}_diag{match['end']}" for gate in ("input", "forget", "output")}
     present = {key: look for key, look in looks.items() if look in tensors}
     for look in present.values():
         if shape(tensors[look]) != (units,):
@@ -64,6 +64,24 @@ def _plain(match: re.Match[str], tensors: Mapping[str, Leaf]) -> Reading:
     known = Convention(cell="lstm", layout="columns", order="ijfo", kind="peephole_lstm" if present else "")
     extra = {key: tensors[look] for key, look in present.items()}
     return Reading(held, known, (*used, *present.values()), extra, inner=inner, notes=notes)
+
+
+def _check_rest(inner: str, tensors: Mapping[str, Leaf], used: tuple[str, ...]) -> None:
+    """Refuse a cell with more tensors, such as a projection or norms; what an optimizer keeps of a tensor is none.
+
+    Raises:
+        UnfitError: with the names of some of them.
+    """
+    rest = [
+        name
+        for name in tensors
+        if name.startswith(f"{inner}.") and not any(name == own or name.startswith(f"{own}.") for own in used)
+    ]
+    if rest:
+        shown = listing([printable(name, 60) for name in rest], 3)
+        raise UnfitError(
+            f"{shown} may take part in {inner}, which rnndiag then does not model: --import can measure it"
+        )
 
 
 class TensorFlow1GRU(Spelling):
