@@ -16,6 +16,9 @@ from rnndiag.kinds import PYTORCH_FORM, Form
 BFLOAT16: Final = np.dtype("V2")
 """NumPy has no bfloat16: its bytes are carried as they are."""
 
+OP_TYPE: Final = "op_type"
+"""The key of an operator's type among its attributes."""
+
 ROLES: Final[tuple[str, ...]] = ("hh", "ih", "bias_hh", "bias_ih", "bias")
 """What a tensor of a recurrent module is: recurrent weight, input weight, the biases next to each, or one tensor that
 stands for both biases."""
@@ -71,7 +74,8 @@ class Parsed:
     conventions: dict[str, Convention] = field(default_factory=dict)
     """By the name of the module."""
     settings: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    """The attributes of the operator of each level, by the name of the module; for running them, not handed over."""
+    """The attributes of the operator of each level, and its type under ``OP_TYPE``, by the name of the module; for
+    running them, not handed over."""
     chains: list[list[str]] = field(default_factory=list)
     """names of modules that are levels of one stack, the lowest first; all other modules are stacks of their own"""
     skipped: list[tuple[str, str, bool]] = field(default_factory=list)

@@ -80,6 +80,14 @@ def test_a_layer_that_the_library_does_not_run_is_noted(onnx_file: Path, monkeyp
     assert any("gru could not be compared with onnxruntime" in note and "no kernel" in note for note in checked.notes)
 
 
+def test_a_quantized_operator_is_not_compared(onnx_file: Path, tmp_path: Path) -> None:
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    quantization.quantize_dynamic(onnx_file, tmp_path / "small.onnx")
+    checked = load(tmp_path / "small.onnx", VERIFY)
+    assert len(checked.stacks) == 4
+    assert any("lstm could not be compared" in note and "rounds the inputs" in note for note in checked.notes)
+
+
 def test_the_library_must_be_there(onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "onnxruntime.py").write_text("raise ImportError(name='onnxruntime')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")

@@ -22,7 +22,7 @@ from rnndiag.parsers.onnx.quantized import is_quantized
 from rnndiag.parsers.onnx.stacks import Operator
 from rnndiag.parsers.onnx.tensors import Tensors
 from rnndiag.parsers.onnx.types import NONE, as_held
-from rnndiag.parsers.parsed import BFLOAT16, Parsed, RefusedError
+from rnndiag.parsers.parsed import BFLOAT16, OP_TYPE, Parsed, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sized
@@ -171,7 +171,9 @@ class _Reading:
                         array, operator.layer.types.get(role, NONE)
                     )
         self.parsed.conventions[name] = lowest.layer.convention
-        self.parsed.settings[name] = [dict(each.site.scope.attributes(each.site.node)) for each in chain]
+        self.parsed.settings[name] = [
+            {**each.site.scope.attributes(each.site.node), OP_TYPE: each.site.node.op_type} for each in chain
+        ]
         if len(chain) > 1 and not all(operator.name.is_module for operator in chain):
             names = ", ".join(operator.name.path for operator in chain[:8])
             self.parsed.notes.append(

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rnndiag.parsers.onnx.model import parse
 from rnndiag.parsers.onnx.operators import PEEPHOLES
 from rnndiag.parsers.origin import OriginRuns, Place, layers_of, probe
+from rnndiag.parsers.parsed import OP_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,7 +45,11 @@ def run(path: Path) -> OriginRuns:
     for (module, level), directions in levels.items():
         kind = _OPERATORS[parsed.conventions[module].cell or ""]
         settings = parsed.settings[module][level]
-        _run_level(runs, kind, settings, directions)
+        if settings[OP_TYPE] == kind:
+            _run_level(runs, kind, settings, directions)
+        else:
+            reason = f"{settings[OP_TYPE]} also rounds the inputs and states of each step"
+            runs.failures |= dict.fromkeys(directions, reason)
     return runs
 
 
