@@ -128,7 +128,7 @@ KINDS: Final[dict[str, Kind]] = {
     "gru": Kind(GATED, "a GRU", bounded=True, of_pytorch=True),
     "lstm": Kind(LONG_SHORT, "an LSTM", of_pytorch=True),
     "hard_sigmoid_lstm": Kind(LONG_SHORT, "an LSTM with hard_sigmoid gates"),
-    "hard_sigmoid_gru": Kind(GATED, "a GRU with hard_sigmoid gates"),
+    "hard_sigmoid_gru": Kind(GATED, "a GRU with hard_sigmoid gates", bounded=True),
     "relu_lstm": Kind(LONG_SHORT, "an LSTM with ReLU in place of tanh", nonlinearity="relu"),
     "relu_gru": Kind(GATED, "a GRU with ReLU in place of tanh", nonlinearity="relu"),
     "leaky_tanh": Kind(ELMAN, "a leaky tanh RNN", bounded=True, nonlinearity="tanh", extra=LEAK),
@@ -138,6 +138,7 @@ KINDS: Final[dict[str, Kind]] = {
     "layernorm_lstm": Kind(LONG_SHORT, "an LSTM with layer normalization", extra=(*_NORMS, *_CELL_NORM)),
     "layernorm_gru": Kind(GATED, "a GRU with layer normalization", bounded=True, extra=_NORMS),
     "peephole_lstm": Kind(LONG_SHORT, "an LSTM with peepholes", extra=_PEEPHOLES),
+    "batchnorm_lstm": Kind(LONG_SHORT, "an LSTM with batch normalization", extra=("read_scale", "read_shift")),
     "custom": Kind(UNKNOWN, "a step function"),
 }
 """By the names that reports use."""

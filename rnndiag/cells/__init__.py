@@ -28,6 +28,7 @@ CELLS: dict[str, Cell] = {
     "layernorm_lstm": LSTM(),
     "layernorm_gru": GRU(),
     "peephole_lstm": LSTM(),
+    "batchnorm_lstm": LSTM(),
 }
 
 RESET_FIRST = GRUResetFirst()

@@ -2,7 +2,8 @@
 
 Most of an LSTM's gradient travels through ``c``; a Jacobian of ``h`` alone forgets in half a step what
 the cell remembers for hundreds. The gates may be ``hard_sigmoid``, and ``tanh`` may be ReLU. Peepholes add ``p * c-``
-to the preactivations of ``i`` and ``f``, and ``p_o * c`` to that of ``o``. Preactivations and ``c`` may be normalized.
+to the preactivations of ``i`` and ``f``, and ``p_o * c`` to that of ``o``. Preactivations and ``c`` may be normalized,
+and the output may read ``c`` with a scale and a shift.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class LSTM:
         for x in inputs:
             total = _total(layer, x, h)
             c = _new_cell(layer, total, c)
-            read = c if _feeds_back(layer) else normed_value(layer, "cell", c)
+            read = _scaled(layer, c if _feeds_back(layer) else normed_value(layer, "cell", c))
             h = gate.value(_looked(layer, "output", total.chunk(4, dim=-1)[3], c)) * activation.value(read)
             h = h if layer.weight_hr is None else h @ layer.weight_hr.T
             states.append(h)
@@ -144,6 +145,8 @@ class _Along:
             kept = kept + look["peephole_input"] * blocks[0]
         if "peephole_forget" in look:
             kept = kept + look["peephole_forget"] * blocks[1]
+        if "read_scale" in look:
+            readout = readout * look["read_scale"]
         if "peephole_output" in look:
             readout = readout + look["peephole_output"] * blocks[3]
         return torch.cat(blocks, dim=-1), kept, readout
@@ -163,6 +166,8 @@ class _Along:
             kept = kept + blocks[0] * look["peephole_input"]
         if "peephole_forget" in look:
             kept = kept + blocks[1] * look["peephole_forget"]
+        if "read_scale" in look:
+            readout = readout * look["read_scale"]
         if "peephole_output" in look:
             readout = readout + blocks[3] * look["peephole_output"]
         return concatenated(blocks), kept, readout
@@ -220,7 +225,7 @@ def _along(layer: RecurrentLayer, total: Tensor, beside: Tensor | None) -> _Alon
     a_o = _looked(layer, "output", a_o, cell_state)
     i, f, o, g = gate.value(a_i), gate.value(a_f), gate.value(a_o), activation.value(a_g)
     of_cell = normalized(layer, "cell", f * before + i * g if _feeds_back(layer) else cell_state)
-    seen = cell_state if of_cell is None or _feeds_back(layer) else of_cell.value
+    seen = _scaled(layer, cell_state if of_cell is None or _feeds_back(layer) else of_cell.value)
     return _Along(layer, gate, activation, a_i, a_f, a_g, a_o, i, f, g, o, before, cell_state, seen, of_cell)
 
 
@@ -236,6 +241,13 @@ def _looked(layer: RecurrentLayer, gate: str, a: Tensor, c: Tensor) -> Tensor:
     """A gate's preactivation with its peephole."""
     weight = layer.extra.get(f"peephole_{gate}")
     return a if weight is None else a + weight * c
+
+
+def _scaled(layer: RecurrentLayer, c: Tensor) -> Tensor:
+    """What the output reads of a cell state, with the scale and the shift of a batch normalization at inference."""
+    scale, shift = layer.extra.get("read_scale"), layer.extra.get("read_shift")
+    c = c if scale is None else c * scale
+    return c if shift is None else c + shift
 
 
 def _feeds_back(layer: RecurrentLayer) -> bool:

@@ -141,6 +141,9 @@ class _Step:
         seen = self._norm("cell", c)
         if any(norm.of == "cell" and norm.feeds_back for norm in layer.form.norms):
             c = seen
+        one, none = [mpf(1)] * n, [mpf(0)] * n
+        scaled = zip(seen, self.extra.get("read_scale", one), self.extra.get("read_shift", none), strict=True)
+        seen = [each * scale + shift for each, scale, shift in scaled]
         o = [gate(each) for each in self._looked("output", a_o, c)]
         h = [out * phi(each) for out, each in zip(o, seen, strict=True)]
         if layer.weight_hr is not None:

@@ -54,6 +54,7 @@ class Variant(nn.Module):
         normed = self._norm("cell", c)
         if any(norm.of == "cell" and norm.feeds_back for norm in of.form.norms):
             c = normed
+        normed = normed * of.extra.get("read_scale", 1) + of.extra.get("read_shift", 0)
         h = gate(a_o + look["output"] * c) * phi(normed)
         return (h if of.weight_hr is None else h @ of.weight_hr.T), c
 
@@ -108,6 +109,9 @@ def with_form(net: RecurrentLayer, cell: str, form: Form, *, affine: bool = True
     if cell == "peephole_lstm":
         for key in ("input", "forget", "output"):
             extra[f"peephole_{key}"] = torch.randn(hidden, generator=stream, dtype=torch.float64) / 2
+    if cell == "batchnorm_lstm":
+        for key in ("read_scale", "read_shift"):
+            extra[key] = torch.randn(hidden, generator=stream, dtype=torch.float64)
     extra = {name: value.to(net.weight_hh.dtype) for name, value in extra.items()}
     return replace(net, cell=cell, form=form, extra=extra)
 
@@ -138,6 +142,7 @@ VARIANTS: dict[str, tuple[str, str, Form]] = {
     "recurrent norm gru": ("gru", "layernorm_gru", Form(norms=(Norm("recurrent"),))),
     "peephole lstm": ("lstm", "peephole_lstm", Form()),
     "hard peephole lstm": ("lstm", "peephole_lstm", Form("hard_sigmoid")),
-    "hard relu lstm": ("lstm", "hard_sigmoid_lstm", Form("hard_sigmoid_fifth", "relu")),
+    "batch norm lstm": ("lstm", "batchnorm_lstm", Form()),
+    "hard relu lstm": ("lstm", "relu_lstm", Form("hard_sigmoid_fifth", "relu")),
 }
 """By a name for the test: the plain cell, the kind, and the form."""

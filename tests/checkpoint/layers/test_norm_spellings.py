@@ -14,11 +14,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
 import rnndiag
 from rnndiag.checkpoint import load
+from rnndiag.checkpoint.contents import Container, Contents, KeyPath, Leaf, in_memory
+from rnndiag.checkpoint.layers.find import find
 from rnndiag.errors import CheckpointError
 from rnndiag.trajectory import run_stack
 from tests.builders.layernorm_cells import ForJit, PerGate
@@ -178,6 +182,26 @@ def gate_tensors(*, columns: bool) -> tuple[State, Tensor]:
     return w, expected
 
 
+def batch_norm() -> tuple[State, Tensor]:
+    w = {"weight_ih": numbers(4 * H, D), "weight_hh": numbers(4 * H, H, seed=1), "bias": numbers(4 * H, seed=2)}
+    norms = {}
+    for k, (name, size) in enumerate((("ih", 4 * H), ("hh", 4 * H), ("c", H))):
+        norms[name] = nn.BatchNorm1d(size).double().eval()
+        for j, value in enumerate((norms[name].running_mean, norms[name].weight, norms[name].bias)):
+            value.data.copy_(numbers(size, seed=10 * k + j))
+        norms[name].running_var.data.copy_(numbers(size, seed=10 * k + 5).square() + 0.1)
+        w |= {f"bn_{name}.{key}": value for key, value in norms[name].state_dict().items()}
+
+    def step(x: Tensor, s: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        a = norms["ih"](x @ w["weight_ih"].T) + norms["hh"](s[0] @ w["weight_hh"].T) + w["bias"]
+        i, f, g, o = a.chunk(4, -1)
+        c, out = lstm(i, f, g, o, s[1])
+        return out * norms["c"](c).tanh(), c
+
+    with torch.no_grad():
+        return w, states(step)
+
+
 def icefall_with_projection() -> tuple[State, Tensor]:
     width = 2
     w = {"weight_ih": numbers(4 * H, D), "weight_hh": numbers(4 * H, width, seed=1), "weight_hr": numbers(width, H)}
@@ -213,6 +237,7 @@ FILES = {
     "torchrecurrent peephole": torchrecurrent_peephole,
     "a tensor per gate, x W": lambda: gate_tensors(columns=True),
     "a tensor per gate, W x": lambda: gate_tensors(columns=False),
+    "batch norm": batch_norm,
     "icefall with a projection": icefall_with_projection,
 }
 
@@ -292,6 +317,15 @@ def test_a_norm_that_fits_nothing_is_one_line(name: str, tmp_path: Path) -> None
         (lambda: gate_tensors(columns=True), {"W_ci": torch.ones(H, H)}, "W_ci: expected a peephole of 5 numbers"),
         (lambda: gate_tensors(columns=True), {"W_co": None}, "wco is missing next to W_ci"),
         (tensorflow_peephole, {"rnn.lstm_cell.w_i_diag": torch.ones(H, H)}, "w_i_diag: expected [5], one peephole per"),
+        (
+            batch_norm,
+            {"bn_hh.running_mean_0": torch.ones(4 * H)},
+            "statistics of its own for each step (running_mean_0",
+        ),
+        (batch_norm, {"weight_hh": torch.ones(H, 4 * H)}, "differ in the order of their gates"),
+        (batch_norm, {"bn_c.running_var": None}, "bn_c.running_var is missing"),
+        (batch_norm, {"bn_ih.running_var": torch.ones(3)}, "bn_ih.running_var: expected 20 numbers, got shape [3]"),
+        (batch_norm, {"bias": torch.ones(3)}, "bias: expected 20 numbers, got shape [3]"),
         (haste_lstm, {"gamma": torch.ones(4 * H)}, "gamma: expected [2, 20], got shape [20]"),
         (haste_gru, {"recurrent_kernel": torch.ones(H, H)}, "recurrent_kernel: expected [H, 3*H], got shape [5, 5]"),
         (dreamer, {"_cell.layers.GRU_norm.weight": None}, "has no layers.GRU_norm next to it"),
@@ -318,6 +352,39 @@ def test_a_gru_whose_candidate_is_normalized_after_the_reset_gate_is_refused(tmp
     torch.save({f"net.{name}": value for name, value in state.items()}, tmp_path / "a.pt")
     with pytest.raises(CheckpointError, match=r"normalized after the reset gate \(layernorm_n\).*--import"):
         load(tmp_path / "a.pt")
+
+
+NAMES = sorted({name for make in FILES.values() for name in make()[0]} | {
+    *ForJit().state_dict(), *PerGate().state_dict(), *ListState().state_dict(), "layernorm_n.weight",
+    "layernorm_r.weight", "bn_hh.running_mean_0", "ln_h2h.weight", "recurrent_bias", "weight_ci",
+})  # fmt: skip
+VECTORS = [(), (0,), (1,), (H,), (3 * H,), (4 * H,), (2, 3 * H), (2, 4 * H)]
+MATRICES = [
+    (4 * H, H),
+    (4 * H, D),
+    (H, 4 * H),
+    (3 * H, H),
+    (H, H),
+    (3 * H, D + H),
+    (D, 4 * H),
+    (0, 0),
+    (4, 0),
+    (2, 2, 2),
+]
+SHAPES = st.sampled_from([*VECTORS, *MATRICES])
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.dictionaries(st.sampled_from(NAMES), SHAPES, min_size=1, max_size=12), st.booleans())
+def test_any_names_with_any_shapes_are_layers_or_one_line(named: dict[str, tuple[int, ...]], whole: bool) -> None:
+    tensors: dict[str, Leaf] = {f"net.{name}": in_memory(torch.zeros(shape)) for name, shape in named.items()}
+    if whole:  # a spelling that fits but for some tensors
+        tensors = {f"net.{name}": in_memory(value) for name, value in FILES["haste gru"]()[0].items()} | tensors
+    found = find(Contents(10**6, (Container(KeyPath(), tensors, {}),)))
+    for stack in found.stacks:
+        for layer in stack.layers:
+            assert layer.weight_hh.shape == (len(layer.gates) * layer.hidden_size, layer.output_size)
+    assert all("\n" not in each.reason for each in found.skipped)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rnndiag.checkpoint.layers.spellings.batchnorm import BatchNormLSTM
 from rnndiag.checkpoint.layers.spellings.dreamer import Dreamer, SheepRL
 from rnndiag.checkpoint.layers.spellings.equinox import Equinox
 from rnndiag.checkpoint.layers.spellings.fastrnns import FastRNNs
@@ -26,6 +27,7 @@ SPELLINGS: Final[tuple[Spelling, ...]] = (
     FastRNNs(),
     LSTMCellSubclass(),
     Icefall(),
+    BatchNormLSTM(),
     IcefallGRU(),
     HasteLSTM(),
     HasteGRU(),
