@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from rnndiag.checkpoint.contents import Unusable
 from rnndiag.checkpoint.formats import torch_legacy
-from rnndiag.checkpoint.formats.base import HEAD_BYTES, Candidate, Format, mentions
+from rnndiag.checkpoint.formats.base import HEAD_BYTES, MAX_MENTION_BYTES, Candidate, Format, MemberCandidate, mentions
 from rnndiag.checkpoint.formats.numpy import max_unpacked_bytes
 from rnndiag.checkpoint.formats.torch_archive import Archive
 from rnndiag.checkpoint.unpickling import ndarray
@@ -26,7 +26,7 @@ from rnndiag.checkpoint.unpickling.stand_in import StandIn
 from rnndiag.checkpoint.unpickling.unpickler import RestrictedUnpickler, TensorUnpickler
 from rnndiag.checkpoint.unpickling.walk import walk
 from rnndiag.errors import CheckpointError, UnreadableError
-from rnndiag.files.compressed import beginning, content, is_compressed
+from rnndiag.files.compressed import CHUNK_BYTES, beginning, content, is_compressed
 from rnndiag.files.work_budget import current_budget
 from rnndiag.files.zip import SIGNATURE as ZIP
 from rnndiag.files.zip import Part
@@ -112,11 +112,19 @@ def _instead(path: Path) -> str:
     return "save it with torch.save, or as .safetensors"
 
 
-_MENTIONS_ARRAYS: Final = mentions(b"numpy", b"torch")
+_ARRAYS: Final = (b"numpy", b"torch")
+"""Modules of the functions that make arrays and tensors."""
 
 
 def _may_hold_arrays(candidate: Candidate) -> bool:
-    return is_compressed(candidate.head) or _MENTIONS_ARRAYS(candidate)
+    if not is_compressed(candidate.head):
+        return mentions(*_ARRAYS)(candidate)
+    is_cut = candidate.size > HEAD_BYTES and isinstance(candidate, MemberCandidate)
+    if is_cut or candidate.size > CHUNK_BYTES:  # what comes late is not seen
+        return True
+    with candidate.opened() as file:
+        content = beginning(file, MAX_MENTION_BYTES)
+    return any(each in content for each in _ARRAYS)
 
 
 FORMAT: Final = Format("pickle", _recognizes, read, _instead, searched=_may_hold_arrays, is_general=True)
