@@ -70,6 +70,12 @@ def joblib_bytes(content: object, *, protocol: int = 4, aligned: bool = True) ->
     return file.getvalue()
 
 
+def plain_of(path: Path, data: bytes) -> Path:
+    """A file that is one pickle."""
+    path.write_bytes(data)
+    return path
+
+
 def joblib_file(path: Path, content: object, **options: Any) -> Path:
     path.write_bytes(joblib_bytes(content, **options))
     return path

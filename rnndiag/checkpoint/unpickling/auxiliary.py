@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from rnndiag.checkpoint.contents import Unusable
 from rnndiag.checkpoint.unpickling.blob import Blob
-from rnndiag.checkpoint.unpickling.ndarray import PickledArray
+from rnndiag.checkpoint.unpickling.ndarray import PickledArray, PickledScalar
 from rnndiag.checkpoint.unpickling.stand_in import StandIn
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ def _is_plain(root: object) -> bool:
             continue
         if isinstance(part, StandIn):
             if isinstance(part, PickledArray):
+                if isinstance(part, PickledScalar):
+                    continue
                 return False
             # A pickle of protocol 2, which torch.save writes, stores bytes like this.
             if part.module == "_codecs" and any(_is_long(each) for each in part.args[:2]):

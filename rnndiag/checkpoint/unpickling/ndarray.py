@@ -109,15 +109,30 @@ class PickledArray(StandIn):
     def leaf(self) -> Leaf:
         """The array as a tensor of the file: the same object at each call, by which shared arrays are recognized."""
         if self._leaf is None:
-            state = self.state
-            if not isinstance(state, tuple) or len(state) not in (4, 5):
-                return Unusable("an array that its pickle leaves empty")
-            shape, dtype, is_fortran, numbers = state[-4:]
             try:
-                self._leaf = leaf_of(numbers, dtype, shape, is_fortran=bool(is_fortran))
+                self._leaf = self._made()
             except pickle.UnpicklingError as error:
                 self._leaf = Unusable(str(error))
         return self._leaf
+
+    def _made(self) -> Leaf:
+        state = self.state
+        if not isinstance(state, tuple) or len(state) not in (4, 5):
+            return Unusable("an array that its pickle leaves empty")
+        shape, dtype, is_fortran, numbers = state[-4:]
+        return leaf_of(numbers, dtype, shape, is_fortran=bool(is_fortran))
+
+
+class PickledScalar(PickledArray):
+    """A number with NumPy's type: a tensor without dimensions. A history may hold a hundred thousand of them."""
+
+    __slots__ = ()
+
+    def _made(self) -> Leaf:
+        if len(self.args) != 2:
+            raise pickle.UnpicklingError("a number of NumPy's is malformed")
+        dtype, numbers = self.args
+        return leaf_of(numbers, dtype, (), is_fortran=False)
 
 
 def leaf_of(numbers: object, dtype: object, shape: object, *, is_fortran: bool, axes: object = None) -> Leaf:
@@ -233,10 +248,9 @@ def from_buffer(numbers: object, dtype: object, shape: object, order: object, ax
     return leaf_of(numbers, dtype, shape, is_fortran=order == "F", axes=axes if is_permuted else None)
 
 
-def scalar(dtype: object, numbers: object = b"", *_: object) -> object:
-    """What ``scalar`` gives, a number with NumPy's type: a tensor without dimensions."""
-    kind = number_type(dtype)
-    return numbers if isinstance(kind, Unusable) else leaf_of(numbers, dtype, (), is_fortran=False)
+def scalar(*args: object) -> PickledScalar:
+    """What ``scalar`` gives."""
+    return PickledScalar(args)
 
 
 REBUILDS: Final[dict[tuple[str, str], Callable[..., object]]] = {

@@ -23,7 +23,7 @@ from rnndiag.checkpoint.contents import (
 from rnndiag.checkpoint.model import Skipped
 from rnndiag.checkpoint.unpickling.auxiliary import auxiliary
 from rnndiag.checkpoint.unpickling.blob import Blob
-from rnndiag.checkpoint.unpickling.ndarray import PickledArray
+from rnndiag.checkpoint.unpickling.ndarray import PickledArray, PickledScalar
 from rnndiag.checkpoint.unpickling.quantized import Packed, packed, unpacked
 from rnndiag.checkpoint.unpickling.stand_in import StandIn
 from rnndiag.checkpoint.unpickling.training_step import KEYS, counter
@@ -177,7 +177,7 @@ class _Walker:
     def _count(self, path: KeyPath, key: str, value: object) -> None:
         if key not in KEYS or self._in_optimizer or (isinstance(value, StoredTensor) and not self._tensor_counters):
             return
-        count = counter(path, value)
+        count = counter(path, value.leaf if isinstance(value, PickledScalar) else value)
         if count is not None:
             self.progress.setdefault(key, count)  # the top of the file comes first
 
@@ -288,7 +288,7 @@ def _holds(value: object) -> bool:
 
 def _is_number(value: object) -> bool:
     """Whether it is a single number of a list, such as a loss: not a parameter of a layer."""
-    return isinstance(value, StoredTensor) and value.shape == ()
+    return isinstance(value, PickledScalar) or (isinstance(value, StoredTensor) and value.shape == ())
 
 
 def _is_object(part: object) -> TypeGuard[StandIn]:

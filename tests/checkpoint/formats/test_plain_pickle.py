@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import pickle
+import pickletools
 import zlib
 from collections import OrderedDict
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from rnndiag.checkpoint.formats.registry import read
 from rnndiag.checkpoint.unpickling.ndarray import OBJECT_ARRAY
 from rnndiag.errors import NotAModelError
 from tests.builders.pickled_files import joblib_bytes, joblib_file, module_of
-from tests.builders.pickles import calls, name, number, storage, tensor, text, whole
+from tests.builders.pickles import name, number, storage, tensor, text, whole
 
 PROTOCOLS = pytest.mark.parametrize("protocol", range(6))
 COMPRESS = {
@@ -196,16 +197,35 @@ def test_a_torch_file_within_a_torch_file_within_a_pickle_is_not_opened(write):
     assert not read(write(pickle.dumps({"blob": outer.getvalue()})))[1].containers
 
 
+DESCRIBED = name("numpy.core.multiarray _reconstruct") + b"q\1)q\2" + b"(K\x01K\x02\x85" + name("numpy dtype")
+DESCRIBED += text("f4") + b"\x89\x88\x87R\x89C\x08abcdefghtq\3"
+"""The function as memo 1, no arguments as memo 2, and the state of an array as memo 3."""
+BOMBS = {
+    "pickles": b"\x80\x02N." * 2_000_000,
+    "objects": whole(name("a B"), b"q\1)q\2(", b"h\1h\2\x81}\x8c\1xNsb" * 300_000, b"t"),
+    "objects in objects": whole(name("a B"), b"q\1)q\2", b"h\1h\2\x81}\x8c\1x" * 50_000, b"N", b"sb" * 50_000),
+    "arrays": whole(DESCRIBED, b"(", b"h\1h\2Rh\3b" * 300_000, b"t"),
+    "scalars": whole(
+        name("numpy.core.multiarray scalar"), b"q\1", name("numpy dtype"), text("f8"),
+        b"\x89\x88\x87RC\x08abcdefgh\x86q\2(",
+        b"h\1h\2R" * 500_000, b"t",
+    ),
+    "a line without end": b"(lp0\nV" + b"a" * 50_000_000,
+    "a long line": b"(lp0\nV" + b"a" * 50_000_000 + b"\na.",
+    "tensors": whole(b"(", pickletools.optimize(pickle.dumps(torch.ones(2), 2))[2:-1] * 5000, b"t"),
+    "blobs that begin like zip archives": whole(b"(", (b"B\x00\x20\0\0" + b"PK\3\4".ljust(8192, b"x")) * 5_000, b"t"),
+}  # fmt: skip
+"""Small objects of great number, and long strings."""
+
+
 class TestBadInput:
     def test_a_settings_file_is_no_model(self, write):
         with pytest.raises(NotAModelError, match="only settings or a vocabulary"):
             load(write(pickle.dumps({"words": {"a": 1}})))
 
-    @pytest.mark.parametrize("opcode", calls(""))
-    def test_no_call_is_made(self, sandbox, write, opcode, tmp_path):
-        sentinel = tmp_path / "sentinel"
-        sandbox(write(whole(calls(f"touch {sentinel}")[opcode])))
-        assert not sentinel.exists()
+    @pytest.mark.parametrize("bomb", BOMBS)
+    def test_bombs(self, sandbox, write, bomb):
+        assert "refused" in sandbox(write(BOMBS[bomb]))
 
     def test_a_part_of_a_torch_file(self, write, refusal):
         path = write(whole(text("a"), tensor(storage("0", 4), (2, 2), (2, 1))))

@@ -18,10 +18,11 @@ from pickle import (
 import pytest
 
 from tests.builders.hostile_pickles import BOMBS
+from tests.builders.pickled_files import plain_of
 from tests.builders.pickles import DATA, beside_layer, calls, whole
 from tests.builders.torch_files import legacy_of, zip_of
 
-FORMS = pytest.mark.parametrize("form", [zip_of, legacy_of], ids=["zip", "legacy"])
+FORMS = pytest.mark.parametrize("form", [zip_of, legacy_of, plain_of], ids=["zip", "legacy", "plain"])
 
 
 class TestNothingRuns:
@@ -35,7 +36,7 @@ class TestNothingRuns:
         if form is zip_of:
             sandbox(zip_of(tmp_path / "model.pt", beside_layer(attack), DATA))
         else:
-            sandbox(legacy_of(tmp_path / "model.pt", whole(attack)))
+            sandbox(form(tmp_path / "model.pt", whole(attack)))
         assert not sentinel.exists()
 
     def test_the_attack_is_a_real_one(self, tmp_path):
@@ -92,7 +93,7 @@ def test_bombs(sandbox, tmp_path, form, bomb):
     if form is zip_of:
         outcome = sandbox(zip_of(tmp_path / "model.pt", beside_layer(BOMBS[bomb]), DATA))
     else:
-        outcome = sandbox(legacy_of(tmp_path / "model.pt", whole(MARK, BOMBS[bomb], TUPLE)))
+        outcome = sandbox(form(tmp_path / "model.pt", whole(MARK, BOMBS[bomb], TUPLE)))
     if bomb in REFUSED:
         assert REFUSED[bomb] in outcome["refused"]
     elif form is zip_of:
