@@ -52,7 +52,7 @@ class Norm:
     """Whether mean and variance are those of each gate's ``H`` entries, not of all ``G*H``."""
     eps: float = 1e-5
     feeds_back: bool = True
-    """Of a cell state: whether the next step reads the normalized ``c``, not only the output."""
+    """Whether the next step reads the normalized ``c`` too, and not only the output; for a norm of the cell state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +61,12 @@ class Form:
 
     gate: GateFunction = "sigmoid"
     activation: Literal["tanh", "relu"] = "tanh"
-    """Of the candidate, and of the cell state on its way to the output."""
+    """The function of the candidate, and of the cell state on its way to the output."""
     norms: tuple[Norm, ...] = ()
     update_replaces: bool = False
-    """Of a GRU: whether the update gate ``u`` multiplies the candidate, ``h = u n + (1 - u) h-``, not the old state."""
+    """Whether a GRU's update gate ``u`` multiplies the candidate, ``h = u n + (1 - u) h-``, and not the old state."""
     update_bias: float = 0.0
-    """Of such a GRU: a constant that is added to the update gate's preactivation."""
+    """A constant that is added to the preactivation of such an update gate."""
 
     def normalizes(self, of: str) -> bool:
         """Whether the cell has a norm of that quantity (``Norm.of``)."""

@@ -50,7 +50,7 @@ class Gate(Squashing):
 
     @abstractmethod
     def preactivation(self, log_odds: Tensor) -> Tensor:
-        """Where ``phi / (1 - phi)`` has this logarithm."""
+        """The preactivation at which ``phi / (1 - phi)`` has this logarithm."""
 
     @abstractmethod
     def wide_value(self, a: Tensor) -> Wide:
@@ -142,7 +142,7 @@ GATES: Final[dict[str, Gate]] = {
     "hard_sigmoid": HardSigmoid(6.0),
     "hard_sigmoid_fifth": HardSigmoid(5.0),
 }
-"""By ``Form.gate``."""
+"""The functions of gates by ``Form.gate``."""
 
 ACTIVATIONS: Final[dict[str, Squashing]] = {"tanh": Tanh(), "relu": ReLU()}
-"""By ``Form.activation``."""
+"""The functions of candidates and outputs by ``Form.activation``."""

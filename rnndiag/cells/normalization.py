@@ -22,7 +22,7 @@ class Normalized:
     gain: Tensor
     """``gamma / sigma``"""
     groups: int
-    """as many groups of entries have a mean and a variance of their own"""
+    """The number of groups of entries that have a mean and a variance of their own."""
 
 
 def norm_of(layer: RecurrentLayer, of: str) -> Norm | None:
@@ -93,11 +93,11 @@ class Preactivations:
 
     from_input: Tensor
     from_state: Tensor
-    """the whole preactivation where the sum is normalized; ``from_input`` is then zero"""
+    """The whole preactivation where the sum is normalized; ``from_input`` is then zero."""
     by_input: Normalized | None
-    """the norm that ``W_ih x`` passes"""
+    """The norm that ``W_ih x`` passes."""
     by_state: Normalized | None
-    """the norm that ``W_hh h-`` passes"""
+    """The norm that ``W_hh h-`` passes."""
 
 
 def preactivations(layer: RecurrentLayer, inputs: Tensor, previous: Tensor) -> Preactivations:

@@ -89,7 +89,7 @@ class NormedJacobian(StepJacobian):
     direction: Tensor | None
     """``u^``: ``[*batch, K*m]``; None: nothing is normalized between ``W`` and the diagonals"""
     groups: int = 1
-    """of ``u^``: 1, or ``K``"""
+    """The number of groups of ``u^``: 1, or ``K``."""
     sign: float = 1.0
     """1. With -1, and absolute values in all fields, the operator bounds ``|J| |v|``."""
 
@@ -119,7 +119,7 @@ class NormedJacobian(StepJacobian):
         """``||J||_F^2`` of maps with one batch axis."""
 
     def frobenius_squared(self) -> Tensor:
-        """From norms of rows and products with the few vectors that ``P`` removes, a chunk of maps at a time.
+        """Adds up norms of rows and products with the few vectors that ``P`` removes, a chunk of maps at a time.
 
         Where almost everything is removed, as by a norm over two entries, the difference has lost its digits, and the
         norm comes from the columns of the map.
@@ -236,7 +236,7 @@ class NormedReadout(NormedJacobian):
     cell_scale: Tensor | None = None
     """``s``: ``[*batch, H]``; None for 1"""
     feeds_back: bool = True
-    """whether ``dc`` is ``s * seen``"""
+    """Whether ``dc`` is ``s * seen``."""
 
     @property
     def per_map(self) -> tuple[str, ...]:

@@ -145,4 +145,4 @@ VARIANTS: dict[str, tuple[str, str, Form]] = {
     "batch norm lstm": ("lstm", "batchnorm_lstm", Form()),
     "hard relu lstm": ("lstm", "relu_lstm", Form("hard_sigmoid_fifth", "relu")),
 }
-"""By a name for the test: the plain cell, the kind, and the form."""
+"""The plain cell, the kind and the form, by a name for the tests."""

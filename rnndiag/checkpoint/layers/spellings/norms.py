@@ -23,7 +23,7 @@ class NormTensors:
     tensors: Mapping[str, Leaf]
     """All tensors of the module, by their names relative to it."""
     extra: dict[str, Leaf] = field(default_factory=dict)
-    """By their names in ``rnndiag.kinds``."""
+    """The parameters by their names in ``rnndiag.kinds``."""
     used: list[str] = field(default_factory=list)
 
     def take(self, of: str, modules: Sequence[str], size: int) -> bool:
