@@ -97,12 +97,31 @@ def zipped(files: dict[str, bytes], method: int) -> bytes:
     return file.getvalue()
 
 
-def operator_model(kind: str) -> onnx.ModelProto:
+def quantized_model() -> onnx.ModelProto:
+    """The LSTM that ``onnxruntime.quantization`` makes, with its weights."""
+    body = operator_model("LSTM").graph
+    held = {"W": np.ones((1, 1, 8), np.int8), "R": np.ones((1, 2, 8), np.int8), "B": np.ones((1, 16), np.float32)}
+    held |= {
+        f"{name}{end}": value for name in "WR" for end, value in (("s", np.ones(1, "f4")), ("z", np.ones(1, "i1")))
+    }
+    tensors = [onnx.numpy_helper.from_array(value, name) for name, value in held.items()]
+    inputs = ["X", "W", "R", "B", "", "", "", "", "Ws", "Wz", "Rs", "Rz"]
+    node = onnx.helper.make_node(
+        "DynamicQuantizeLSTM", inputs, ["Y"], name="layer", hidden_size=2, domain="com.microsoft"
+    )
+    return onnx.helper.make_model(onnx.helper.make_graph([node], "graph", body.input, body.output, tensors))
+
+
+def operator_model(kind: str, **settings: Any) -> onnx.ModelProto:
     """One recurrent operator with its weights."""
     rows = {"LSTM": 4, "GRU": 3}[kind] * 2
     shapes = {"W": (1, rows, 1), "R": (1, rows, 2), "B": (1, 2 * rows)}
+    names = [*shapes]
+    if settings:  # peepholes, and activations with parameters
+        shapes["P"] = (1, 6)
+        names += ["", "", "", "P"]
     tensors = [onnx.numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in shapes.items()]
-    node = onnx.helper.make_node(kind, ["X", *shapes], ["Y"], name="layer", hidden_size=2)
+    node = onnx.helper.make_node(kind, ["X", *names], ["Y"], name="layer", hidden_size=2, **settings)
     values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in "XY"]
     return onnx.helper.make_model(onnx.helper.make_graph([node], "graph", values[:1], values[1:], tensors))
 
@@ -183,8 +202,12 @@ def seeds() -> Iterator[tuple[str, str, bytes]]:
         yield "distcp", "rnn", (Path(folder) / "__0_0.distcp").read_bytes()
     for kind in ("LSTM", "GRU"):
         yield "onnx", kind, operator_model(kind).SerializeToString()
+    yield "onnx", "quantized", quantized_model().SerializeToString()
+    hard = {"activations": ["HardSigmoid", "Tanh", "Tanh"], "activation_alpha": [0.2], "activation_beta": [0.5]}
+    yield "onnx", "peepholes", operator_model("LSTM", **hard).SerializeToString()
     for name in ("net.h5", "cudnn.h5", "net.keras"):
         yield "keras", name, (KERAS / name).read_bytes()
+    yield "keras-config", "chain", (KERAS / "chain.json").read_bytes()
     for i in range(0, len(mutate.ENTRIES), 6):
         yield "names", str(i), b"\n".join(mutate.ENTRIES[i : i + 6])
     yield "map", "gru", b"hh=*.U,ih=*.W,bias=*.b,cell=gru,order=zrh,layout=columns,reset=before"

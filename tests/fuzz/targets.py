@@ -240,14 +240,26 @@ def run_metadata(data: bytes, folder: pathlib.Path) -> None:
     load(here)
 
 
-def run_parser(name: str) -> Callable[[bytes, pathlib.Path], None]:
-    """The input is a file for a parser that runs in a process of its own, where any exception is a refusal."""
+KERAS_WEIGHTS: Final = pathlib.Path(__file__).parents[1] / "parsers" / "keras2" / "chain_weights.h5"
+
+
+def run_parser(name: str, beside: pathlib.Path | None = None) -> Callable[[bytes, pathlib.Path], None]:
+    """The input is a file for a parser that runs in a process of its own, where any exception is a refusal.
+
+    Args:
+        name: of the parser.
+        beside: a file of weights that is sound; the input is then the configuration next to it.
+    """
 
     module = importlib.import_module(TASKS[name][0])  # now, to be instrumented
 
     def run(data: bytes, folder: pathlib.Path) -> None:
         path = folder / "model"
-        path.write_bytes(data)
+        if beside is not None:
+            path.write_bytes(beside.read_bytes())
+            (folder / "model.json").write_bytes(data)
+        else:
+            path.write_bytes(data)
         try:
             module.parse(path)
         except MemoryError:
@@ -282,5 +294,6 @@ TARGETS: Final[dict[str, Target]] = {
     "metadata": Target(run_metadata, mutate.pickled, 4096),
     "onnx": Target(run_parser("onnx"), max_len=8192),
     "keras": Target(run_parser("keras"), max_len=32768),
+    "keras-config": Target(run_parser("keras", KERAS_WEIGHTS), mutate.json_like, max_len=16384),
     "map": Target(run_map, mutate.mapping, 512),
 }
