@@ -50,6 +50,8 @@ class Convention:
     kind: str = ""
     """The kind of cell by its name in ``rnndiag.kinds``, where it is not PyTorch's cell of that family."""
     form: Form = PYTORCH_FORM
+    class_path: str = ""
+    """The class of the module, if it is not one of the framework's own."""
     backwards: bool = False
     """True: one direction, from the end of the sequence to its start; ``_reverse`` stays out of its tensors' names."""
     likely: Literal["tanh", "relu"] | None = None

@@ -32,7 +32,8 @@ ADDRESSES: Final = 3 << 30
 SEEDS: Final = ROOT / "tests" / "fuzz" / "seeds"
 SOUND: Final = (
     "torch-legacy/rnn", "torch-legacy/parametrised", "torch-zip-raw/module", "torchscript-raw/rnn", "torch-export/rnn",
-    "plain-pickle/arrays-0", "npz/rnn", "safetensors/rnn", "tar/pax", "zip/lzma", "index/rnn",
+    "plain-pickle/arrays-0", "npz/rnn", "safetensors/rnn", "tar/pax", "zip/lzma", "index/rnn", "onnx/LSTM",
+    "keras/net.keras",
 )  # fmt: skip
 """Read beforehand: libraries import some of their own modules on first use."""
 CPU_SECONDS: Final = 50

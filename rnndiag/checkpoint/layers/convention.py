@@ -100,6 +100,7 @@ def to_pytorch_layout(
         kind=known.kind,
         form=known.form,
         backwards=known.backwards,
+        class_path=known.class_path,
     )
     return ConvertedModule(parameters | biases, _extra(extra or {}, hidden, blocks), facts, kind)
 

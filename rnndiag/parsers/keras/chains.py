@@ -40,6 +40,8 @@ class Layer:
     """Its name in the configuration; both halves of a bidirectional layer may have the same."""
     levels: tuple[Level, ...]
     """The lowest first."""
+    is_keras_s_own: bool
+    """Whether its class is one of Keras's own, of which it is known what they read and output."""
     gives_whole: bool
     """Whether the output of its highest level is that of the layer at all steps, the forward direction first."""
 
@@ -99,6 +101,7 @@ class Chains:
                 lower is not None
                 and lower.name in seen
                 and lower.gives_whole
+                and layer.is_keras_s_own
                 and lower.levels[-1].output_size == layer.levels[0].input_size
             ):
                 found[name] = lower.name

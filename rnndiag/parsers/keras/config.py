@@ -7,6 +7,7 @@ list of layers counts their classes (``layers/lstm_1/cell``; keras/src/saving/sa
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from rnndiag.parsers.keras.layers import Cell, Other, Part, Recurrent, Table, Track, counted, dotted
@@ -42,6 +43,11 @@ def is_recurrent(class_: str) -> bool:
     return class_ in _KINDS or class_ in ("RNN", "Bidirectional") or class_.startswith("ConvLSTM")
 
 
+def is_like_recurrent(config: dict[str, Any]) -> bool:
+    """Whether this is the configuration of a GRU or LSTM, as a class that extends one of them has it too."""
+    return isinstance(config.get("units"), int) and {"recurrent_activation", "return_sequences"} <= config.keys()
+
+
 def _children(model: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     held = layers_of(model) or []
     for layer, unique in zip(held, counted(_snake(class_of(layer)) for layer in held), strict=True):
@@ -60,6 +66,10 @@ def _parts(layer: dict[str, Any], path: str, outer: str, depth: int) -> Iterator
     elif is_recurrent(class_):
         track = _track(layer, path, name_of(layer))
         yield Recurrent(name, (track,), trainable=_is_trainable(config), sequences=_outputs_sequences(config))
+    elif is_like_recurrent(config):
+        cell = replace(_cell({**layer, "class_name": "LSTM", "module": "keras"}, f"{path}/cell"), kind=None)
+        own = Track(name_of(layer), (cell,), bool(config.get("go_backwards")))
+        yield Recurrent(name, (own,), trainable=_is_trainable(config), class_path=class_.removesuffix(_CUSTOM))
     elif class_ == "Embedding":
         yield Table(name, path, _is_trainable(config))
     elif depth and isinstance(inner, dict):  # TimeDistributed and other wrappers

@@ -96,7 +96,7 @@ class _Trace:
         within = class_ == "TimeDistributed" and isinstance(inner, dict) and stored.class_of(inner) in _PASSING
         if (passes or within) and len(inputs) == 1:
             return inputs
-        if stored.is_recurrent(class_):
+        if stored.is_recurrent(class_) or stored.is_like_recurrent(config):
             self.feeds[name].append(inputs[0])
         return [Source(name, class_)]
 

@@ -75,7 +75,7 @@ def _parse(file: hdf5.Hdf5, config: Any, version: str, side_files: Sequence[Path
             stated = layers(beside.config)
             fault = beside.fault
             if stated is not None:
-                fault = side.misfit(list(_parts(weights, stated)), weights)
+                fault = side.misfit(list(_parts(weights, stated)), weights, [name for name, _ in stated])
                 if not fault:
                     config, configured = beside.config, stated
                     version = side.version_in(config) or version

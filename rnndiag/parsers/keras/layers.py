@@ -56,6 +56,8 @@ class Recurrent:
     trainable: bool = True
     configured: bool = True
     """Whether a config states its activations."""
+    class_path: str = ""
+    """The layer's class, if it is not one of Keras's own but has the configuration of an LSTM or a GRU."""
     sequences: bool = True
     """Whether it outputs all steps, which the layer above needs."""
 

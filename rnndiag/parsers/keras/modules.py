@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from rnndiag.errors import UnfitError, UnreadableError
@@ -108,10 +109,11 @@ class Modules:
         is_one = (alike and both) or (len(part.tracks) == 1 and (alike or part.configured))
         forward_first = len(part.tracks) == 1 or (part.merge == "concat" and not backwards[0])
         if is_one:
-            self._chains.add(Layer(part.name, part.name, tuple(made), part.sequences and forward_first))
+            gives_whole = part.sequences and forward_first and not part.class_path
+            self._chains.add(Layer(part.name, part.name, tuple(made), not part.class_path, gives_whole))
         else:
             for level in made:
-                self._chains.add(Layer(level.name, part.name, (level,), gives_whole=False))
+                self._chains.add(Layer(level.name, part.name, (level,), not part.class_path, gives_whole=False))
         if len(part.tracks) == 2 and part.merge != "concat":
             how = part.merge if part.merge in _MERGES else "other means"
             self._say(f"the directions of {{}} are merged by {how} in the model; they were measured side by side", name)
@@ -148,7 +150,8 @@ class Modules:
         name = self._unique(name)
         for suffix, named in levels.items():
             self._parsed.tensors |= {f"{name}.{role}{suffix}": array for role, array in named.items()}
-        self._parsed.conventions[name] = convention_of(cell, self._version, backwards=bool(backwards))
+        known = convention_of(cell, self._version, backwards=bool(backwards))
+        self._parsed.conventions[name] = replace(known, class_path=part.class_path)
         first = next(iter(levels.values()))
         inputs, hidden = first["ih"].shape[0], first["hh"].shape[0]
         self._widths.add(inputs)

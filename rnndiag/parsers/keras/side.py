@@ -19,7 +19,7 @@ from rnndiag.parsers.keras.cells import resolve
 from rnndiag.parsers.keras.layers import Recurrent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from rnndiag.parsers.keras.layers import Part
     from rnndiag.parsers.keras.modules import Weights
@@ -78,25 +78,27 @@ def version_in(config: Any) -> str:
     return version if isinstance(version, str) else ""
 
 
-def misfit(parts: Sequence[Part], weights: Weights) -> str:
+def misfit(parts: Sequence[Part], weights: Weights, names: Collection[str]) -> str:
     """Why a configuration is not that of the weights; empty if it is.
 
     Args:
         parts: the layers as the configuration states them, and those that only the weights show.
         weights: where the variables lie.
+        names: of the layers that the configuration states.
     """
     recurrent = [part for part in parts if isinstance(part, Recurrent)]
     if not recurrent:
         return "it states no recurrent layer"
-    return next((f"{part.name}: {fault}" for part in recurrent for fault in _faults(part, weights)), "")
+    return next((f"{part.name}: {fault}" for part in recurrent for fault in _faults(part, weights, names)), "")
 
 
-def _faults(part: Recurrent, weights: Weights) -> Iterator[str]:
+def _faults(part: Recurrent, weights: Weights, names: Collection[str]) -> Iterator[str]:
     if not part.configured:
-        yield "the configuration does not have this layer"
-        return
+        if not any(part.name == name or part.name.startswith(f"{name}.") for name in names):
+            yield "the configuration does not have this layer"
+        return  # otherwise it is within a class that is not Keras's own
     for cell in part.cells:
-        if cell.kind is None:  # of a class that is not Keras's own
+        if cell.kind is None and not part.class_path:  # of a class that is not Keras's own
             continue
         try:
             resolve(replace(cell, fault=""), [tuple(dataset.shape) for dataset in weights.variables(cell.path)])
