@@ -219,6 +219,24 @@ class Unnamed(Oscillators):
         return super().forward(x, y, z)
 
 
+class Complex(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight_ih, self.weight_hh = (nn.Parameter(torch.randn(5, n, dtype=torch.complex64)) for n in (3, 5))
+
+    def forward(self, x: Tensor, state: Tensor) -> Tensor:
+        return (x.to(state) @ self.weight_ih.T + state @ self.weight_hh.T).tanh()
+
+
+class Lazy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.i2h, self.h2h = nn.LazyLinear(5), nn.Linear(5, 5)
+
+    def forward(self, x: Tensor, state: Tensor) -> Tensor:
+        return (self.i2h(x) + self.h2h(state)).tanh()
+
+
 class Stateful(_Cell):
     """Keeps its state in itself."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from rnndiag.cells.step import differentiable
@@ -34,6 +35,10 @@ def private_copy(module: nn.Module) -> nn.Module:
         UnfitError: the module cannot be copied.
     """
     tensors = [*module.parameters(), *module.buffers()]
+    if any(map(is_lazy, tensors)):
+        raise UnfitError("it is not initialized yet: call it once")
+    if any(tensor.is_complex() for tensor in tensors):
+        raise UnfitError("it computes with complex numbers, which rnndiag does not measure")
     if any(tensor.is_meta for tensor in tensors):
         raise UnfitError("it is on the meta device, which holds no numbers")
     if sum(tensor.numel() for tensor in tensors) * BYTES_PER_NUMBER > available_memory():

@@ -154,6 +154,8 @@ REFUSED = {
     "dropping": (cells.AlwaysDropping, "two calls on the same rows give different states"),
     "timed": (cells.Timed, "the names of its arguments do not say which|missing 1 required"),
     "unnamed": (cells.Unnamed, "the names of its arguments do not say which of them are the state"),
+    "complex": (cells.Complex, "complex"),
+    "lazy": (cells.Lazy, "not initiali[sz]ed yet: call"),
     "needing": (cells.Needing, "its own forward\\(x, h, graph\\) could not be used as a step: .*missing 1 required"),
 }
 
