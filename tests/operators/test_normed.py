@@ -1,4 +1,4 @@
-"""Operators with norms: bounds, pieces, cancellation and memory. ``tests/cells/test_variants.py`` compares the products."""
+"""Operators with norms: bounds, pieces, cancellation and memory; ``tests/cells/test_variants.py`` has products."""
 
 from __future__ import annotations
 
