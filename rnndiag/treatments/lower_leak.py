@@ -1,4 +1,4 @@
-"""One factor on the leak of a leaky RNN, so that its units keep their states for the lag."""
+"""One factor on the leak of a leaky RNN, with which its units keep their states for the lag."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LowerLeak(Treatment):
     A unit without input keeps the share ``1 - alpha`` of its state at each step, which is a time constant of about
     ``1 / alpha`` steps (Jaeger et al. 2007; Tallec & Ollivier 2018, section 1.2). As alpha approaches 0, the step
     Jacobian approaches the identity. Where no scale meets the target, the nearest is taken. Each leaky layer that is
-    ill by itself gets its own scale.
+    unhealthy on its own gets its own scale.
     """
 
     name, checklist = "lower-leak", "init"

@@ -26,6 +26,7 @@ _WORDS: Final[dict[str, dict[str, dict[str, Any]]]] = {
     "cell": {
         "tanh": {"cell": "rnn", "nonlinearity": "tanh"},
         "relu": {"cell": "rnn", "nonlinearity": "relu"},
+        "linear": {"cell": "rnn", "kind": "linear"},
         "leaky_tanh": {"cell": "rnn", "kind": "leaky_tanh"},
         "leaky_relu": {"cell": "rnn", "kind": "leaky_relu"},
         "leaky_current_tanh": {"cell": "rnn", "kind": "leaky_current_tanh"},

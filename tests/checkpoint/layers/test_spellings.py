@@ -277,6 +277,17 @@ def test_two_linear_layers_are_not_taken_for_one(tmp_path: Path) -> None:
         as_torch(tmp_path, {"i2h.weight": drawn(H, D + H), "i2h.bias": drawn(H)})
 
 
+def test_a_linear_net_can_be_stated(tmp_path: Path) -> None:
+    held = {"a": drawn(H, H), "b": drawn(H, D)}
+    layer = only(as_torch(tmp_path, held, Answers(maps=(parse_map("hh=a,ih=b,cell=linear"),))))
+
+    def step(h: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = h @ held["a"].T + x @ held["b"].T
+        return h, h
+
+    check(layer, "linear", step, H)
+
+
 def test_the_linear_net_of_the_tutorial_gets_a_whole_report(tmp_path: Path) -> None:
     torch.save({"i2h.weight": drawn(H, D + H) / 4, "i2o.weight": drawn(4, D + H)}, tmp_path / "model.pt")
     report = rnndiag.inspect(tmp_path / "model.pt", length=30)
