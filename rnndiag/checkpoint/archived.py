@@ -16,6 +16,7 @@ from rnndiag.checkpoint.search import Search, SearchLimitError
 from rnndiag.checkpoint.unpack import kind_of, unpack
 from rnndiag.errors import CheckpointError, NotAModelError
 from rnndiag.files.digest import sha256_of
+from rnndiag.files.parts import no_parts
 from rnndiag.files.text import listing
 from rnndiag.files.work_budget import MAX_UNITS, WorkBudget
 from rnndiag.printable import printable
@@ -91,7 +92,10 @@ class _Reader:
         self._looks_left = room.limit
         self._units = MAX_ARCHIVE_UNITS
         self._end = time.monotonic() + MAX_SECONDS
-        self._sizes: dict[int, list[Path]] = {}
+        self._first: dict[int, Path] = {}
+        """the first file of each size"""
+        self._digests: dict[int, dict[str, Path]] = {}
+        """by size and digest, the first such file; only of sizes that several files have"""
 
     def read_all(self, folder: Path, *, is_inner: bool = False) -> None:
         """Read the models in a folder and in its archives; of an archive in an archive, name the archives in it."""
@@ -143,14 +147,19 @@ class _Reader:
             raise CheckpointError(f"{path}: other files took {MAX_SECONDS:.0f} s; unpack the archive and name this")
 
     def _same_file(self, path: Path) -> Path | None:
-        """An earlier file with the same content."""
-        if path.is_dir():
+        """An earlier file with the same content, if a model of its format is one file."""
+        known = registry.format_of(path)
+        if path.is_dir() or known.parts is not no_parts:
             return None
-        earlier = self._sizes.setdefault(path.stat().st_size, [])
-        digest = sha256_of(path) if earlier else ""
-        same = next((each for each in earlier if digest and sha256_of(each) == digest), None)
-        earlier.append(path)
-        return same
+        size = path.stat().st_size
+        first = self._first.setdefault(size, path)
+        if first is path:
+            return None
+        if size not in self._digests:
+            self._digests[size] = {sha256_of(first): first}
+        digest = sha256_of(path)
+        same = self._digests[size].setdefault(digest, path)
+        return same if digest and same is not path else None  # a file that is too large has no digest
 
     @contextmanager
     def _skipping(self, path: Path) -> Iterator[None]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from rnndiag.checkpoint.formats import registry
 from rnndiag.checkpoint.formats.base import Candidate, read_head
 from rnndiag.checkpoint.formats.plain_pickle import is_pickle
 from rnndiag.checkpoint.formats.registry import SUFFIXES, identify
@@ -57,6 +58,9 @@ _BYTECODE: Final = b"\r\n"
 """The third and fourth byte of Python's compiled files."""
 _SAFETENSORS: Final = b"\0\0\0{"
 """The sixth to ninth byte of a safetensors file, whose first bytes are a number."""
+_ONNX: Final = ".onnx"
+_RAW: Final = ".bin"
+"""The name of a model of PyTorch, and of the raw numbers next to an ONNX model."""
 _HUB_CACHE: Final = frozenset({"blobs", "refs", "snapshots"})
 """The folders of a repository in the cache of the Hugging Face hub; the links in ``snapshots`` lead to ``blobs``."""
 
@@ -182,7 +186,8 @@ class Search:
             elif isinstance(known, UnreadFormat) and known.parts and re.fullmatch(known.parts, name) is None:
                 parts.append(known.parts.replace("{stem}", stem))
         belongs = re.compile("|".join(parts) or r"(?!)", re.DOTALL).fullmatch
-        yield from (folder / name for name in found if belongs(name) is None)
+        data = {part for name in found if name.endswith(_ONNX) for part in _data_of(folder / name, found)}
+        yield from (folder / name for name in found if belongs(name) is None and name not in data)
         if limit is not None:
             raise limit
 
@@ -267,6 +272,17 @@ def _may_be_model(head: bytes) -> bool:
     if not head.translate(None, _TEXT):
         return _TEXT_FORMATS.match(head) is not None or is_pickle(head)
     return head[5:9] == _SAFETENSORS or not (head.startswith(_OTHERS) or head[2:4] == _BYTECODE)
+
+
+def _data_of(model: Path, names: Sequence[str]) -> Iterator[str]:
+    """The files of raw numbers, among those next to an ONNX model, which the model names."""
+    beside = {model.with_name(name) for name in names if name.endswith(_RAW)}
+    try:
+        for part in beside.intersection(registry.parts(model)) if beside else ():
+            if identify(Candidate(part)) is None:
+                yield part.name
+    except (CheckpointError, OSError):  # the file itself is found, and reading it says why it is refused
+        return
 
 
 def _format_of(candidate: Candidate) -> Format | UnreadFormat | None:

@@ -162,6 +162,49 @@ def test_no_model_that_can_be_read(write: Callable[[bytes], Path], refusal: Call
     assert "a zip archive without a model: it holds a" in refusal(write(zipped(a=TEXT)))
 
 
+def test_equal_files_with_other_weights_next_to_them_are_two_models(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    from tests.builders.onnx_files import with_external_weights
+
+    for number, name in enumerate("ab"):
+        (tmp_path / "nets" / name).mkdir(parents=True)
+        path = with_external_weights(tmp_path / "nets" / name / "m.onnx", location="weights.bin")
+        weights = path.with_name("weights.bin")
+        weights.write_bytes(bytes(len(weights.read_bytes()) - 1) + bytes([number]))
+    with tarfile.open(tmp_path / "nets.tar", "w") as archive:
+        archive.add(tmp_path / "nets", "nets")
+    model = load(tmp_path / "nets.tar")
+    assert skipped(model) == []
+    one, other = model.stacks
+    assert not torch.equal(one.layers[0].weight_ih, other.layers[0].weight_ih)
+
+
+def test_an_hdf5_file_at_the_beginning_of_an_archive_is_a_member(tmp_path: Path) -> None:
+    """Its bytes lie at 512, where HDF5 files may begin behind a block of the user's own."""
+    pytest.importorskip("h5py")
+    from tests.builders.format_files import keras_hdf5
+
+    (tmp_path / "net.th").write_bytes(torch_bytes(gru()))
+    with tarfile.open(tmp_path / "nets.tar", "w") as archive:
+        archive.add(keras_hdf5(tmp_path), "first.h5")
+        archive.add(tmp_path / "net.th", "net.th")
+    model = load(tmp_path / "nets.tar")
+    assert [stack.name.partition(".")[0] for stack in model.stacks] == ["first", "net"]
+    assert model.source.format == "tar"
+
+
+def test_many_files_of_one_size_are_hashed_once(
+    write: Callable[[bytes], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+    digest = archived.sha256_of
+    monkeypatch.setattr(archived, "sha256_of", lambda path: hashed.append(path.name) or digest(path))
+    nets = {f"n{i}": torch_bytes(gru(i)) for i in range(5)}
+    assert len({len(net) for net in nets.values()}) == 1
+    assert len(load(write(zipped(**nets))).stacks) == 5
+    assert sorted(hashed) == [*nets]
+
+
 class TestHostile:
     """The sound part is measured whatever lies next to it, and the limits hold for the whole archive."""
 

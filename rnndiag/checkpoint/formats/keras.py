@@ -7,9 +7,12 @@ from typing import Final
 
 from rnndiag.checkpoint.formats import parser_process
 from rnndiag.checkpoint.formats.base import Candidate, Format, mentions
+from rnndiag.files.zip import SIGNATURE as ZIP
 
 MATLAB: Final = b"MATLAB 7.3 MAT-file"
 """How a block of MATLAB begins; Keras writes no block."""
+TAR: Final = b"ustar"
+"""What a tar archive has at byte 257."""
 SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
 _MARKS: Final = (b"layer_names", b"vars", b"RNN_0")
 """Names in the files of Keras 2 and Keras 3, and of ELMo, which is refused by name."""
@@ -21,8 +24,8 @@ def _is_archive(candidate: Candidate) -> bool:
 
 
 def _is_hdf5(candidate: Candidate) -> bool:
-    if candidate.is_folder or candidate.head.startswith(MATLAB):
-        return False
+    if candidate.is_folder or candidate.head.startswith((MATLAB, ZIP)) or candidate.head[257:262] == TAR:
+        return False  # a member of an archive may lie where a block would end
     return candidate.head.startswith(SIGNATURE) or _is_behind_block(candidate)
 
 
