@@ -74,7 +74,7 @@ def test_a_report_of_it_is_the_reports_of_its_file(tmp_path) -> None:
     torch.save(module, tmp_path / "module.pt")
     one, two = (rnndiag.inspect(each, length=20, batch=3) for each in (module, tmp_path / "module.pt"))
     assert layers(one) == layers(two)
-    assert one.findings == two.findings
+    assert one.findings == tuple(each for each in two.findings if not each.rule.startswith("SEC"))  # about the file
     tokens = rnndiag.inspect(module, probe="tokens", length=20, batch=3)
     assert tokens.stacks[0].name == "encoder"
     inputs = torch.randn(3, 20, 4)
