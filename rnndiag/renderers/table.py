@@ -9,6 +9,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from rnndiag.kinds import KINDS
 from rnndiag.measures.layer import LayerMeasures
 from rnndiag.measures.stack import StackMeasures
 from rnndiag.measures.statistics import FEWEST
@@ -203,13 +204,15 @@ def _bounds(layers: tuple[LayerMeasures, ...]) -> RenderableType:
             "-" if rough is None else signed(rough),
             signed(gradient.bound_log10_gain),
             signed(gradient.log10_gain),
-            _PROVES[gradient.contraction_guaranteed] if layer.cell != "custom" else "nothing: it is not known",
+            _proves(layer.cell, gradient.contraction_guaranteed),
         )
     return table
 
 
-_PROVES = {
-    None: "nothing: gates decide",
-    True: "< 1: must vanish in the end",
-    False: "≥ 1: may explode, need not",
-}
+def _proves(cell: str, contraction_guaranteed: bool | None) -> str:
+    """What the spectral norm of ``W_hh`` alone says about the gradient."""
+    if cell == "custom":
+        return "nothing: it is not known"
+    if contraction_guaranteed is None:
+        return "nothing: the leak counts" if KINDS[cell].leaky else "nothing: gates decide"
+    return "< 1: must vanish in the end" if contraction_guaranteed else "≥ 1: may explode, need not"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import pytest
 import torch
+from rich.console import Console
 
 from rnndiag.cells.layer import Stack
 from rnndiag.checkpoint.model import Model, Source
 from rnndiag.config.settings import Settings
 from rnndiag.diagnose import diagnose
 from rnndiag.probes import Probe
+from rnndiag.renderers import table
 from tests.oracles.leaky import LEAKY, layer, step
 
 ELMAN_RULES = {"INI002", "SPC001", "SPC002", "SPC003", "VAN003"}
@@ -35,6 +38,14 @@ def test_all_is_measured_and_elman_rules_are_excluded_with_the_true_reason(kind:
     assert excluded.keys() >= ELMAN_RULES
     for rule in ELMAN_RULES - {"INI002"}:
         assert excluded[rule] == f"{kind} layers have a leak"
+
+
+def test_the_table_does_not_speak_of_gates() -> None:
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(table.render([report_of(layer("leaky_tanh", 3, 12))]))
+    text = console.export_text()
+    assert "nothing: the leak counts" in text
+    assert "gates decide" not in text
 
 
 @pytest.mark.parametrize("kind", LEAKY)
