@@ -53,6 +53,7 @@ SIGNATURES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("a Li-GRU layer", ("w.weight", "u.weight", "norm.weight")),
     ("a closed-form continuous-time cell (CfC)", ("ff1.weight", "ff2.weight", "time_a.weight")),
     ("a liquid time-constant cell (LTC)", ("gleak", "vleak", "sensory_w")),
+    ("an LSTM of madmom, with an object for each gate", ("input_gate.recurrent_weights", "cell.recurrent_weights")),
     ("a gated linear attention layer", ("q_proj.weight", "gk_proj.0.weight")),
 )
 """What the layer is called, and tensors that together only such a layer has, relative to its module."""

