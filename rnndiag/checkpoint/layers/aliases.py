@@ -145,7 +145,13 @@ def _modules(tensors: Mapping[str, Leaf], taken: Container_[str]) -> dict[tuple[
                 else:
                     module.names[role], module.own[role] = name, match["own"]
                 break
-    return {place: module for place, module in found.items() if {"hh", "ih"} <= module.names.keys()}
+    whole = {place: module for place, module in found.items() if {"hh", "ih"} <= module.names.keys()}
+    # Two vectors are no weights, but perhaps the norms of a cell (ln_h2h, ln_i2h), which its module must account for.
+    return {place: each for place, each in whole.items() if not _holds_vectors(each, tensors)}
+
+
+def _holds_vectors(module: _Module, tensors: Mapping[str, Leaf]) -> bool:
+    return all(len(_shape(tensors[module.names[role]])) == 1 for role in ("hh", "ih"))
 
 
 def _path(stem: str, tail: str) -> tuple[str, str]:

@@ -89,6 +89,14 @@ def test_pytorch_s_own_class_uses_only_its_own_parameters(tmp_path) -> None:
     assert [stack.layers[0].cell for stack in load(tmp_path / "net.pt").stacks] == ["gru"]
 
 
+def test_norms_with_the_names_of_the_weights_are_accounted_for(save) -> None:
+    weights = {"cell.i2h.weight": torch.ones(4 * H, D), "cell.h2h.weight": torch.ones(4 * H, H)}
+    assert [stack.layers[0].cell for stack in load(save(weights)).stacks] == ["lstm"]
+    norms = {f"cell.ln_{name}.{what}": torch.ones(4 * H) for name in ("i2h", "h2h") for what in ("weight", "bias")}
+    with pytest.raises(CheckpointError, match="ln_h2h.weight, .* are not parameters of an LSTM"):
+        load(save(weights | norms))
+
+
 class Own(nn.GRUCell):
     """A class that is not PyTorch's."""
 
