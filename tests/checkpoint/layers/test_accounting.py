@@ -93,7 +93,7 @@ def test_norms_with_the_names_of_the_weights_are_accounted_for(save) -> None:
     weights = {"cell.i2h.weight": torch.ones(4 * H, D), "cell.h2h.weight": torch.ones(4 * H, H)}
     assert [stack.layers[0].cell for stack in load(save(weights)).stacks] == ["lstm"]
     norms = {f"cell.ln_{name}.{what}": torch.ones(4 * H) for name in ("i2h", "h2h") for what in ("weight", "bias")}
-    with pytest.raises(CheckpointError, match="ln_h2h.weight, .* are not parameters of an LSTM"):
+    with pytest.raises(CheckpointError, match=r"ln_h2h\.weight, .* are not parameters of an LSTM"):
         load(save(weights | norms))
 
 
