@@ -13,6 +13,7 @@ from rnndiag.errors import OutputError
 from rnndiag.files.atomic import replace_whole
 from rnndiag.files.digest import sha256_of
 from rnndiag.files.side_files import MAX_REPORTS_BYTES, read_bytes
+from rnndiag.parsers.keras.side import has_neighbor
 from rnndiag.report import Report, from_json, to_json
 
 SINGLE_FILE_FORMATS = frozenset(
@@ -27,7 +28,8 @@ def cached_report(folder: Path, path: str, measure: Callable[[], Report]) -> Rep
     """The report that is cached for the content of a file; if there is no entry, the file is measured and cached.
 
     Reports of regular files in ``SINGLE_FILE_FORMATS`` and of archives are cached. If an entry is not a regular file,
-    is larger than ``MAX_REPORTS_BYTES``, or is not a report of rnndiag, the file is measured and cached again.
+    is larger than ``MAX_REPORTS_BYTES``, or is not a report of rnndiag, the file is measured and cached again. Weights
+    of Keras next to a configuration are not cached, because their report depends on both files.
 
     Args:
         folder: the folder of the reports that were measured under the same conditions.
@@ -38,21 +40,26 @@ def cached_report(folder: Path, path: str, measure: Callable[[], Report]) -> Rep
         OutputError: the report cannot be written to the cache.
         RnndiagError: any error of ``measure``.
     """
-    cached = _read(folder, _content(path))
+    content = _content(path)
+    cached = _read(folder, content)
     if cached is not None:
         return replace(cached, source=replace(cached.source, path=path))
     report = measure()
     source = report.source
-    if source.sha256 and (source.format in SINGLE_FILE_FORMATS or source.format.partition("/")[0] in ARCHIVES):
+    if (
+        content
+        and source.sha256
+        and (source.format in SINGLE_FILE_FORMATS or source.format.partition("/")[0] in ARCHIVES)
+    ):
         # The digest of what was measured, because the file may have changed since the cache was read.
         _write(_entry(folder, source.sha256), to_json(report))
     return report
 
 
 def _content(path: str) -> str:
-    """The digest of a regular file; empty for anything else, and for a missing file."""
+    """The digest of a regular file that is the whole model; empty for anything else, and for a missing file."""
     try:
-        return sha256_of(Path(path)) if Path(path).is_file() else ""
+        return sha256_of(Path(path)) if Path(path).is_file() and not has_neighbor(Path(path)) else ""
     except OSError:
         return ""
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from rnndiag.checkpoint import load
+from rnndiag.checkpoint.formats.registry import parts
 from rnndiag.parsers.keras.side import MAX_BYTES, side_files
 from tests.builders.keras_files import alone
 
@@ -216,3 +217,24 @@ def test_weights_of_the_newer_layout(tmp_path, config):
     (stack,) = load(path).stacks
     assert [layer.name for layer in stack.layers] == ["a.l0", "b.l0"]
     np.testing.assert_allclose(outputs(stack, INPUTS), run(model, INPUTS), rtol=1e-5, atol=3e-6)
+
+
+def test_a_report_that_depends_on_two_files_is_not_cached(tmp_path, weights):
+    from rnndiag.api.inspecting import inspect
+    from rnndiag.fleet.cache import cached_report
+
+    def cells_of():
+        report = cached_report(tmp_path / "cache", str(weights), lambda: inspect(weights, length=8))
+        return {layer.cell for layer in report.layers}
+
+    assert "relu_lstm" not in cells_of()
+    assert list((tmp_path / "cache").rglob("*.json"))
+    shutil.copy(KERAS_2 / "chain.json", tmp_path / "model.json")
+    assert "relu_lstm" in cells_of()
+    (tmp_path / "model.json").unlink()
+    assert "relu_lstm" not in cells_of()
+
+
+def test_no_output_replaces_the_configuration(tmp_path, weights):
+    shutil.copy(KERAS_2 / "chain.json", tmp_path / "model.json")
+    assert list(parts(weights)) == [tmp_path / "model.json"]

@@ -8,6 +8,7 @@ from typing import Final
 from rnndiag.checkpoint.formats import parser_process
 from rnndiag.checkpoint.formats.base import Candidate, Format, mentions
 from rnndiag.files.zip import SIGNATURE as ZIP
+from rnndiag.parsers.keras.side import side_files
 
 MATLAB: Final = b"MATLAB 7.3 MAT-file"
 """How a block of MATLAB begins; Keras writes no block."""
@@ -47,5 +48,11 @@ _parse: Final = partial(parser_process.parse, "keras", extra="keras")
 
 ARCHIVE: Final = Format("keras", _is_archive, _parse, suffixes=(".keras",))
 HDF5: Final = Format(
-    "keras-h5", _is_hdf5, _parse, suffixes=(".h5", ".hdf5"), searched=mentions(*_MARKS), is_general=True
+    "keras-h5",
+    _is_hdf5,
+    _parse,
+    parts=lambda path: iter(side_files(path)),
+    suffixes=(".h5", ".hdf5"),
+    searched=mentions(*_MARKS),
+    is_general=True,
 )

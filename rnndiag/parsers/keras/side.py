@@ -30,6 +30,7 @@ MAX_YAML_BYTES: Final = 1 << 20
 
 _WEIGHTS: Final = re.compile(r"[._-]?weights?$", re.IGNORECASE)
 """What the names of files with weights alone end in."""
+_HDF5: Final = b"\x89HDF\r\n\x1a\n"
 _COMMON: Final = ("model", "architecture", "model_architecture")
 _SUFFIXES: Final = (".json", ".yaml", ".yml")
 
@@ -54,6 +55,16 @@ def side_files(path: Path) -> list[Path]:
     named = [f"{stem}{end}" for stem in stems if stem for end in ("", "_architecture", "_model")]
     names = dict.fromkeys(f"{name}{suffix}" for name in (*named, *_COMMON) for suffix in _SUFFIXES)
     return [path.with_name(name) for name in names if name != path.name and is_regular(path.with_name(name))]
+
+
+def has_neighbor(path: Path) -> bool:
+    """Whether what is made of a file may depend on a configuration next to it.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(len(_HDF5)) == _HDF5 and bool(side_files(path))
 
 
 def read(path: Path) -> Side:

@@ -104,24 +104,6 @@ def test_g2p_en_npz(packages):
             assert torch.equal(stack.embedding, torch.from_numpy(held[f"{stack.name}_emb"]))
 
 
-def test_chars2vec_keras_weights(packages):
-    """Weights alone, as Keras 2 saved them, against LSTMs of today's Keras."""
-    keras = pytest.importorskip("keras")
-    h5py = pytest.importorskip("h5py")
-    path = packages("chars2vec", "0.1.7", "chars2vec-0.1.7/chars2vec/trained_models/eng_50/weights.h5")
-    stacks = {stack.name: stack for stack in load(path).stacks}
-    with h5py.File(path) as file:
-        for name in ("lstm_1", "lstm_2"):
-            weights = [file[f"{name}/{name}/{part}:0"][()] for part in ("kernel", "recurrent_kernel", "bias")]
-            layer = keras.layers.LSTM(50, return_sequences=True)
-            layer.build((None, None, weights[0].shape[0]))
-            layer.set_weights(weights)
-            x = inputs(weights[0].shape[0])
-            with torch.no_grad():
-                expected = layer(x.transpose(0, 1)).transpose(0, 1)
-            torch.testing.assert_close(states(stacks[name], x), expected.cpu(), rtol=1e-4, atol=1e-4)
-
-
 def test_captcha_whisperer_onnx(packages):
     """Its LSTM is written out as elementary operators, which is said rather than guessed at."""
     path = packages("captcha-whisperer", "0.1.0", "captcha_whisperer/models/captcha_crnn.onnx")
