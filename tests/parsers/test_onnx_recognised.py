@@ -76,4 +76,4 @@ def test_a_model_cut_off_before_its_graph(tmp_path, refusal):
 
 def test_a_model_in_the_format_of_onnxruntime_is_named(tmp_path, refusal):
     (tmp_path / "file").write_bytes(b"\x18\0\0\0ORTM" + b"\0" * 40)
-    assert "use the .onnx file that it was made from" in refusal(tmp_path / "file")
+    assert "the .onnx file that it was made from" in refusal(tmp_path / "file")
