@@ -17,7 +17,19 @@ from rnndiag.parsers.keras.side import has_neighbor
 from rnndiag.report import Report, from_json, to_json
 
 SINGLE_FILE_FORMATS = frozenset(
-    {"torch", "torch-legacy", "torchscript", "torch-export", "safetensors", "npz", "npy", "keras", "keras-h5"}
+    {
+        "torch",
+        "torch-legacy",
+        "torchscript",
+        "torch-export",
+        "safetensors",
+        "npz",
+        "npy",
+        "keras",
+        "keras-h5",
+        "pickle",
+        "msgpack",
+    }
 )
 """Formats whose one file is the whole model. ONNX may store its weights in another file, and an index names shards."""
 

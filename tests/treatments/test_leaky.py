@@ -68,8 +68,9 @@ def test_a_leak_is_lowered_only_where_there_is_one() -> None:
     assert TREATMENTS["lower-leak"].unsuited(patient(sigma=0.5)) == "it has no leak"
 
 
-@pytest.mark.parametrize("kind", LEAKY)
-@pytest.mark.parametrize("name", ["init-orthogonal", "init-xavier", "init-identity", "init-he"])
+@pytest.mark.parametrize(
+    ("name", "kind"), list(zip(["init-orthogonal", "init-xavier", "init-identity", "init-he"], LEAKY, strict=True))
+)
 def test_redrawn_weights_keep_the_leak(kind: str, name: str) -> None:
     outcome = Trials(ill(kind)).of(name)
     assert isinstance(outcome, Tried)

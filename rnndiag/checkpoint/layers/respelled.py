@@ -28,6 +28,8 @@ def take_spellings(container: Renamed) -> None:
     ordered, ends = sorted(container.tensors), _ends(container.tensors)
     for spelling in SPELLINGS:
         for path in _paths(spelling, ends, container.tensors):
+            if container.scopes.get(path, path) is None:
+                continue  # the user or the parser has said what the layer is
             prefix = f"{path}." if path else ""
             names = ordered[bisect_left(ordered, prefix) : bisect_left(ordered, prefix + LAST) if prefix else None]
             inside = {name[len(prefix) :]: container.tensors[name] for name in names if name in container.tensors}

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rnndiag.config.yaml_file import yaml_tree
 from rnndiag.errors import RnndiagError, UnfitError
 from rnndiag.files.side_files import is_regular, read_text
 from rnndiag.parsers.keras.cells import resolve
@@ -75,12 +74,18 @@ def read(path: Path) -> Side:
         text = read_text(path, MAX_BYTES if is_json else MAX_YAML_BYTES, RnndiagError)
         digest = hashlib.sha256(text.encode(errors="replace")).hexdigest()[:12]
         # PyYAML's safe loader takes no tag of Python's; a tuple is read as the list that it is written as.
-        config = json.loads(text) if is_json else yaml_tree(path, text.replace("!!python/tuple", ""))
+        config = json.loads(text) if is_json else _tree_of_yaml(path, text)
     except RnndiagError as error:
         return Side(name, fault=str(error).removeprefix(f"{path}: "))
     except (ValueError, RecursionError, MemoryError) as error:
         return Side(name, fault=f"it cannot be parsed ({' '.join(str(error).split())[:100] or 'too large'})")
     return Side(name, digest, config)
+
+
+def _tree_of_yaml(path: Path, text: str) -> Any:
+    from rnndiag.config.yaml_file import yaml_tree  # not for the many models without a YAML file next to them
+
+    return yaml_tree(path, text.replace("!!python/tuple", ""))
 
 
 def version_in(config: Any) -> str:

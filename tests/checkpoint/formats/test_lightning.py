@@ -69,7 +69,9 @@ def test_a_trainer_s_checkpoint(trained, name):
     for stack in model.stacks:
         assert_same_run(stack, net.model[stack.name.removeprefix("model.")])
     assert torch.equal(model.stacks[0].embedding, net.words.weight.detach())
-    assert model.notes == ("relu was taken for model.rnn: the file says so in hyper_parameters.nonlinearity",)
+    assumed, stated = model.notes
+    assert assumed.startswith("nn.LSTMCell was assumed for model.cell")
+    assert stated == "relu was taken for model.rnn: the file says so in hyper_parameters.nonlinearity"
     reasons = {skipped.name: skipped.reason for skipped in model.source.skipped}
     assert reasons.pop("words") == "embedding; --probe tokens draws its rows"
     assert set(reasons.values()) <= {"optimizer state", "not recurrent: kth_value []"}  # the latter a callback's

@@ -104,7 +104,7 @@ class PyRCN(Spelling):
 
     def read(self, tensors: Mapping[str, Leaf]) -> Reading | None:
         own = {name: leaf for name, leaf in tensors.items() if "." not in name}
-        if own.keys() != {"weight_ih", "weight_hh"} or isinstance(own["weight_ih"], Unusable):
+        if own.keys() != {"weight_ih", "weight_hh"} or any(isinstance(leaf, Unusable) for leaf in own.values()):
             return None
         sizes = {*shape(own["weight_ih"]), *shape(own["weight_hh"])}
         if len(sizes) != 1 or len(shape(own["weight_ih"])) != 2 or sizes == {1}:
