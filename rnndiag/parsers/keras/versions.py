@@ -1,8 +1,8 @@
 """What a version of Keras computes by default, and what it calls ``hard_sigmoid``.
 
 Read in the sources: keras 2.1.6, 2.2.4, 2.2.5, 2.3.1 (``layers/recurrent.py``, ``backend/tensorflow_backend.py``),
-keras 3 (``backend/numpy/nn.py``), ``tf.keras`` of TensorFlow 1.15 (``layers/recurrent.py``) and 2.0
-(``layers/recurrent_v2.py``).
+keras 3 (``backend/numpy/nn.py``), ``tf.keras`` of TensorFlow 2 (``layers/recurrent_v2.py``). The layers of TensorFlow 1
+are taken to have the defaults of Keras 2.2, from which they were copied; their sources were not read.
 """
 
 from __future__ import annotations
