@@ -28,7 +28,7 @@ CHUNK_BYTES = 32 << 20
 CANCELED = 1e-2
 """A squared norm that is a smaller share of its terms is computed again, column by column.
 
-A norm behind a norm cancels twice: rounding errors of 1e-12 of the terms were seen, so that at least 10 digits are kept.
+A norm behind a norm cancels twice: rounding errors of 1e-12 of the terms were seen, so at least 10 digits are kept.
 """
 
 
