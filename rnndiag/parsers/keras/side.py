@@ -30,6 +30,8 @@ MAX_YAML_BYTES: Final = 1 << 20
 _WEIGHTS: Final = re.compile(r"[._-]?weights?$", re.IGNORECASE)
 """What the names of files with weights alone end in."""
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
+_KERAS_3: Final = '"DTypePolicy"'
+"""The class of a dtype in configurations of Keras 3; Keras 2 has none of this name."""
 _COMMON: Final = ("model", "architecture", "model_architecture")
 _SUFFIXES: Final = (".json", ".yaml", ".yml")
 
@@ -75,6 +77,8 @@ def read(path: Path) -> Side:
         digest = hashlib.sha256(text.encode(errors="replace")).hexdigest()[:12]
         # PyYAML's safe loader takes no tag of Python's; a tuple is read as the list that it is written as.
         config = json.loads(text) if is_json else _tree_of_yaml(path, text)
+        if isinstance(config, dict) and "keras_version" not in config and _KERAS_3 in text:
+            config["keras_version"] = "3"  # its to_json() leaves the version out
     except RnndiagError as error:
         return Side(name, fault=str(error).removeprefix(f"{path}: "))
     except (ValueError, RecursionError, MemoryError) as error:
