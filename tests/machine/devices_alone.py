@@ -21,22 +21,20 @@ from tests.oracles.accelerator import DEVICE, Accelerator, aten
 from tests.oracles.same_report import assert_same
 from tests.paths import SAMPLES
 
+DRAWN = (
+    RandomNet("tanh", sigma=0.9, hidden=24, layers=2),
+    RandomNet("relu", sigma=1.2, hidden=24),
+    RandomNet("gru", hidden=12, layers=2),
+    RandomNet("lstm", hidden=12),
+)
+STORED = ("bilstm_2layer.pt", "encoder_decoder.pt", "vanishing_tanh.pt", "saturated_tanh.pt")
+
 
 @pytest.mark.parametrize(
-    "model",
-    [
-        RandomNet("tanh", sigma=0.9, hidden=24, layers=2),
-        RandomNet("relu", sigma=1.2, hidden=24),
-        RandomNet("gru", hidden=12, layers=2),
-        RandomNet("lstm", hidden=12),
-        "bilstm_2layer.pt",
-        "encoder_decoder.pt",
-        "vanishing_tanh.pt",
-        "saturated_tanh.pt",
-    ],
-    ids=lambda m: m if isinstance(m, str) else m.cell,
+    ("model", "exponents"),
+    [*((model, 4) for model in (*DRAWN, *STORED)), *((model, "all") for model in DRAWN)],
+    ids=lambda value: value.cell if isinstance(value, RandomNet) else str(value),
 )
-@pytest.mark.parametrize("exponents", [4, "all"])
 def test_what_runs_here_runs_there(model: RandomNet | str, exponents: Any) -> None:
     given = load(SAMPLES / model) if isinstance(model, str) else model.build()
     probe = Probe("tokens" if model == "encoder_decoder.pt" else "noise", length=20, batch=3)
