@@ -31,7 +31,7 @@ class CheckpointError(RnndiagError):
 
 
 class NotAModelError(CheckpointError):
-    """A file that is no model, which a search through a folder skips with a note.
+    """A file that is not a model, which a search through a folder skips with a note.
 
     Args:
         path: the path of the file.

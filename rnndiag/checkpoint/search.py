@@ -192,7 +192,7 @@ class Search:
             raise limit
 
     def _look(self, entry: os.DirEntry[str]) -> Format | UnreadFormat | str | None:
-        """What a file is: its format, the kind of an archive, or None for a file that is no model.
+        """What a file is: its format, the kind of an archive, or None for a file that is not a model.
 
         Raises:
             SearchLimitError: beyond the limits.

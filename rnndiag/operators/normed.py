@@ -19,7 +19,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from rnndiag.operators.structured import StepJacobian, times
+from rnndiag.operators.structured import StepJacobian, readout_shape, times
 from rnndiag.operators.wide import times_power_of_two
 
 CHUNK_BYTES = 32 << 20
@@ -251,9 +251,7 @@ class NormedReadout(NormedJacobian):
 
     @property
     def shape(self) -> tuple[int, int]:
-        hidden, incoming = self.weight.shape[-2] // 4, self.weight.shape[-1]
-        outgoing = hidden if self.projection is None else self.projection.shape[-2]
-        return outgoing + hidden, incoming + (hidden if self.forget is not None else 0)
+        return readout_shape(self.weight, self.forget, self.projection)
 
     def mv(self, v: Tensor) -> Tensor:
         incoming, hidden = self.weight.shape[-1], self.weight.shape[-2] // 4

@@ -137,9 +137,7 @@ class CarryReadout(StepJacobian):
 
     @property
     def shape(self) -> tuple[int, int]:
-        hidden, incoming = self.weight.shape[-2] // 4, self.weight.shape[-1]
-        outgoing = hidden if self.projection is None else self.projection.shape[-2]
-        return outgoing + hidden, incoming + (hidden if self.forget is not None else 0)
+        return readout_shape(self.weight, self.forget, self.projection)
 
     def mv(self, v: Tensor) -> Tensor:
         incoming, hidden = self.weight.shape[-1], self.weight.shape[-2] // 4
@@ -205,6 +203,13 @@ class CarryReadout(StepJacobian):
         if self.projection is not None:
             at_output = times(at_output, self.projection)
         return at_output, at_cell + self.readout * at_output
+
+
+def readout_shape(weight: Tensor, forget: Tensor | None, projection: Tensor | None) -> tuple[int, int]:
+    """``(m, n)`` of a map to ``(h, c)``; without ``forget`` there is no incoming ``c``."""
+    hidden, incoming = weight.shape[-2] // 4, weight.shape[-1]
+    outgoing = hidden if projection is None else projection.shape[-2]
+    return outgoing + hidden, incoming + (hidden if forget is not None else 0)
 
 
 Kind = TypeVar("Kind", bound=StepJacobian)

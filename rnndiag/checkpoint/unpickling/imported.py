@@ -1,6 +1,6 @@
 """The names that a pickle would have imported and called, had Python's own unpickler read the file.
 
-Three kinds of names are told apart. Plain data and the packages with which nets are built are not kept. Names that run
+There are three kinds of names. Plain data and the packages with which nets are built are not kept. Names that run
 programs or code are harmful by themselves. All other names belong to packages whose code nobody knows.
 """
 
