@@ -67,9 +67,7 @@ class Edits:
         addresses = _by_name(self._path, traced)
         alike = {n: {k: p.shape for k, p in each.parameters.items()} for n, each in addresses.items()}
         if alike != {n: {k: p.shape for k, p in each.parameters.items()} for n, each in self._layers.items()}:
-            raise CheckpointError(
-                f"{self._path}: the locations of its layers were not found: save it again"
-            )
+            raise CheckpointError(f"{self._path}: the locations of its layers were not found: save it again")
         edits: list[Edit] = []
         for name, layer in self._changed.items():
             for kind, new in layer.parameters.items():
